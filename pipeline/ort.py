@@ -1,0 +1,67 @@
+"""ONNX Runtime: executes float and QDQ networks; the reference that every target is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Batch = npt.NDArray[np.float32]
+
+
+class OrtRunner:
+    """An ONNX file in ONNX Runtime.
+
+    Args:
+        path: the ONNX file, float or QDQ.
+        threads: intra-op threads.
+        as_written: execute every QuantizeLinear and DequantizeLinear as the file says, in float32, instead of fusing
+            them into integer kernels. This is the reference semantics: it is the same on every machine, while fused
+            u8*s8 kernels saturate on x86 without VNNI.
+    """
+
+    def __init__(self, path: Path, threads: int = 1, as_written: bool = False) -> None:
+        self._session = _session(path, threads, as_written)
+        self._input = self._session.get_inputs()[0]
+        self.outputs: list[str] = [output.name for output in self._session.get_outputs()]
+
+    def predict(self, batch: Batch) -> Batch:
+        """``(N, 3, H, W)`` to the first output."""
+        return self.predict_all(batch)[0]
+
+    def predict_all(self, batch: Batch) -> list[Batch]:
+        """``(N, 3, H, W)`` to every output; in steps of the file's own batch where that is fixed."""
+        step = self._input.shape[0] if isinstance(self._input.shape[0], int) else len(batch)
+        parts = [self._session.run(None, {self._input.name: batch[i : i + step]}) for i in range(0, len(batch), step)]
+        return [np.concatenate(part).astype(np.float32, copy=False) for part in zip(*parts, strict=True)]
+
+    def single(self, image: Batch) -> Callable[[], None]:
+        """One image bound to the session; the returned call runs it into ONNX Runtime's own output buffers."""
+        binding = self._session.io_binding()
+        binding.bind_cpu_input(self._input.name, np.ascontiguousarray(image))
+        for name in self.outputs:
+            binding.bind_output(name)
+
+        def invoke() -> None:
+            self._session.run_with_iobinding(binding)
+
+        return invoke
+
+    def noise(self, seed: int = 0) -> Batch:
+        """One standard normal input of the network's shape."""
+        shape = [side if isinstance(side, int) else 1 for side in self._input.shape]
+        return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def _session(path: Path, threads: int, as_written: bool) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if as_written:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

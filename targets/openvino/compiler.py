@@ -1,0 +1,81 @@
+"""Explicit-QDQ ONNX to OpenVINO IR."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgec.pipeline.errors import EdgecError
+from edgec.targets.adapter import Probe
+
+if TYPE_CHECKING:
+    import onnx
+
+    from edgec.targets.spec import TargetSpec
+
+ARTIFACT = "openvino"
+TOOLCHAIN = ("openvino",)
+INSTALL = "pip install 'edgec[cpu]'"
+
+
+def check(model: onnx.ModelProto, target: TargetSpec) -> None:
+    """Let OpenVINO's ONNX frontend name what it cannot convert.
+
+    Raises:
+        EdgecError: ``unsupported-operator``, ``missing-runtime``.
+    """
+    import io
+
+    _require()
+    from openvino.frontend import FrontEndManager, OpConversionFailure
+
+    frontend = FrontEndManager().load_by_framework("onnx")
+    loaded = frontend.load(io.BytesIO(model.SerializeToString()))
+    try:
+        frontend.convert(loaded)
+    except (OpConversionFailure, RuntimeError) as error:
+        raise _unsupported(model, str(error)) from error
+
+
+def compile_model(qdq: Path, output: Path, target: TargetSpec) -> None:
+    """Convert to IR for a batch of one and save it as ``output/model.xml`` with int8 constants kept as they are.
+
+    Raises:
+        EdgecError: ``missing-runtime``.
+    """
+    _require()
+    import openvino
+
+    model = openvino.Core().read_model(qdq)
+    shape = model.input(0).partial_shape
+    shape[0] = 1
+    model.reshape({model.input(0): shape})
+    output.mkdir()
+    openvino.save_model(model, output / "model.xml", compress_to_fp16=False)
+
+
+def probe() -> Probe:
+    """OpenVINO is there when its CPU plugin answers with a device name."""
+    if find_spec("openvino") is None:
+        return Probe(False, False, "", f"openvino is not installed: {INSTALL}")
+    import openvino
+
+    core = openvino.Core()
+    if "CPU" not in core.available_devices:
+        return Probe(True, False, f"openvino {openvino.__version__}", "OpenVINO finds no CPU device")
+    return Probe(True, True, f"openvino {openvino.__version__}, {core.get_property('CPU', 'FULL_DEVICE_NAME')}")
+
+
+def _require() -> None:
+    if find_spec("openvino") is None:
+        raise EdgecError("missing-runtime", "this target needs openvino, which is not installed", INSTALL)
+
+
+def _unsupported(model: onnx.ModelProto, message: str) -> EdgecError:
+    """Name the first node whose operator the message mentions."""
+    for node in model.graph.node:
+        if f"::{node.op_type}" in message or f".{node.op_type}" in message or node.name and node.name in message:
+            where = f"operator '{node.op_type}' (node '{node.name or node.output[0]}')"
+            return EdgecError("unsupported-operator", f"OpenVINO cannot take {where}", "replace it in the model, or choose another target")
+    return EdgecError("unsupported-operator", f"OpenVINO cannot take this model: {message.splitlines()[0]}", "see 'edgec targets'")

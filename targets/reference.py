@@ -1,0 +1,39 @@
+"""ONNX Runtime as a target: the artifact is the QDQ file itself. Always there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgec.pipeline.ort import OrtRunner
+from edgec.targets.adapter import Probe
+
+if TYPE_CHECKING:
+    import onnx
+
+    from edgec.targets.spec import TargetSpec
+
+ARTIFACT = "model.onnx"
+TOOLCHAIN: tuple[str, ...] = ("onnxruntime",)
+
+
+def check(model: onnx.ModelProto, target: TargetSpec) -> None:
+    """ONNX Runtime takes every standard operator; nothing to refuse that the ONNX checker does not."""
+
+
+def compile_model(qdq: Path, output: Path, target: TargetSpec) -> None:
+    """The QDQ file is the artifact."""
+    shutil.copyfile(qdq, output)
+
+
+def open_runner(artifact: Path, target: TargetSpec, threads: int) -> OrtRunner:
+    """The artifact with ONNX Runtime's own optimisations, as a user would run it."""
+    return OrtRunner(artifact, threads)
+
+
+def probe() -> Probe:
+    """ONNX Runtime is a plain dependency."""
+    import onnxruntime
+
+    return Probe(True, True, f"onnxruntime {onnxruntime.__version__}")
