@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import pkgutil
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 
 from edgec.pipeline.errors import EdgecError, nearest_hint
 from edgec.pipeline.models.spec import ModelSpec
@@ -15,15 +17,14 @@ _NOT_FAMILIES = frozenset(
 
 
 @cache
-def _registry() -> dict[str, ModelSpec]:
-    families = sorted(file.name for file in pkgutil.iter_modules(__path__) if file.name not in _NOT_FAMILIES)
-    specs = (spec for family in families for spec in import_module(f"{__name__}.{family}").SPECS)
-    return {spec.name: spec for spec in specs}
+def _families() -> dict[str, tuple[ModelSpec, ...]]:
+    files = sorted(file.name for file in pkgutil.iter_modules(__path__) if file.name not in _NOT_FAMILIES)
+    return {file: import_module(f"{__name__}.{file}").SPECS for file in files}
 
 
 def names() -> tuple[str, ...]:
     """Names that ``get`` accepts. Imports the family files, which load no torch."""
-    return tuple(_registry())
+    return tuple(spec.name for specs in _families().values() for spec in specs)
 
 
 def get(name: str) -> ModelSpec:
@@ -32,7 +33,25 @@ def get(name: str) -> ModelSpec:
     Raises:
         EdgecError: ``unknown-model``, with the nearest name as hint.
     """
-    spec = _registry().get(name)
-    if spec is None:
-        raise EdgecError("unknown-model", f"no model named '{name}'", nearest_hint(name, names()))
-    return spec
+    return _find(name)[1]
+
+
+def definition_sha256(name: str) -> str:
+    """Digest of the source that decides what a network computes: its family's file and those that all share.
+
+    Raises:
+        EdgecError: ``unknown-model``.
+    """
+    family, _ = _find(name)
+    digest = hashlib.sha256()
+    for file in sorted({*_NOT_FAMILIES, family}):
+        digest.update((Path(__path__[0]) / f"{file}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def _find(name: str) -> tuple[str, ModelSpec]:
+    for family, specs in _families().items():
+        for spec in specs:
+            if spec.name == name:
+                return family, spec
+    raise EdgecError("unknown-model", f"no model named '{name}'", nearest_hint(name, names()))

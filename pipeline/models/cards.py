@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Literal
 
-from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.models.spec import Padding
 from edgec.pipeline.preprocess import Preprocess
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from edgec.pipeline.toml_file import read_toml, validate
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Triple = tuple[float, float, float]
 
@@ -82,18 +76,4 @@ def read_card(path: Path) -> Card:
     Raises:
         EdgecError: ``no-such-file``; ``invalid-card`` with the key and what it expected.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise EdgecError("no-such-file", f"no weights card '{path}'") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise EdgecError("invalid-card", f"cannot read weights card '{path}': {error}") from error
-    try:
-        return Card.model_validate(table)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'card'}: {problem['msg']}" for problem in error.errors()
-        )
-        raise EdgecError(
-            "invalid-card", f"weights card '{path}': {problems}", "docs/models.md lists the keys of a card"
-        ) from error
+    return validate(Card, read_toml(path, "invalid-card"), path, "invalid-card")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -33,7 +33,7 @@ class Weights:
         kind: ``random`` weights know nothing: accuracy with them is agreement only, and the output has to say so.
         name: as the user asked for it.
         model: name of the model that they belong to.
-        path: the state dict; None for random weights.
+        path: the state dict, None for random weights; no part of the identity, which is ``sha256``.
         sha256: of the state dict's bytes; of seed and method for random weights.
         names: parameter names that the file follows; None means recognise them.
         num_classes: None where the source does not say (a bare file).
@@ -49,7 +49,7 @@ class Weights:
     sha256: str
     preprocess: Preprocess
     padding: Padding = "torch"
-    path: Path | None = None
+    path: Path | None = field(default=None, compare=False)
     names: str | None = None
     num_classes: int | None = None
     width_multiplier: float | None = None
@@ -90,6 +90,12 @@ def bundled(model: str) -> dict[str, Path]:
     return {card.stem.removeprefix(f"{model}_"): card for card in cards}
 
 
+def available(spec: ModelSpec) -> tuple[str, ...]:
+    """Names that ``--weights`` takes for one model beside files: bundled ones first, the default first of all."""
+    downloadable = (IMAGENET,) if spec.imagenet is not None and spec.imagenet.sha256 is not None else ()
+    return (*bundled(spec.name), *downloadable, RANDOM)
+
+
 def resolve_weights(
     argument: str | None,
     spec: ModelSpec,
@@ -114,7 +120,7 @@ def resolve_weights(
     cards = bundled(spec.name)
     if argument is None:
         if not cards:
-            hint = "pass --weights FILE.safetensors, FILE.pth, CARD.toml, imagenet (download) or random"
+            hint = f"pass --weights {', '.join(available(spec))}, FILE.safetensors, FILE.pth or CARD.toml"
             raise EdgecError("weights-needed", f"no weights are bundled for '{spec.name}'", hint)
         argument = next(iter(cards))
     if argument == RANDOM:
@@ -125,7 +131,7 @@ def resolve_weights(
         return _from_card(cards[argument], argument, spec, "bundled")
     path = Path(argument)
     if path.suffix not in _FILE_SUFFIXES:
-        hint = nearest_hint(argument, [*cards, IMAGENET, RANDOM])
+        hint = nearest_hint(argument, available(spec))
         raise EdgecError("unknown-weights", f"no weights named '{argument}' for '{spec.name}'", hint)
     if not path.is_file():
         raise EdgecError("no-such-file", f"no weights file '{argument}'")

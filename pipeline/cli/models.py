@@ -1,0 +1,67 @@
+"""``edgec models``: the networks edgec defines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from edgec.pipeline.cli._options import json_option
+
+
+@click.command()
+@json_option
+def command(as_json: bool) -> None:
+    """List the networks: cost, bundled weights, published accuracy.
+
+    MACs, parameters and saving are counted on the network at width 1.0 and 1000 classes; accuracy is the paper's own.
+    """
+    from edgec.pipeline import models
+
+    rows = [_row(name) for name in models.names()]
+    if as_json:
+        import json
+
+        click.echo(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = ("model", "input px", "MACs M", "params M", "separable saving", "weights", "published top-1 %", "source")
+    table = Table(*columns, box=None, header_style="bold")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            str(row["input_px"]),
+            f"{row['macs'] / 1e6:,.0f}",
+            f"{row['params'] / 1e6:.2f}",
+            f"{row['separable_saving']:.1f}x",
+            ", ".join(row["weights"]),
+            f"{row['published_top1']:.1f}",
+            row["published_source"],
+        )
+    Console(highlight=False).print(table)
+
+
+def _row(name: str) -> dict[str, Any]:
+    from edgec.pipeline import models
+    from edgec.pipeline.models.complexity import count_complexity
+    from edgec.pipeline.models.spec import NetworkConfig, build_network
+    from edgec.pipeline.models.weights import available
+
+    spec = models.get(name)
+    cost = count_complexity(build_network(NetworkConfig(name)), spec.input_px)
+    return {
+        "name": name,
+        "description": spec.description,
+        "paper": spec.paper,
+        "input_px": spec.input_px,
+        "macs": cost.macs,
+        "params": cost.params,
+        "plain_macs": cost.plain_macs,
+        "separable_saving": round(cost.separable_saving, 2),
+        "weights": list(available(spec)),
+        "published_top1": spec.published.top1,
+        "published_macs": spec.published.macs,
+        "published_params": spec.published.params,
+        "published_source": spec.published.source,
+    }
