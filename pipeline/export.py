@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from edgec.pipeline.models import definition_sha256
 from edgec.pipeline.models.spec import NetworkConfig
 from edgec.pipeline.models.weights import Weights
 from edgec.pipeline.store import Artifact

@@ -1,0 +1,59 @@
+"""The command line: the only place that prints and the only place that catches ``EdgecError``.
+
+One file per command; the file's name is the command's. A command imports what it needs inside its function, so that
+``edgec --help`` loads neither torch nor onnx.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import sys
+from importlib import import_module
+
+import click
+
+from edgec.pipeline.errors import EdgecError
+
+COMMANDS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))
+
+
+class _CommandFiles(click.Group):
+    """A group whose commands are the files beside this one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"{__name__}.{cmd_name}").command
+        return command
+
+
+@click.group(cls=_CommandFiles, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="edgec")
+def group() -> None:
+    """Compile small CNNs to measured INT8 artifacts for edge devices."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command. Exit status: 0 done, 1 refused, 2 usage, 3 over a budget, 4 inconclusive, 130 interrupted."""
+    try:
+        status = group.main(arguments, prog_name="edgec", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except EdgecError as error:
+        click.echo(str(error), err=True)
+        return 1
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; finished stages are kept, the next run continues there", err=True)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

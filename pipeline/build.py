@@ -1,0 +1,82 @@
+"""The whole pipeline on one screen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from edgec.pipeline.compile import Check, Compile
+from edgec.pipeline.evaluate import Evaluate
+from edgec.pipeline.export import Export
+from edgec.pipeline.import_onnx import ImportOnnx
+from edgec.pipeline.models import definition_sha256
+from edgec.pipeline.quantize.stages import Calibrate, Quantize
+from edgec.pipeline.recipe import OnnxSource, Recipe
+from edgec.pipeline.simplify import Simplify
+from edgec.pipeline.store import Artifact, Plan, Stage, Store, source
+
+
+class RunsStages(Protocol):
+    """A store, or something that only pretends to run (``edgec explain``)."""
+
+    def run(self, stage: Stage, *inputs: Artifact) -> Artifact: ...
+
+
+@dataclass(frozen=True)
+class Built:
+    """What the stages made: float ONNX, QDQ folder, the target's artifact, evaluation folder."""
+
+    fp32: Artifact
+    qdq: Artifact
+    binary: Artifact
+    evaluation: Artifact
+
+
+def build(recipe: Recipe, store: RunsStages) -> Built:
+    """Every stage in order; equal inputs run once. Latency is not a stage: it is measured anew each time.
+
+    Raises:
+        EdgecError: whatever a stage raises; the store keeps what was finished.
+    """
+    target, preprocess = recipe.target, recipe.preprocess
+    calibration_set, test_set = recipe.calibration.artifact(), recipe.test.artifact()
+
+    fp32 = store.run(Simplify(), _float_network(recipe, store))
+    store.run(Check(target), fp32)
+    statistics = store.run(Calibrate(preprocess, recipe.calibration), fp32, calibration_set)
+    quantize = Quantize(target.scheme, recipe.quantizer, preprocess, recipe.calibration)
+    qdq = store.run(quantize, fp32, statistics, calibration_set)
+    binary = store.run(Compile(target, preprocess, recipe.calibration), qdq, calibration_set)
+    evaluate = Evaluate(target, preprocess, recipe.test, recipe.labelled)
+    return Built(fp32, qdq, binary, store.run(evaluate, fp32, qdq, binary, test_set))
+
+
+def explain(recipe: Recipe, store: Store) -> list[Plan]:
+    """What ``build`` would run now, and why."""
+    pretended = _Pretended(store, [])
+    build(recipe, pretended)
+    return pretended.plans
+
+
+def _float_network(recipe: Recipe, store: RunsStages) -> Artifact:
+    if isinstance(recipe.source, OnnxSource):
+        return store.run(ImportOnnx(), source(recipe.source.path))
+    return store.run(Export(recipe.source.config, recipe.source.weights, definition_sha256(recipe.source.config.model)))
+
+
+@dataclass
+class _Pretended:
+    """Answers with kept results, and with a placeholder where there is none."""
+
+    store: Store
+    plans: list[Plan]
+
+    def run(self, stage: Stage, *inputs: Artifact) -> Artifact:
+        pending = [artifact.sha256 for artifact in inputs if artifact.path == Path()]
+        name = type(stage).__name__.lower()
+        if pending:
+            self.plans.append(Plan(name, "", False, f"needs the result of {pending[0]}"))
+        else:
+            self.plans.append(self.store.explain(stage, *inputs))
+        return self.store.run(stage, *inputs) if self.plans[-1].cached else Artifact(Path(), name)

@@ -1,0 +1,80 @@
+"""Options that several commands share, and how they become a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from edgec.pipeline.models.spec import Padding
+    from edgec.pipeline.recipe import Level, Recipe
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FOLDER = click.Path(path_type=Path)
+
+_RECIPE_OPTIONS = (
+    click.argument("model"),
+    click.option("--target", required=True, help="Board, by name or as a TOML file; see 'edgec targets'."),
+    click.option("--weights", help="Name ('parts', 'imagenet', 'random'), .safetensors, .pth or card .toml."),
+    click.option("--data", type=FOLDER, help="Images for calibration and test: folder per class, labels.csv, or unlabelled."),
+    click.option("--calibration-data", type=FOLDER, help="Images for calibration only; needs --test-data."),
+    click.option("--test-data", type=FOLDER, help="Images for accuracy only; needs --calibration-data."),
+    click.option("--calibration-samples", type=click.IntRange(min=1), default=256, show_default=True, help="At most this many."),
+    click.option("--quantizer", type=click.Choice(["fast", "accurate", "best"]), default="fast", show_default=True, help="Effort."),
+    click.option("--width-multiplier", type=click.FloatRange(min=0.0, min_open=True), help="Factor on every layer's channels."),
+    click.option("--input-px", type=click.IntRange(min=32), help="Side of the input image."),
+    click.option("--num-classes", type=click.IntRange(min=1), help="Length of the network's answer."),
+    click.option("--padding", type=click.Choice(["torch", "tf-same"]), help="Where an odd row of padding goes."),
+)
+
+
+def recipe_options(function: F) -> F:
+    """MODEL and everything that decides a recipe."""
+    for option in reversed(_RECIPE_OPTIONS):
+        function = option(function)
+    return function
+
+
+def threads_option(function: F) -> F:
+    """``--threads``, all cores by default."""
+    import os
+
+    option = click.option(
+        "--threads", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="all cores", help="Of the measured runtime."
+    )
+    return option(function)
+
+
+def json_option(function: F) -> F:
+    """``--json``: machine-readable output, and nothing else on standard output."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output and nothing else there.")(function)
+
+
+def recipe_of(
+    *,
+    model: str,
+    target: str,
+    weights: str | None,
+    data: Path | None,
+    calibration_data: Path | None,
+    test_data: Path | None,
+    calibration_samples: int,
+    quantizer: Level,
+    width_multiplier: float | None,
+    input_px: int | None,
+    num_classes: int | None,
+    padding: Padding | None,
+) -> Recipe:
+    """The options of ``recipe_options`` as a recipe.
+
+    Raises:
+        EdgecError: what ``make_recipe`` raises.
+    """
+    from edgec.pipeline.recipe import Choices, DataFolders, make_recipe
+
+    choices = Choices(weights, width_multiplier, input_px, num_classes, padding)
+    return make_recipe(model, target, DataFolders(data, calibration_data, test_data), choices, calibration_samples, quantizer)

@@ -1,0 +1,39 @@
+"""``edgec build``: the whole job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgec.pipeline.cli._options import FOLDER, json_option, recipe_options, threads_option
+
+
+@click.command()
+@recipe_options
+@click.option("--output", type=FOLDER, help="Bundle folder; ./edgec-out/MODEL-TARGET by default.")
+@threads_option
+@json_option
+def command(output: Path | None, threads: int, as_json: bool, **request: Any) -> None:
+    """Compile MODEL for a target: INT8, checked for accuracy and latency, handed over as a bundle.
+
+    MODEL is a name ('edgec models'), a float ONNX file, or a model.toml (ONNX and its preprocessing).
+    """
+    import json
+
+    from edgec.pipeline.bundle.folder import check_replaceable
+    from edgec.pipeline.cli._options import recipe_of
+    from edgec.pipeline.cli._progress import progress_bar
+    from edgec.pipeline.cli._tables import print_result
+    from edgec.pipeline.job import run_job
+
+    with progress_bar():
+        recipe = recipe_of(**request)
+        folder = (output or Path("edgec-out") / f"{recipe.name}-{recipe.target.name}").absolute()
+        check_replaceable(folder)
+        result = run_job(recipe, folder, threads)
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+    else:
+        print_result(result)

@@ -1,0 +1,32 @@
+"""``edgec doctor``: what can be built and run here, found by trying."""
+
+from __future__ import annotations
+
+import click
+
+from edgec.pipeline.cli._options import json_option
+
+
+@click.command()
+@json_option
+def command(as_json: bool) -> None:
+    """Say which targets can be built and run on this machine, and what is missing for the others."""
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from edgec.pipeline.diagnosis import diagnose
+
+    diagnosis = diagnose()
+    if as_json:
+        click.echo(json.dumps(diagnosis, indent=2))
+        return
+    console = Console(highlight=False)
+    for name, value in diagnosis["machine"].items():
+        console.print(f"{name:<14} {value}")
+    table = Table("target", "build", "run", "found", "missing", box=None, header_style="bold")
+    for entry in diagnosis["targets"]:
+        marks = ["[green]yes[/]" if entry[key] else "[red]no[/]" for key in ("can_build", "can_run")]
+        table.add_row(entry["target"], *marks, entry["facts"], entry["missing"])
+    console.print(table)

@@ -1,0 +1,32 @@
+"""``edgec evaluate``: accuracy of a bundle on other images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgec.pipeline.cli._options import FOLDER, json_option
+
+
+@click.command()
+@click.argument("bundle", type=FOLDER)
+@click.option("--data", type=FOLDER, required=True, help="Images: folder per class, labels.csv, or unlabelled.")
+@json_option
+def command(bundle: Path, data: Path, as_json: bool) -> None:
+    """Run BUNDLE's artifact, its QDQ reference and its float network on images and compare them."""
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from edgec.pipeline.cli._progress import progress_bar
+    from edgec.pipeline.cli._tables import print_accuracy
+    from edgec.pipeline.use_bundle import evaluate_bundle
+
+    with progress_bar():
+        accuracy = asdict(evaluate_bundle(bundle, data))
+    if as_json:
+        click.echo(json.dumps(accuracy, indent=2))
+    else:
+        print_accuracy(accuracy, Console(highlight=False))

@@ -1,0 +1,31 @@
+"""What this machine has, for ``edgec doctor``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import asdict
+from typing import Any
+
+from edgec.pipeline.bundle.write import toolchain
+from edgec.pipeline.measure import cpu_model
+from edgec.pipeline.store import default_root
+from edgec.targets.adapter import load_adapter
+from edgec.targets.spec import load_target, names
+
+
+def diagnose() -> dict[str, Any]:
+    """Facts of the machine, and for each target whether it can be built and run here."""
+    probes = {compiler: load_adapter(compiler).probe() for compiler in {load_target(name).compiler for name in names()}}
+    return {
+        "machine": {"cpu": cpu_model(), **_disk(), **toolchain()},
+        "targets": [{"target": name, **asdict(probes[load_target(name).compiler])} for name in names()],
+    }
+
+
+def _disk() -> dict[str, str]:
+    root = default_root()
+    existing = next(path for path in (root, *root.parents) if path.exists())
+    free = shutil.disk_usage(existing).free / 1e9
+    writable = "writable" if os.access(existing, os.W_OK) else "NOT writable: set EDGEC_CACHE"
+    return {"store": f"{root} ({free:.0f} GB free, {writable})"}

@@ -1,0 +1,210 @@
+"""One immutable request: what, with which weights, on which data, for which target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from edgec.pipeline import models
+from edgec.pipeline.data import Dataset, open_dataset, open_splits
+from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.models.spec import NetworkConfig, Padding, at_resolution
+from edgec.pipeline.models.weights import Weights, resolve_weights
+from edgec.pipeline.preprocess import Preprocess
+from edgec.pipeline.progress import reporter
+from edgec.pipeline.toml_file import STRICT, read_toml, validate
+from edgec.targets.spec import TargetSpec, load_target
+
+Level = Literal["fast", "accurate", "best"]
+
+RANDOM_NOTE = "random weights: accuracy is agreement with the float network only"
+ASSUMED_NOTE = "preprocessing assumed (ImageNet mean and deviation): write a model.toml to state it"
+
+
+@dataclass(frozen=True)
+class TorchSource:
+    """A network defined in edgec, and its weights."""
+
+    config: NetworkConfig
+    weights: Weights
+
+
+@dataclass(frozen=True)
+class OnnxSource:
+    """A user's own float network."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """``model.toml``: a user's ONNX file and what it needs to mean what it meant.
+
+    Attributes:
+        onnx: the file, relative to the TOML.
+        labels: class names by index.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    onnx: str
+    preprocess: Preprocess
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a user may ask for beside model, target and data; None leaves it to the weights."""
+
+    weights: str | None = None
+    width_multiplier: float | None = None
+    input_px: int | None = None
+    num_classes: int | None = None
+    padding: Padding | None = None
+
+    def given(self) -> list[str]:
+        """Options that were set, as they are typed."""
+        return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value is not None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a bundle but the machine.
+
+    Attributes:
+        name: of the model, as the bundle calls it.
+        weights: how ``result.json`` names the weights.
+        source: where the float network comes from.
+        labels: class names by index; empty where nobody named them.
+        labelled: False where labels mean nothing for these weights; accuracy is then agreement with float.
+        quantizer: how much work quantization may do.
+        notes: what every output must say about this request.
+    """
+
+    name: str
+    weights: str
+    source: TorchSource | OnnxSource
+    target: TargetSpec
+    preprocess: Preprocess
+    calibration: Dataset
+    test: Dataset
+    labels: tuple[str, ...] = ()
+    labelled: bool = True
+    quantizer: Level = "fast"
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Network:
+    """The part of a recipe that the model argument decides."""
+
+    name: str
+    weights: str
+    source: TorchSource | OnnxSource
+    preprocess: Preprocess
+    labels: tuple[str, ...] = ()
+    has_own_data: bool = False
+    notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class DataFolders:
+    """Folders of images as given: one for both purposes, or one each."""
+
+    data: Path | None = None
+    calibration: Path | None = None
+    test: Path | None = None
+
+
+def make_recipe(
+    model: str, target: str, folders: DataFolders, choices: Choices, calibration_samples: int, quantizer: Level
+) -> Recipe:
+    """Resolve names and files to a request that can be run; reads no tensor and no image.
+
+    Raises:
+        EdgecError: ``unknown-model``, ``unknown-target``, ``no-such-file``, ``bad-model-file``, ``data-needed``,
+            ``conflicting-data``, ``class-mismatch``, ``option-not-for-onnx`` and what weights and data raise.
+    """
+    board = load_target(target)
+    network = _onnx(Path(model), choices) if Path(model).suffix in (".onnx", ".toml") else _torch(model, choices)
+    calibration, test = _data(folders, network)
+    _check_names(network.labels, test)
+    return Recipe(
+        name=network.name,
+        weights=network.weights,
+        source=network.source,
+        target=board,
+        preprocess=network.preprocess,
+        calibration=calibration.take(calibration_samples),
+        test=test,
+        labels=network.labels or test.classes,
+        labelled=network.weights != "random",
+        quantizer=quantizer,
+        notes=network.notes,
+    )
+
+
+def _torch(model: str, choices: Choices) -> _Network:
+    spec = models.get(model)
+    weights = resolve_weights(choices.weights, spec, progress=reporter("download"))
+    config = weights.network_config(
+        width_multiplier=choices.width_multiplier,
+        input_px=choices.input_px,
+        num_classes=choices.num_classes,
+        padding=choices.padding,
+    )
+    preprocess = weights.preprocess
+    if config.input_px is not None and config.input_px != preprocess.crop_px:
+        preprocess = at_resolution(preprocess, config.input_px)
+    return _Network(
+        name=spec.name,
+        weights=weights.name,
+        source=TorchSource(config, weights),
+        preprocess=preprocess,
+        labels=weights.labels or (),
+        has_own_data=weights.kind in ("bundled", "random"),
+        notes=() if weights.is_trained else (RANDOM_NOTE,),
+    )
+
+
+def _onnx(path: Path, choices: Choices) -> _Network:
+    if given := choices.given():
+        hint = "an ONNX file carries its own weights and shape"
+        raise EdgecError("option-not-for-onnx", f"{given[0]} does not apply to '{path}'", hint)
+    if path.suffix == ".toml":
+        description = validate(OnnxFile, read_toml(path, "bad-model-file"), path, "bad-model-file")
+        onnx = path.parent / description.onnx
+        return _Network(path.stem, str(onnx), OnnxSource(onnx), description.preprocess, description.labels)
+    from edgec.pipeline.import_onnx import input_px, read_onnx
+
+    preprocess = at_resolution(Preprocess(), input_px(read_onnx(path), path))
+    return _Network(path.stem, str(path), OnnxSource(path), preprocess, notes=(ASSUMED_NOTE,))
+
+
+def _data(folders: DataFolders, network: _Network) -> tuple[Dataset, Dataset]:
+    if (folders.calibration is None) != (folders.test is None) or (folders.data and folders.calibration):
+        raise EdgecError(
+            "conflicting-data", "data folders do not fit together", "give --data, or --calibration-data with --test-data"
+        )
+    if folders.calibration and folders.test:
+        return open_dataset(folders.calibration), open_dataset(folders.test)
+    if folders.data:
+        return open_splits(folders.data)
+    if not network.has_own_data:
+        hint = "give a folder of images with --data; unlabelled images will do for calibration and agreement"
+        raise EdgecError("data-needed", f"no images are bundled for '{network.name}' with weights '{network.weights}'", hint)
+    from edgec.calib_data.splits import parts_dir
+
+    return open_dataset(parts_dir("calibration")), open_dataset(parts_dir("test"))
+
+
+def _check_names(labels: tuple[str, ...], test: Dataset) -> None:
+    """Where both network and data name their classes, the names must be the same in the same order."""
+    for index, (ours, theirs) in enumerate(zip(labels, test.classes, strict=False)):
+        if theirs and ours != theirs:
+            raise EdgecError(
+                "class-mismatch",
+                f"class {index} is '{ours}' for the weights and '{theirs}' in '{test.root}'",
+                "use weights trained for these classes, or a data set of the network's classes",
+            )
