@@ -1,0 +1,111 @@
+"""QDQ or float ONNX to a .tflite file, without TensorFlow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgec.pipeline.errors import EdgecError
+from edgec.targets.adapter import Probe
+from edgec.targets.tflite.options import TfliteOptions, options_of
+
+if TYPE_CHECKING:
+    import onnx
+
+    from edgec.pipeline.preprocess import Preprocess
+    from edgec.targets.spec import TargetSpec
+    from edgec.targets.tflite.graph import Graph
+
+ARTIFACT = "model.tflite"
+TOOLCHAIN = ("ai-edge-litert", "flatbuffers")
+INSTALL = "pip install 'edgec[arm]'"
+METADATA_NAME = "edgec"
+MIN_RUNTIME = b"2.5.0".ljust(16, b"\0")  # a 16-byte text, as TensorFlow's converter writes it
+
+
+def check(model: onnx.ModelProto, target: TargetSpec) -> None:
+    """Refuse what cannot be lowered for this board, before anything long runs.
+
+    Raises:
+        EdgecError: ``unsupported-operator`` names the node and the rule; ``dynamic-shape``, ``bad-quantization``,
+            ``missing-runtime``, ``bad-board``.
+    """
+    check_model(model, options_of(target))
+
+
+def compile_model(qdq: Path, output: Path, target: TargetSpec) -> None:
+    """Lower the ONNX file to ``output``.
+
+    Raises:
+        EdgecError: as ``check``; ``inexact-normalisation``.
+    """
+    import onnx
+
+    output.write_bytes(to_tflite(onnx.load(qdq), options_of(target)))
+
+
+def check_model(model: onnx.ModelProto, options: TfliteOptions) -> None:
+    """``check`` with the board's options at hand."""
+    _prepared(model, options)
+
+
+def to_tflite(
+    model: onnx.ModelProto,
+    options: TfliteOptions,
+    labels: Sequence[str] = (),
+    preprocess: Preprocess | None = None,
+) -> bytes:
+    """Lower a model to the bytes of a .tflite file; equal arguments give equal bytes.
+
+    Args:
+        model: float or explicit-QDQ ONNX, operator set 13 to 21, NCHW.
+        labels: class names, kept in the file's metadata.
+        preprocess: kept in the metadata; folded into the first convolution for ``input_type = "uint8"``.
+
+    Raises:
+        EdgecError: as ``check``; ``inexact-normalisation`` (``uint8``).
+    """
+    from edgec.targets.tflite.lowering import Lowering
+    from edgec.targets.tflite.normalisation import fold_normalisation
+    from edgec.targets.tflite.rules import RULES
+
+    graph = _prepared(model, options)
+    if options.input_type == "uint8":
+        graph = fold_normalisation(graph, preprocess)
+    metadata = {"min_runtime_version": MIN_RUNTIME, METADATA_NAME: _description(labels, preprocess)}
+    return Lowering(graph, options).run(RULES, metadata)
+
+
+def probe() -> Probe:
+    """LiteRT is there when its interpreter loads."""
+    if find_spec("ai_edge_litert") is None:
+        return Probe(False, False, "", f"ai-edge-litert is not installed: {INSTALL}")
+    from importlib.metadata import version
+
+    return Probe(True, True, f"ai-edge-litert {version('ai-edge-litert')} with XNNPACK")
+
+
+def _prepared(model: onnx.ModelProto, options: TfliteOptions) -> Graph:
+    if find_spec("ai_edge_litert") is None:
+        raise EdgecError("missing-runtime", "this target needs ai-edge-litert, which is not installed", INSTALL)
+    from edgec.targets.tflite.constraints import check_graph, check_operators
+    from edgec.targets.tflite.fuse import canonical, prepare
+    from edgec.targets.tflite.hard_swish import split_hard_swish
+    from edgec.targets.tflite.reader import read_graph
+    from edgec.targets.tflite.rules import RULES
+
+    graph = canonical(read_graph(model))
+    check_operators(graph, frozenset(RULES))
+    graph = prepare(graph)
+    check_graph(graph, options)
+    return split_hard_swish(graph) if options.hard_swish == "split" else graph
+
+
+def _description(labels: Sequence[str], preprocess: Preprocess | None) -> bytes:
+    """What the file says about itself: canonical JSON."""
+    content = {"labels": list(labels), "preprocess": asdict(preprocess) if preprocess else None}
+    return json.dumps(content, sort_keys=True, ensure_ascii=False).encode()

@@ -1,0 +1,105 @@
+"""Rules of the operators with weights: Conv, Gemm, and HardSigmoid, which is one in int8."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgec.targets.tflite.graph import Array, Node, Quantization
+from edgec.targets.tflite.integer import integer_bias, real_bias
+from edgec.targets.tflite.lowering import FUSED, Lowering
+from edgec.targets.tflite.padding import padded
+from edgec.targets.tflite.window import window_of
+from edgec.targets.tflite.writer import PER_CHANNEL_FULLY_CONNECTED, B, schema
+
+
+def conv(to: Lowering, node: Node) -> None:
+    """CONV_2D with weights (O, H, W, I); DEPTHWISE_CONV_2D with (1, H, W, O) where a group has one input channel."""
+    group = int(node.attributes.get("group", 1))
+    depthwise = group > 1 and to.shape(node.inputs[1])[1] == 1
+    order, axis = ((1, 2, 3, 0), 3) if depthwise else ((0, 2, 3, 1), 0)
+    weights, bias = _weights(to, node, order, axis)
+    window = window_of(to.graph, node)
+    padding, source = padded(to, node, window)
+    fields = {
+        "padding": padding,
+        "strideH": window.strides[0],
+        "strideW": window.strides[1],
+        "dilationHFactor": window.dilations[0],
+        "dilationWFactor": window.dilations[1],
+        "fusedActivationFunction": FUSED[node.activation],
+    }
+    if depthwise:
+        multiplier = to.shape(node.output)[1] // group
+        options = schema.DepthwiseConv2DOptionsT(depthMultiplier=multiplier, **fields)
+        to.emit(B.DEPTHWISE_CONV_2D, [source, weights, bias], node.output, options)
+    else:
+        to.emit(B.CONV_2D, [source, weights, bias], node.output, schema.Conv2DOptionsT(**fields))
+
+
+def gemm(to: Lowering, node: Node) -> None:
+    """FULLY_CONNECTED with weights (O, I)."""
+    weights, bias = _weights(to, node, (0, 1), 0)
+    note = to.note(node.inputs[1])
+    options = schema.FullyConnectedOptionsT(fusedActivationFunction=FUSED[node.activation])
+    version = PER_CHANNEL_FULLY_CONNECTED if note and len(note.scale) > 1 else None
+    to.emit(B.FULLY_CONNECTED, [to.activation(node.inputs[0]), weights, bias], node.output, options, version)
+
+
+def _weights(to: Lowering, node: Node, order: tuple[int, ...], axis: int) -> tuple[int, int]:
+    """Write weights and bias; ``axis`` is where the output channels lie after the transposition."""
+    name = node.inputs[1]
+    if to.note(name) is None:
+        data = np.ascontiguousarray(np.asarray(to.graph.tensors[name].data, np.float32).transpose(order))
+        return to.constant(name, data), to.constant(f"{node.output}/bias", real_bias(to.graph, node).astype(np.float32))
+    weights, bias = integer_bias(to.graph, node)
+    note, source = weights.quantization, to.note(node.inputs[0])
+    assert note is not None
+    assert source is not None
+    data = np.ascontiguousarray(np.asarray(weights.data).transpose(order))
+    steps = tuple(float(np.float32(source.scale[0]) * np.float32(s)) for s in note.scale)
+    bias_note = Quantization(steps, 0, 0)
+    return to.constant(name, data, note, axis), to.constant(f"{node.output}/bias", bias, bias_note)
+
+
+def hard_sigmoid(to: Lowering, node: Node) -> None:
+    """clip(alpha * x + beta, 0, 1) that no convolution took in.
+
+    Int8: a 1x1 depthwise convolution whose saturation is the clip. Float: relu6(6 * (alpha * x + beta)) / 6.
+    """
+    alpha, beta = (float(node.attributes.get(name, value)) for name, value in (("alpha", 0.2), ("beta", 0.5)))
+    source = to.activation(node.inputs[0])
+    if note := to.note(node.inputs[0]):
+        channels = to.shape(node.output)[1]
+        _depthwise_constant(to, node, source, np.full((1, 1, 1, channels), alpha), np.full(channels, beta), note)
+        return
+    if not np.isclose(6 * alpha, 1.0, rtol=1e-6):
+        scaled = to.scratch(node.output, "scaled")
+        to.emit(B.MUL, [source, _scalar(to, node, "slope", 6 * alpha)], scaled, schema.MulOptionsT())
+        source = scaled
+    clipped = to.scratch(node.output, "relu6")
+    options = schema.AddOptionsT(fusedActivationFunction=schema.ActivationFunctionType.RELU6)
+    to.emit(B.ADD, [source, _scalar(to, node, "offset", 6 * beta)], clipped, options)
+    to.emit(B.MUL, [clipped, _scalar(to, node, "sixth", 1 / 6)], node.output, schema.MulOptionsT())
+
+
+def _scalar(to: Lowering, node: Node, suffix: str, value: float) -> int:
+    return to.constant(f"{node.output}/{suffix}", np.array([value], np.float32))
+
+
+def _depthwise_constant(
+    to: Lowering,
+    node: Node,
+    source: int,
+    weights: Array,
+    offset: Array,
+    note: Quantization,
+    strides: tuple[int, int] = (1, 1),
+) -> None:
+    """A depthwise convolution with one weight value throughout, VALID; that value is integer 127, exact."""
+    scale = float(np.float32(weights.max() / 127))
+    step = float(np.float32(note.scale[0]) * np.float32(scale))
+    kernel = to.constant(f"{node.output}/weights", np.full(weights.shape, 127, np.int8), Quantization((scale,), 0))
+    bias = np.rint(offset / step).astype(np.int32)
+    options = schema.DepthwiseConv2DOptionsT(padding=schema.Padding.VALID, strideH=1, strideW=1, depthMultiplier=1)
+    constant = to.constant(f"{node.output}/bias", bias, Quantization((step,), 0))
+    to.emit(B.DEPTHWISE_CONV_2D, [source, kernel, constant], node.output, options)

@@ -1,0 +1,63 @@
+"""How much of a .tflite file XNNPACK takes, found by loading it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from edgec.targets.tflite.flatbuffer import TfliteFile, read_tflite
+from edgec.targets.tflite.runner import open_interpreter
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What the delegate takes.
+
+    Attributes:
+        pieces: delegate nodes in the execution plan; each border between them copies and converts nothing but stops
+            XNNPACK's fusion and threads. One is right for a CNN.
+        delegated: for each operator of the file, in its order, whether XNNPACK runs it.
+        operators_percent: share of the operators.
+        macs_percent: share of the multiply-accumulates.
+    """
+
+    pieces: int
+    delegated: tuple[bool, ...]
+    operators_percent: float
+    macs_percent: float
+
+
+def delegate_coverage(content: bytes) -> Coverage:
+    """Load the file with XNNPACK and see which operators its delegate nodes replaced.
+
+    Raises:
+        EdgecError: ``missing-runtime``, ``bad-tflite``.
+    """
+    file = read_tflite(content)
+    details = open_interpreter(content, threads=1, xnnpack=True)._get_ops_details()
+    pieces = [node for node in details if node["op_name"] == "DELEGATE"]
+    inside = set[int]()
+    for piece in pieces:
+        inside |= _replaced(file, piece)
+    delegated = tuple(i in inside for i in range(len(file.operators)))
+    macs = sum(op.macs for op, taken in zip(file.operators, delegated, strict=True) if taken)
+    return Coverage(
+        len(pieces),
+        delegated,
+        100.0 * len(inside) / max(len(delegated), 1),
+        100.0 * macs / file.macs if file.macs else 100.0,
+    )
+
+
+def _replaced(file: TfliteFile, piece: dict[str, Any]) -> set[int]:
+    """The operators between a delegate node's outputs and its inputs."""
+    makers = {output: i for i, op in enumerate(file.operators) for output in op.outputs}
+    known = {int(i) for i in piece["inputs"]}
+    waiting, found = [int(i) for i in piece["outputs"]], set[int]()
+    while waiting:
+        tensor = waiting.pop()
+        maker = makers.get(tensor)
+        if tensor not in known and maker is not None and maker not in found:
+            found.add(maker)
+            waiting += file.operators[maker].inputs
+    return found

@@ -1,0 +1,171 @@
+"""Reads a .tflite file of anyone's: operators, tensors, metadata, multiply-accumulates."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgec.pipeline.errors import EdgecError
+
+
+@dataclass(frozen=True)
+class FileTensor:
+    """A tensor as the file states it.
+
+    Attributes:
+        shape: stored layout, NHWC.
+        dtype: lower-case name, ``int8``.
+        scales: one value, one for each channel, or none.
+        zero_point: of the first channel.
+        constant_bytes: size of its data; 0 where it is computed.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scales: tuple[float, ...]
+    zero_point: int
+    constant_bytes: int
+
+
+@dataclass(frozen=True)
+class FileOperator:
+    """An operator with the indices of its tensors; an absent optional input is -1."""
+
+    kind: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    macs: int
+
+
+@dataclass(frozen=True)
+class TfliteFile:
+    """The first subgraph of a file.
+
+    Attributes:
+        metadata: named buffers, as text where it is text, otherwise as the number of bytes.
+    """
+
+    tensors: tuple[FileTensor, ...]
+    operators: tuple[FileOperator, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    metadata: dict[str, str]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference: convolutions and fully connected layers."""
+        return sum(operator.macs for operator in self.operators)
+
+    @property
+    def inner_conversions(self) -> int:
+        """QUANTIZE and DEQUANTIZE between computed tensors: those at the border of the graph are not counted.
+
+        In a file of edgec's each one stands for a Relu, or for a tensor that the model quantizes twice.
+        """
+        border = {*self.inputs, *self.outputs}
+        kinds = ("QUANTIZE", "DEQUANTIZE")
+        return sum(op.kind in kinds and not border & {*op.inputs, *op.outputs} for op in self.operators)
+
+
+def read_tflite(content: bytes) -> TfliteFile:
+    """Parse a file.
+
+    Raises:
+        EdgecError: ``bad-tflite``.
+    """
+    model = _model(content)
+    graph = model.Subgraphs(0)
+    tensors = tuple(_tensor(model, graph.Tensors(i)) for i in range(graph.TensorsLength()))
+    operators = tuple(_operator(model, graph.Operators(i), tensors) for i in range(graph.OperatorsLength()))
+    inputs, outputs = _numbers(graph.InputsAsNumpy()), _numbers(graph.OutputsAsNumpy())
+    return TfliteFile(tensors, operators, inputs, outputs, _metadata(model))
+
+
+def read_metadata(content: bytes) -> dict[str, str]:
+    """The named metadata buffers alone.
+
+    Raises:
+        EdgecError: ``bad-tflite``.
+    """
+    return _metadata(_model(content))
+
+
+def _model(content: bytes) -> Any:
+    from ai_edge_litert import schema_py_generated as schema
+
+    if content[4:8] != b"TFL3":
+        raise EdgecError("bad-tflite", "no TFL3 identifier: not a .tflite file", "check the file")
+    try:
+        model = schema.Model.GetRootAs(content, 0)
+        if model.SubgraphsLength() < 1 or model.Subgraphs(0).OutputsLength() < 1:
+            raise EdgecError("bad-tflite", "the file has no graph with outputs", "check the file")
+        for i in range(model.BuffersLength()):
+            model.Buffers(i).DataAsNumpy()
+    except (struct.error, IndexError, ValueError, AttributeError) as error:
+        raise EdgecError("bad-tflite", f"the file is damaged: {error}", "check that it is whole") from error
+    return model
+
+
+def _tensor(model: Any, tensor: Any) -> FileTensor:
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
+    parameters = tensor.Quantization()
+    scales = () if parameters is None or parameters.ScaleLength() == 0 else tuple(parameters.ScaleAsNumpy().tolist())
+    points = parameters.ZeroPointAsNumpy() if scales and parameters.ZeroPointLength() else [0]
+    return FileTensor(
+        tensor.Name().decode(),
+        _numbers(tensor.ShapeAsNumpy()),
+        names[tensor.Type()],
+        scales,
+        int(points[0]),
+        model.Buffers(tensor.Buffer()).DataLength(),
+    )
+
+
+def _operator(model: Any, operator: Any, tensors: tuple[FileTensor, ...]) -> FileOperator:
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    code = model.OperatorCodes(operator.OpcodeIndex())
+    kind = names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+    inputs, outputs = _numbers(operator.InputsAsNumpy()), _numbers(operator.OutputsAsNumpy())
+    return FileOperator(kind, inputs, outputs, _macs(kind, [tensors[i] for i in inputs], tensors[outputs[0]]))
+
+
+def _macs(kind: str, inputs: list[FileTensor], output: FileTensor) -> int:
+    """Output elements times the products summed for each."""
+    if kind == "CONV_2D":
+        return int(np.prod(output.shape) * np.prod(inputs[1].shape[1:]))
+    if kind == "DEPTHWISE_CONV_2D":
+        return int(np.prod(output.shape) * np.prod(inputs[1].shape[1:3]))
+    if kind == "FULLY_CONNECTED":
+        return int(np.prod(output.shape) * inputs[1].shape[-1])
+    return 0
+
+
+def _metadata(model: Any) -> dict[str, str]:
+    entries = {}
+    for i in range(model.MetadataLength()):
+        entry = model.Metadata(i)
+        data = model.Buffers(entry.Buffer()).DataAsNumpy()
+        raw = data.tobytes() if isinstance(data, np.ndarray) else b""
+        text = raw.rstrip(b"\0")
+        entries[entry.Name().decode()] = _text(text) or f"{len(raw)} bytes"
+    return entries
+
+
+def _text(raw: bytes) -> str:
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return ""
+    return text if text.isprintable() else ""
+
+
+def _numbers(array: Any) -> tuple[int, ...]:
+    return tuple(int(v) for v in array) if isinstance(array, np.ndarray) else ()

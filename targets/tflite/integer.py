@@ -1,0 +1,81 @@
+"""Integer arithmetic that the passes and the lowering rules share: bounds, biases, constants."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from edgec.targets.tflite.graph import Array, Graph, Node, Quantization, Tensor
+
+MAX_BIAS = 2**30  # half of int32: leaves room for the accumulated products
+
+
+def clip_bounds(graph: Graph, node: Node) -> tuple[float, float]:
+    """What a Relu or Clip clips to; ``(-inf, inf)`` for any other operator or computed bounds."""
+    if node.op == "Relu":
+        return 0.0, np.inf
+    if node.op != "Clip" or any(name and not graph.is_constant(name) for name in node.inputs[1:]):
+        return -np.inf, np.inf
+    bounds = [-np.inf, np.inf]
+    for i, name in enumerate(node.inputs[1:3]):
+        if name:
+            bounds[i] = float(np.ravel(real_values(graph.tensors[name]))[0])
+    return bounds[0], bounds[1] if bounds[1] < 3.4e38 else np.inf
+
+
+def real_values(tensor: Tensor) -> Array:
+    """A constant's values in float64."""
+    data = tensor.values.astype(np.float64)
+    note = tensor.quantization
+    if note is None:
+        return data
+    shape = [-1 if axis == note.axis else 1 for axis in range(data.ndim)]
+    result: Array = (data - note.zero_point) * np.asarray(note.scale, np.float64).reshape(
+        shape if note.axis is not None else [1] * data.ndim
+    )
+    return result
+
+
+def real_bias(graph: Graph, node: Node) -> Array:
+    """The bias of a Conv or Gemm in float64, zeros where it has none."""
+    if len(node.inputs) > 2 and node.inputs[2]:
+        return np.ravel(real_values(graph.tensors[node.inputs[2]]))
+    return np.zeros(graph.tensors[node.inputs[1]].shape[0])
+
+
+def integer_bias(graph: Graph, node: Node) -> tuple[Tensor, Array]:
+    """Weights and int32 bias of an int8 Conv or Gemm whose output channels lie on axis 0 of the weights.
+
+    The bias has scale ``input_scale * weight_scale`` by definition, so a channel of (almost) zero weights with a tiny
+    scale cannot hold an ordinary bias: such a channel gets a larger weight scale, at which its weights round to the
+    little they were.
+    """
+    weights, source = graph.tensors[node.inputs[1]], graph.tensors[node.inputs[0]].quantization
+    assert weights.quantization is not None
+    assert source is not None
+    assert weights.data is not None
+    channels = weights.shape[0]
+    scale = np.broadcast_to(np.asarray(weights.quantization.scale, np.float32), channels).astype(np.float64)
+    bias = real_bias(graph, node)
+    steps = source.scale[0] * scale
+    if np.abs(bias / steps).max() > MAX_BIAS:
+        fitted = np.maximum(scale, np.abs(bias) / (source.scale[0] * MAX_BIAS)).astype(np.float32)
+        ratio = (scale / fitted).reshape([-1] + [1] * (weights.data.ndim - 1))
+        data = np.rint(weights.data * ratio).astype(np.int8)
+        weights = replace(weights, data=data, quantization=Quantization(tuple(map(float, fitted)), 0, 0))
+        steps = source.scale[0] * fitted.astype(np.float64)
+    stored = graph.tensors[node.inputs[2]] if len(node.inputs) > 2 and node.inputs[2] else None
+    if stored is not None and stored.quantization and np.allclose(stored.quantization.scale, steps, rtol=1e-5, atol=0):
+        return weights, stored.values.astype(np.int32)
+    return weights, np.rint(bias / steps).astype(np.int32)
+
+
+def quantized_constant(tensor: Tensor) -> Tensor:
+    """A float constant of an int8 graph in symmetric int8; a single value is exact."""
+    if tensor.quantization or tensor.data is None:
+        return tensor
+    largest = float(np.abs(tensor.data).max()) or 1.0
+    scale = np.float32(largest / 127)
+    data = np.clip(np.rint(tensor.data / scale), -127, 127).astype(np.int8)
+    return replace(tensor, data=data, quantization=Quantization((float(scale),), 0))

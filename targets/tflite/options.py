@@ -1,0 +1,50 @@
+"""How a board wants its .tflite: the fields of ``[options]`` in its TOML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from edgec.pipeline.errors import EdgecError
+from edgec.targets.spec import TargetSpec
+
+
+@dataclass(frozen=True)
+class TfliteOptions:
+    """What differs between boards that read the same file format.
+
+    Attributes:
+        hard_swish: ``split`` into int8 ADD and MUL, which XNNPACK has, or the ``native`` HARD_SWISH, which it lacks in
+            int8 but which costs fewer instructions where there is no XNNPACK.
+        padding: ``same`` uses SAME where it says what the ONNX pads say; ``explicit`` always writes a PAD.
+        per_channel: the runtime takes one weight scale per output channel.
+        input_type: ``int8`` takes the quantized input, ``uint8`` takes pixels (normalisation folded into the first
+            convolution), ``float32`` takes the normalised image and puts a QUANTIZE first and a DEQUANTIZE last.
+        xnnpack: the runtime delegates to XNNPACK; its limits on int8 operators then count as constraints.
+        runtime: the Python package that runs the file on the board.
+    """
+
+    hard_swish: Literal["split", "native"] = "split"
+    padding: Literal["same", "explicit"] = "same"
+    per_channel: bool = True
+    input_type: Literal["int8", "uint8", "float32"] = "int8"
+    xnnpack: bool = True
+    runtime: Literal["ai-edge-litert", "tflite-runtime", "tflite-micro"] = "ai-edge-litert"
+
+
+def options_of(target: TargetSpec) -> TfliteOptions:
+    """The board's options, checked.
+
+    Raises:
+        EdgecError: ``bad-board`` names the field.
+    """
+    from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+    strict = with_config(ConfigDict(extra="forbid"))(TfliteOptions)
+    try:
+        return TypeAdapter(strict).validate_python(target.options)
+    except ValidationError as error:
+        wrong = "; ".join(f"options.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise EdgecError(
+            "bad-board", f"board '{target.name}': {wrong}", "see an existing board that uses tflite"
+        ) from error

@@ -1,0 +1,118 @@
+"""Runs a .tflite file on this machine: ai-edge-litert, or tflite-runtime where only that exists (armv7l)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgec.pipeline.errors import EdgecError
+from edgec.targets.adapter import Batch
+from edgec.targets.spec import TargetSpec
+from edgec.targets.tflite.compiler import INSTALL, METADATA_NAME
+
+
+class LiteRtRunner:
+    """A .tflite file in an interpreter.
+
+    Args:
+        path: the file.
+        threads: threads of the XNNPACK delegate, or of the kernels without it.
+        xnnpack: delegate to XNNPACK; without it the optimised built-in kernels run.
+        reference: run TFLite's reference kernels instead, the ones that TFLite Micro shares.
+
+    Raises:
+        EdgecError: ``missing-runtime``, ``bad-tflite``.
+    """
+
+    def __init__(self, path: Path, threads: int = 1, xnnpack: bool = True, reference: bool = False) -> None:
+        self.interpreter = open_interpreter(path.read_bytes(), threads, xnnpack, reference)
+        self._input, self._output = self.interpreter.get_input_details()[0], self.interpreter.get_output_details()[0]
+        self._pixels = _pixel_normalisation(path) if self._input["dtype"] == np.uint8 else None
+
+    def predict(self, batch: Batch) -> Batch:
+        """``(N, 3, H, W)`` float32 to ``(N, ...)`` float32 outputs, dequantized; feature maps come back as NCHW."""
+        outputs = []
+        for image in batch:
+            self.interpreter.set_tensor(self._input["index"], self._quantized(image[None]))
+            self.interpreter.invoke()
+            outputs.append(_dequantized(self.interpreter.get_tensor(self._output["index"]), self._output))
+        return np.concatenate(outputs)
+
+    def single(self, image: Batch) -> Callable[[], None]:
+        """One image in the input tensor; the call runs the network alone."""
+        self.interpreter.set_tensor(self._input["index"], self._quantized(image))
+        return self.interpreter.invoke  # type: ignore[no-any-return]
+
+    def _quantized(self, image: Batch) -> npt.NDArray[Any]:
+        """``(1, C, H, W)`` to the input tensor's layout and integers."""
+        pixels = np.ascontiguousarray(image.transpose(0, 2, 3, 1)) if image.ndim == 4 else image
+        dtype = self._input["dtype"]
+        if dtype == np.float32:
+            return pixels
+        if self._pixels:
+            mean, std = self._pixels
+            return np.asarray(np.clip(np.rint(pixels * std + mean), 0, 255), np.uint8)
+        scale, zero_point = self._input["quantization"]
+        limits = np.iinfo(dtype)
+        return np.asarray(np.clip(np.rint(pixels / np.float32(scale)) + zero_point, limits.min, limits.max), dtype)
+
+
+def open_runner(artifact: Path, target: TargetSpec, threads: int) -> LiteRtRunner:
+    """The file as the board would run it: with XNNPACK, or with the reference kernels of a microcontroller."""
+    from edgec.targets.tflite.options import options_of
+
+    options = options_of(target)
+    return LiteRtRunner(artifact, threads, options.xnnpack, reference=options.runtime == "tflite-micro")
+
+
+def open_interpreter(content: bytes, threads: int, xnnpack: bool, reference: bool = False) -> Any:
+    """An interpreter with its tensors allocated.
+
+    Raises:
+        EdgecError: ``missing-runtime``, ``bad-tflite``.
+    """
+    module = _runtime()
+    kinds = module.OpResolverType
+    kind = kinds.BUILTIN_REF if reference else kinds.AUTO if xnnpack else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    try:
+        interpreter = module.Interpreter(model_content=content, num_threads=threads, experimental_op_resolver_type=kind)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        message = f"the runtime refuses the file: {str(error).splitlines()[0]}"
+        raise EdgecError("bad-tflite", message, "check that it is a whole .tflite file") from error
+    return interpreter
+
+
+def _runtime() -> Any:
+    if find_spec("ai_edge_litert"):
+        from ai_edge_litert import interpreter
+
+        return interpreter
+    if find_spec("tflite_runtime"):
+        from tflite_runtime import interpreter  # type: ignore[import-not-found]
+
+        return interpreter
+    raise EdgecError("missing-runtime", "neither ai-edge-litert nor tflite-runtime is installed", INSTALL)
+
+
+def _dequantized(values: npt.NDArray[Any], details: dict[str, Any]) -> Batch:
+    scale, zero_point = details["quantization"]
+    if scale:
+        values = (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    if values.ndim == 4:
+        values = values.transpose(0, 3, 1, 2)
+    return values.astype(np.float32, copy=False)
+
+
+def _pixel_normalisation(path: Path) -> tuple[Batch, Batch]:
+    """mean and std, (3,), that the file's own metadata holds for pixels."""
+    from edgec.targets.tflite.flatbuffer import read_metadata
+
+    content = json.loads(read_metadata(path.read_bytes())[METADATA_NAME])["preprocess"]
+    return np.asarray(content["mean"], np.float32), np.asarray(content["std"], np.float32)

@@ -1,0 +1,64 @@
+"""Sliding windows: what a Conv's or pool's attributes say, and whether TFLite's SAME says it too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgec.targets.tflite.graph import Graph, Node
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A 2-D window.
+
+    Attributes:
+        pads: top, left, bottom, right; without rows and columns at the end that no window reaches.
+        is_same: ``pads`` are what SAME pads at this input size: as much as gives ceil(size / stride) outputs, the odd
+            one at the bottom and right.
+    """
+
+    kernel: Pair
+    strides: Pair
+    dilations: Pair
+    pads: tuple[int, int, int, int]
+    is_same: bool
+
+
+def window_of(graph: Graph, node: Node) -> Window:
+    """The window of a Conv, MaxPool or AveragePool at its input's size."""
+    given = node.attributes.get("kernel_shape") or graph.tensors[node.inputs[1]].shape[2:]
+    kernel, strides = _pair(given), _pair(node.attributes.get("strides", (1, 1)))
+    dilations = _pair(node.attributes.get("dilations", (1, 1)))
+    size = _pair(graph.tensors[node.inputs[0]].shape[2:])
+    same = same_pads(size, kernel, strides, dilations)
+    top, left, bottom, right = _pads(node, same)
+    output = _pair(graph.tensors[node.output].shape[2:])
+    reach = [(output[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - size[i] for i in (0, 1)]
+    pads = (top, left, min(bottom, max(reach[0] - top, 0)), min(right, max(reach[1] - left, 0)))
+    return Window(kernel, strides, dilations, pads, pads == same)
+
+
+def same_pads(size: Pair, kernel: Pair, strides: Pair, dilations: Pair) -> tuple[int, int, int, int]:
+    """What SAME pads: top, left, bottom, right."""
+    total = [
+        max((-(-size[i] // strides[i]) - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - size[i], 0)
+        for i in (0, 1)
+    ]
+    return total[0] // 2, total[1] // 2, total[0] - total[0] // 2, total[1] - total[1] // 2
+
+
+def _pads(node: Node, same: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    auto = node.attributes.get("auto_pad", "NOTSET")
+    if auto == "SAME_UPPER":
+        return same
+    if auto == "SAME_LOWER":
+        return same[2], same[3], same[0], same[1]
+    top, left, bottom, right = node.attributes.get("pads") or (0, 0, 0, 0)
+    return top, left, bottom, right
+
+
+def _pair(values: Sequence[int]) -> Pair:
+    return int(values[0]), int(values[1])
