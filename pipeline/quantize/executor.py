@@ -1,0 +1,204 @@
+"""Runs an ONNX graph in torch, node by node, so that passes can look at, change and differentiate through it.
+
+Operators outside the table run in ONNX's reference evaluator: correct, slow, and without gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgec.pipeline.quantize.graph import Graph, Node
+
+Values = dict[str, Tensor]
+After = Callable[[str, Tensor], Tensor]
+"""Sees each activation under its name as it is made, the network's inputs included, and may replace it."""
+
+
+def run(
+    graph: Graph, feeds: Mapping[str, Tensor], after: After | None = None, constants: Mapping[str, Tensor] | None = None
+) -> Values:
+    """Execute the graph and return its outputs by name.
+
+    Args:
+        feeds: the network's inputs, ``(N, C, H, W)``.
+        after: hook on every activation.
+        constants: as from ``tensors(graph)``; entries may be differentiable.
+    """
+    values = dict(constants) if constants is not None else tensors(graph)
+    remaining = {name: len(nodes) for name, nodes in graph.consumers.items()}
+    for name, feed in feeds.items():
+        values[name] = after(name, feed) if after is not None else feed
+    for node in graph.nodes:
+        for name, value in zip(node.outputs, compute(node, values), strict=False):
+            values[name] = after(name, value) if after is not None else value
+        for name in dict.fromkeys(node.inputs):
+            remaining[name] = remaining.get(name, 1) - 1
+            if remaining[name] == 0 and name not in graph.constants and name not in graph.outputs:
+                values.pop(name, None)
+    return {name: values[name] for name in graph.outputs}
+
+
+def tensors(graph: Graph) -> Values:
+    """The graph's constants as torch tensors that share memory with nothing."""
+    return {name: torch.from_numpy(np.array(array)) for name, array in graph.constants.items()}
+
+
+def compute(node: Node, values: Mapping[str, Tensor]) -> Iterable[Tensor]:
+    """The outputs of one node, given at least its inputs."""
+    inputs = [values[name] if name else None for name in node.inputs]
+    operator = _TABLE.get(node.op) if node.domain in ("", "ai.onnx") else None
+    if operator is None:
+        return _reference(node, inputs)
+    return (operator(node.attributes, *inputs),)
+
+
+def differentiable(node: Node) -> bool:
+    """Whether gradients pass through this node."""
+    return node.op in _TABLE and node.domain in ("", "ai.onnx")
+
+
+def _reference(node: Node, inputs: list[Tensor | None]) -> tuple[Tensor, ...]:
+    from onnx.reference import ReferenceEvaluator
+
+    feeds = {name: value.detach().numpy() for name, value in zip(node.inputs, inputs, strict=True) if value is not None}
+    results = ReferenceEvaluator(node.proto()).run(None, feeds)
+    return tuple(torch.from_numpy(np.ascontiguousarray(result)) for result in results)
+
+
+def _padded(x: Tensor, attributes: Mapping[str, Any], kernel: Iterable[int], value: float) -> tuple[Tensor, Any]:
+    """Split ONNX pads into what the operator takes symmetrically and an explicit pad before it."""
+    kernel = list(kernel)
+    rank = len(kernel)
+    strides = attributes.get("strides", [1] * rank)
+    dilations = attributes.get("dilations", [1] * rank)
+    pads = list(attributes.get("pads", [0] * 2 * rank))
+    if attributes.get("auto_pad", "NOTSET").startswith("SAME"):
+        lower = attributes["auto_pad"] == "SAME_LOWER"
+        for axis in range(rank):
+            size = x.shape[2 + axis]
+            reach = (-(-size // strides[axis]) - 1) * strides[axis] + (kernel[axis] - 1) * dilations[axis] + 1
+            total = max(reach - size, 0)
+            small, large = total // 2, total - total // 2
+            pads[axis], pads[axis + rank] = (large, small) if lower else (small, large)
+    if pads[:rank] == pads[rank:] and value == 0.0:
+        return x, pads[:rank]
+    if any(pads):
+        x = F.pad(x, [pad for axis in reversed(range(rank)) for pad in (pads[axis], pads[axis + rank])], value=value)
+    return x, [0] * rank
+
+
+def _conv(a: Mapping[str, Any], x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+    x, padding = _padded(x, a, w.shape[2:], 0.0)
+    convolve = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}[w.dim()]
+    rank = w.dim() - 2
+    strides, dilations = a.get("strides", [1] * rank), a.get("dilations", [1] * rank)
+    return convolve(x, w, b, strides, padding, dilations, a.get("group", 1))
+
+
+def _conv_transpose(a: Mapping[str, Any], x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+    pads, strides = a.get("pads", [0, 0, 0, 0]), a.get("strides", [1, 1])
+    extra, dilations = a.get("output_padding", [0, 0]), a.get("dilations", [1, 1])
+    y = F.conv_transpose2d(x, w, b, strides, 0, extra, a.get("group", 1), dilations)
+    return y[:, :, pads[0] : y.shape[2] - pads[2], pads[1] : y.shape[3] - pads[3]]
+
+
+def _gemm(a: Mapping[str, Any], x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+    x = x.T if a.get("transA") else x
+    y = a.get("alpha", 1.0) * (x @ (w.T if a.get("transB") else w))
+    return y if b is None else y + a.get("beta", 1.0) * b
+
+
+def _clip(a: Mapping[str, Any], x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
+    least = a.get("min", -torch.inf) if low is None else low.item()
+    return x.clamp(least, a.get("max", torch.inf) if high is None else high.item())
+
+
+def _max_pool(a: Mapping[str, Any], x: Tensor) -> Tensor:
+    kernel = a["kernel_shape"]
+    x, padding = _padded(x, a, kernel, -torch.inf)
+    strides, dilations = a.get("strides", [1] * len(kernel)), a.get("dilations", [1] * len(kernel))
+    return F.max_pool2d(x, kernel, strides, padding, dilations, bool(a.get("ceil_mode", 0)))
+
+
+def _average_pool(a: Mapping[str, Any], x: Tensor) -> Tensor:
+    kernel, strides = a["kernel_shape"], a.get("strides", [1] * len(a["kernel_shape"]))
+    ones, padding = _padded(torch.ones_like(x[:1, :1]), a, kernel, 0.0)
+    x, _ = _padded(x, a, kernel, 0.0)
+    ceil = bool(a.get("ceil_mode", 0))
+    if a.get("count_include_pad", 0):
+        return F.avg_pool2d(x, kernel, strides, padding, ceil, True)
+    share = F.avg_pool2d(ones, kernel, strides, padding, ceil, True)
+    return F.avg_pool2d(x, kernel, strides, padding, ceil, True) / share
+
+
+def _reduce_mean(a: Mapping[str, Any], x: Tensor, axes: Tensor | None = None) -> Tensor:
+    dims = a.get("axes", list(range(x.dim()))) if axes is None else axes.tolist()
+    return x.mean(dim=dims, keepdim=bool(a.get("keepdims", 1)))
+
+
+def _reshape(a: Mapping[str, Any], x: Tensor, shape: Tensor) -> Tensor:
+    sizes = [x.shape[i] if size == 0 and not a.get("allowzero") else size for i, size in enumerate(shape.tolist())]
+    return x.reshape(sizes)
+
+
+def _squeeze(a: Mapping[str, Any], x: Tensor, axes: Tensor | None = None) -> Tensor:
+    dims = a.get("axes") if axes is None else axes.tolist()
+    return x.squeeze() if dims is None else x.squeeze(tuple(dims))
+
+
+def _unsqueeze(a: Mapping[str, Any], x: Tensor, axes: Tensor | None = None) -> Tensor:
+    dims = a["axes"] if axes is None else axes.tolist()
+    for dim in sorted(dims):
+        x = x.unsqueeze(dim)
+    return x
+
+
+def _batch_norm(a: Mapping[str, Any], x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+    return F.batch_norm(x, mean, var, scale, bias, False, 0.0, a.get("epsilon", 1e-5))
+
+
+_TABLE: Mapping[str, Callable[..., Tensor]] = {
+    "Add": lambda a, x, y: x + y,
+    "AveragePool": _average_pool,
+    "BatchNormalization": _batch_norm,
+    "Clip": _clip,
+    "Concat": lambda a, *xs: torch.cat(xs, a["axis"]),
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Div": lambda a, x, y: x / y,
+    "Elu": lambda a, x: F.elu(x, a.get("alpha", 1.0)),
+    "Flatten": lambda a, x: x.flatten(a.get("axis", 1)),
+    "Gemm": _gemm,
+    "GlobalAveragePool": lambda a, x: x.mean(dim=tuple(range(2, x.dim())), keepdim=True),
+    "HardSigmoid": lambda a, x: (a.get("alpha", 0.2) * x + a.get("beta", 0.5)).clamp(0, 1),
+    "HardSwish": lambda a, x: F.hardswish(x),
+    "Identity": lambda a, x: x,
+    "LeakyRelu": lambda a, x: F.leaky_relu(x, a.get("alpha", 0.01)),
+    "MatMul": lambda a, x, y: x @ y,
+    "MaxPool": _max_pool,
+    "Mul": lambda a, x, y: x * y,
+    "PRelu": lambda a, x, slope: torch.where(x < 0, slope * x, x),
+    "ReduceMean": _reduce_mean,
+    "Relu": lambda a, x: x.relu(),
+    "Reshape": _reshape,
+    "Sigmoid": lambda a, x: x.sigmoid(),
+    "Softmax": lambda a, x: x.softmax(a.get("axis", -1)),
+    "Squeeze": _squeeze,
+    "Sub": lambda a, x, y: x - y,
+    "Tanh": lambda a, x: x.tanh(),
+    "Transpose": lambda a, x: x.permute(a.get("perm", list(reversed(range(x.dim()))))),
+    "Unsqueeze": _unsqueeze,
+}
+
+
+def run_model(model: onnx.ModelProto, x: Tensor) -> Tensor:
+    """First output of a float model on one batch, for checks."""
+    graph = Graph.read(model)
+    return run(graph, {graph.inputs[0]: x})[graph.outputs[0]]

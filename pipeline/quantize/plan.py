@@ -1,0 +1,235 @@
+"""Which tensors are integers and with what parameters: a pure function of graph, statistics and scheme."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgec.pipeline.quantize.affine import Array, QuantParams, asymmetric_params, integer_range, symmetric_params
+from edgec.pipeline.quantize.graph import Graph, Node
+from edgec.pipeline.quantize.scheme import Scheme
+
+LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Operators with a constant weight at input 1 and an optional bias at input 2."""
+
+Ranges = Mapping[str, tuple[Array, Array]]
+"""Per-channel ``(low, high)`` of an activation, each ``(C,)`` float32 along axis 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A float graph together with the ranges of its activations: rewrites change both."""
+
+    graph: Graph
+    ranges: Ranges
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The quantization of one graph.
+
+    Attributes:
+        activations: parameters by tensor.
+        weights: parameters by constant, the int8 constants of elementwise operators included.
+        floats: why a node stays in float, by node name.
+    """
+
+    activations: Mapping[str, QuantParams]
+    weights: Mapping[str, QuantParams]
+    floats: Mapping[str, str]
+
+
+def is_linear(graph: Graph, node: Node) -> bool:
+    """A multiplication with a constant weight."""
+    return node.op in LINEAR and len(node.inputs) > 1 and node.inputs[1] in graph.constants
+
+
+def is_depthwise(graph: Graph, node: Node) -> bool:
+    """One input channel per group: each output channel reads exactly one input channel."""
+    return node.op == "Conv" and is_linear(graph, node) and _fan_in(graph, node) == 1 != _group(node)
+
+
+def _fan_in(graph: Graph, node: Node) -> int:
+    return int(graph.constants[node.inputs[1]].shape[1])
+
+
+def _group(node: Node) -> int:
+    return int(node.attributes.get("group", 1))
+
+
+def channel_axis(node: Node) -> int:
+    """The axis of output channels in a linear node's weight."""
+    if node.op == "Conv":
+        return 0
+    if node.op == "Gemm":
+        return 0 if node.attributes.get("transB") else 1
+    return 1
+
+
+def integer_nodes(graph: Graph, scheme: Scheme, excluded: Mapping[str, str]) -> tuple[set[str], dict[str, str]]:
+    """Names of the nodes that compute on integers, and the reason for each of the others."""
+    integer, floats = set[str](), dict[str, str]()
+    for node in graph.nodes:
+        if node.name in excluded:
+            floats[node.name] = excluded[node.name]
+        elif node.op not in scheme.integer_operators:
+            floats[node.name] = f"{node.op} computes in float under the scheme '{scheme.name}'"
+        elif node.op in LINEAR and not is_linear(graph, node):
+            floats[node.name] = "the weight is not a constant"
+        elif node.op in ("Add", "Mul") and not scheme.quantize_output and len(graph.data_inputs(node)) < 2:
+            floats[node.name] = "an elementwise operation with a constant fuses in float"
+        else:
+            integer.add(node.name)
+    return integer, floats
+
+
+def fused_tensors(graph: Graph, scheme: Scheme) -> set[str]:
+    """Tensors that do not exist at run time: between a linear operator or Add and the activation it absorbs."""
+    fused = set()
+    for node in graph.nodes:
+        reader = graph.only_consumer(node.output)
+        if node.op in (*LINEAR, "Add") and reader is not None and reader.op in scheme.fused_activations:
+            fused.add(node.output)
+    return fused
+
+
+def quantized_tensors(graph: Graph, scheme: Scheme, integer: set[str]) -> list[str]:
+    """Activations that are stored as integers, in topological order."""
+    fused = fused_tensors(graph, scheme)
+    wanted: set[str] = set()
+    for node in graph.nodes:
+        absorbed = node.inputs[0] in fused if node.inputs else False
+        if node.name in integer and not absorbed:
+            wanted.update(graph.data_inputs(node))
+        if scheme.quantize_output and node.name in integer:
+            wanted.update(node.outputs[:1])
+    order = [*graph.inputs, *(name for node in graph.nodes for name in node.outputs)]
+    return [name for name in order if name in wanted and name not in fused]
+
+
+def make_plan(network: Network, scheme: Scheme, excluded: Mapping[str, str] | None = None) -> Plan:
+    """Choose every parameter. Ranges of channels are joined where one scale serves them all.
+
+    Args:
+        excluded: nodes to keep in float and why.
+    """
+    graph, ranges = network.graph, network.ranges
+    integer, floats = integer_nodes(graph, scheme, excluded or {})
+    names = [name for name in quantized_tensors(graph, scheme, integer) if name in ranges]
+    shared = _same_scale_groups(graph, scheme, integer, names)
+    activations: dict[str, QuantParams] = {}
+    for name in names:
+        fixed = _fixed_params(graph, scheme, name)
+        members = [ranges[member] for member in shared[name]]
+        activations[name] = fixed or activation_params(graph, scheme, name, members, integer)
+    weights = {
+        node.inputs[1]: weight_params(graph.constants[node.inputs[1]], node, scheme)
+        for node in graph.nodes
+        if node.name in integer and is_linear(graph, node) and node.inputs[0] in activations
+    }
+    weights |= _elementwise_constants(graph, scheme, integer)
+    return _guard(graph, scheme, Plan(activations, weights, floats))
+
+
+def activation_params(
+    graph: Graph, scheme: Scheme, name: str, ranges: Iterable[tuple[Array, Array]], integer: set[str]
+) -> QuantParams:
+    """Parameters of one activation; per channel where only depthwise convolutions read it and the scheme allows it."""
+    low = np.concatenate([pair[0] for pair in ranges])
+    high = np.concatenate([pair[1] for pair in ranges])
+    readers = graph.consumers.get(name, ())
+    alone = all(is_depthwise(graph, node) and node.name in integer for node in readers) and bool(readers)
+    if not (scheme.per_channel_depthwise_input and alone):
+        low, high = low.min(), high.max()
+    else:
+        low, high = _alive(low, high)
+    axis = 1 if low.ndim else None
+    if scheme.activation_symmetric:
+        return symmetric_params(np.maximum(-low, high), scheme.activation_dtype, axis)
+    return asymmetric_params(low, high, scheme.activation_dtype, axis)
+
+
+def _alive(low: Array, high: Array) -> tuple[Array, Array]:
+    """Widen channels that were never active to 1/256 of the widest one: unseen inputs may wake them."""
+    reach = np.maximum(-low, high)
+    return low, high + np.maximum(reach.max(initial=0.0) / 256 - reach, 0.0)
+
+
+def weight_params(weight: Array, node: Node, scheme: Scheme) -> QuantParams:
+    """Symmetric parameters from the largest magnitude, per output channel or per tensor."""
+    axis = channel_axis(node) if scheme.weight_granularity == "per_channel" else None
+    if node.op == "ConvTranspose" and _group(node) > 1:
+        axis = None
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    bound = np.abs(weight).max(axis=others if axis is not None else None, initial=0.0)
+    return symmetric_params(bound, "int8", axis, scheme.weight_narrow_range, scheme.reduce_range)
+
+
+def _same_scale_groups(graph: Graph, scheme: Scheme, integer: set[str], names: list[str]) -> dict[str, list[str]]:
+    """For each tensor, the tensors that share its parameters, itself included."""
+    group = {name: [name] for name in names}
+    for node in graph.nodes:
+        if node.op not in scheme.same_scale_operators or node.name not in integer:
+            continue
+        tied = [name for name in (*graph.data_inputs(node), node.output) if name in group]
+        merged = list(dict.fromkeys(member for name in tied for member in group[name]))
+        for member in merged:
+            group[member] = merged
+    return group
+
+
+def _fixed_params(graph: Graph, scheme: Scheme, name: str) -> QuantParams | None:
+    producer = graph.producer.get(name)
+    for operator, scale, zero_point in scheme.fixed_output:
+        if producer is not None and producer.op == operator:
+            qmin, qmax = integer_range(scheme.activation_dtype)
+            return QuantParams(
+                np.array(scale, np.float32), np.array(zero_point, np.int32), qmin, qmax, scheme.activation_dtype
+            )
+    return None
+
+
+def _elementwise_constants(graph: Graph, scheme: Scheme, integer: set[str]) -> dict[str, QuantParams]:
+    """Constants of integer Add and Mul: symmetric, per tensor, so that a single value is exact."""
+    return {
+        name: symmetric_params(np.abs(graph.constants[name]).max(), "int8", narrow=True)
+        for node in graph.nodes
+        if node.op in ("Add", "Mul") and node.name in integer
+        for name in node.inputs
+        if name in graph.constants
+    }
+
+
+def _guard(graph: Graph, scheme: Scheme, plan: Plan) -> Plan:
+    """Keep int32 biases and requantization factors within what kernels take.
+
+    A dead weight channel has a tiny scale: its bias, in steps of input_scale * weight_scale, would leave 32 bits. A
+    dead output tensor has a tiny scale too: XNNPACK refuses input_scale * weight_scale / output_scale >= 256.
+    """
+    weights, activations = dict(plan.weights), dict(plan.activations)
+    for node in graph.nodes:
+        if not is_linear(graph, node) or node.inputs[1] not in weights:
+            continue
+        params, source = weights[node.inputs[1]], activations[node.inputs[0]]
+        if len(node.inputs) > 2 and node.inputs[2]:
+            bias = np.abs(graph.constants[node.inputs[2]]).astype(np.float64)
+            factor = source.scale.astype(np.float64)
+            needed = bias / (2.0**30 * (np.repeat(factor, bias.size // factor.size) if factor.ndim else factor))
+            needed = needed if params.axis is not None else needed.max()
+            params = replace(params, scale=np.maximum(params.scale, needed).astype(np.float32))
+        weights[node.inputs[1]] = params
+        target = layer_output(graph, scheme, node)
+        if scheme.max_requantization and target in activations:
+            least = float(source.scale.max() * params.scale.max()) / (0.9 * scheme.max_requantization)
+            stored = activations[target]
+            if float(stored.scale.max()) < least:
+                activations[target] = replace(stored, scale=np.full_like(stored.scale, least))
+    return Plan(activations, weights, plan.floats)
+
+
+def layer_output(graph: Graph, scheme: Scheme, node: Node) -> str:
+    """The tensor in which a linear node's result is stored: its own output, or that of the activation it absorbs."""
+    reader = graph.only_consumer(node.output)
+    return reader.output if reader is not None and reader.op in scheme.fused_activations else node.output

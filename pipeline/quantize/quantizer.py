@@ -1,0 +1,101 @@
+"""From a float model and its calibration to a QDQ model: the three levels, readable in one place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor
+
+from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.quantize.affine import Array
+from edgec.pipeline.quantize.bias_correction import correct_biases
+from edgec.pipeline.quantize.calibrate import Batches, Calibration
+from edgec.pipeline.quantize.graph import Graph
+from edgec.pipeline.quantize.plan import Network, make_plan
+from edgec.pipeline.quantize.prepare import prepare
+from edgec.pipeline.quantize.qdq import insert_qdq
+from edgec.pipeline.quantize.scheme import Scheme
+
+Level = Literal["fast", "accurate", "best"]
+Progress = Callable[[int, int], None]
+
+CORRECTION_IMAGES = 64
+"""Images held in memory for bias correction; the mean error of a channel settles long before."""
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedModel:
+    """A quantized network and how it came about.
+
+    Attributes:
+        model: QDQ ONNX.
+        floats: nodes left in float, by name, and why.
+        layer_sqnr_db: signal to quantization noise of each quantized layer's output, network quantized up to there.
+        seconds: wall time.
+    """
+
+    model: onnx.ModelProto
+    floats: Mapping[str, str]
+    layer_sqnr_db: Mapping[str, float]
+    seconds: float
+
+
+def quantize(
+    model: onnx.ModelProto,
+    calibration: Calibration,
+    scheme: Scheme,
+    level: Level,
+    batches_factory: Batches,
+    progress: Progress | None = None,
+) -> QuantizedModel:
+    """Quantize a float model. The result depends on nothing but the arguments.
+
+    Args:
+        model: float ONNX; operators that the scheme does not name stay in float.
+        calibration: statistics of exactly this model.
+        level: ``fast`` = ranges and bias correction, ``accurate`` = + equalization search, ``best`` = + learned
+            rounding.
+        batches_factory: the calibration images again.
+
+    Raises:
+        EdgecError: ``calibration-mismatch``, ``empty-calibration``.
+    """
+    start = time.perf_counter()
+    source = Graph.read(model)
+    missing = [name for name in source.inputs if name not in calibration.tensors]
+    if missing:
+        message = f"the calibration has no tensor '{missing[0]}'"
+        raise EdgecError("calibration-mismatch", message, "calibrate this model")
+    network = prepare(Network(source, observed_ranges(calibration)), scheme)
+    images = load_images(batches_factory, CORRECTION_IMAGES)
+    plan = make_plan(network, scheme)
+    network = Network(correct_biases(network.graph, plan, images, progress), network.ranges)
+    plan = make_plan(network, scheme)
+    return QuantizedModel(insert_qdq(network.graph, plan), plan.floats, {}, time.perf_counter() - start)
+
+
+def observed_ranges(calibration: Calibration) -> dict[str, tuple[Array, Array]]:
+    """Per-channel extremes of every activation."""
+    return {name: (seen.channel_min, seen.channel_max) for name, seen in calibration.tensors.items()}
+
+
+def load_images(batches_factory: Batches, limit: int) -> Tensor:
+    """Up to ``limit`` images in one tensor.
+
+    Raises:
+        EdgecError: ``empty-calibration``.
+    """
+    batches: list[Array] = []
+    for batch in batches_factory():
+        batches.append(batch)
+        if sum(map(len, batches)) >= limit:
+            break
+    if not batches:
+        raise EdgecError("empty-calibration", "the calibration set has no images", "name a data set with --data")
+    return torch.from_numpy(np.concatenate(batches)[:limit])

@@ -1,0 +1,52 @@
+"""Fake quantization of a plan in torch: the float graph with every stored tensor rounded to its grid."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edgec.pipeline.quantize.affine import QuantParams
+from edgec.pipeline.quantize.executor import Values, run, tensors
+from edgec.pipeline.quantize.graph import Graph
+from edgec.pipeline.quantize.plan import Plan
+
+
+def simulate(graph: Graph, plan: Plan, images: Tensor, batch_size: int = 16) -> Tensor:
+    """First output of the quantized network, ``(N, classes)``."""
+    constants = quantized_constants(graph, plan)
+    return _run(graph, images, batch_size, constants, plan)
+
+
+def reference(graph: Graph, images: Tensor, batch_size: int = 16) -> Tensor:
+    """First output of the float network, ``(N, classes)``."""
+    return _run(graph, images, batch_size, tensors(graph), None)
+
+
+def _run(graph: Graph, images: Tensor, batch_size: int, constants: Values, plan: Plan | None) -> Tensor:
+    def store(name: str, value: Tensor) -> Tensor:
+        return fake_quantize(value, plan.activations.get(name)) if plan is not None else value
+
+    with torch.no_grad():
+        batches = images.split(batch_size)
+        return torch.cat([run(graph, {graph.inputs[0]: x}, store, constants)[graph.outputs[0]] for x in batches])
+
+
+def quantized_constants(graph: Graph, plan: Plan) -> Values:
+    """The graph's constants with the planned weights on their integer grid."""
+    constants = tensors(graph)
+    for name, params in plan.weights.items():
+        array = graph.constants[name]
+        constants[name] = torch.from_numpy(params.dequantize(params.quantize(array)))
+    return constants
+
+
+def fake_quantize(x: Tensor, params: QuantParams | None) -> Tensor:
+    """Round to the grid and saturate; the gradient is straight through inside the range (Bengio et al. 2013)."""
+    if params is None:
+        return x
+    if params.axis is None:
+        return torch.fake_quantize_per_tensor_affine(
+            x, float(params.scale), int(params.zero_point), params.qmin, params.qmax
+        )
+    scale, zero_point = torch.from_numpy(params.scale), torch.from_numpy(params.zero_point)
+    return torch.fake_quantize_per_channel_affine(x, scale, zero_point, params.axis, params.qmin, params.qmax)
