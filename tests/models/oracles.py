@@ -1,0 +1,90 @@
+"""The definitions that ours are compared with, filled with the same reproducible weights.
+
+``python -m tests.models.oracles`` writes ``oracle_logits.json`` again: the first logits of every definition, so that
+the comparison also runs where torchvision and timm are not installed.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+RECORDED = Path(__file__).parent / "oracle_logits.json"
+NUM_RECORDED = 16
+ORACLES = {
+    "mobilenetv1": "timm:mobilenetv1_100",
+    "mobilenetv2": "torchvision:mobilenet_v2",
+    "mobilenetv3": "torchvision:mobilenet_v3_large",
+    "mobilenetv3-small": "torchvision:mobilenet_v3_small",
+    "xception": "timm:legacy_xception",
+}
+GAINS = {"mobilenetv1": 2.0, "mobilenetv2": 2.0, "mobilenetv3": 1.5, "mobilenetv3-small": 1.8, "xception": 1.1}
+"""Variance of the filled weights times their fan-in: keeps two images apart, and the logits near one."""
+
+
+def make(oracle: str, **options: float) -> nn.Module:
+    """The definition named ``library:function``, with the two operators that torchvision's Python files expect."""
+    library, function = oracle.split(":")
+    if not hasattr(torch.ops.torchvision, "nms"):
+        fragment = torch.library.Library("torchvision", "FRAGMENT")
+        for operator in ("nms", "qnms"):
+            fragment.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        make.fragment = fragment  # type: ignore[attr-defined]  # dropped operators vanish with their library
+    if library == "torchvision":
+        import torchvision
+
+        return getattr(torchvision.models, function)(**options).eval()
+    import timm
+
+    return timm.create_model(function, **options).eval()
+
+
+def reproducible(shapes: Mapping[str, tuple[int, ...]], gain: float = 2.0) -> dict[str, Tensor]:
+    """A state dict whose every tensor follows from its name; numpy's RandomState is frozen for good."""
+    return {name: torch.from_numpy(_values(name, shape, gain)) for name, shape in shapes.items()}
+
+
+def _values(name: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
+    random = np.random.RandomState(zlib.crc32(name.encode()))
+    if name.endswith("num_batches_tracked"):
+        return np.array(0)
+    if name.endswith("running_var"):
+        values = random.uniform(0.5, 1.5, shape)
+    elif len(shape) > 1:
+        values = random.standard_normal(shape) * np.sqrt(gain / np.prod(shape[1:]))
+    elif name.endswith("weight"):
+        values = random.uniform(0.8, 1.2, shape)
+    else:
+        values = random.standard_normal(shape) * 0.1
+    return values.astype(np.float32)
+
+
+def image(input_px: int) -> Tensor:
+    """Two reproducible inputs ``(2, 3, input_px, input_px)``."""
+    return torch.from_numpy(np.random.RandomState(7).standard_normal((2, 3, input_px, input_px)).astype(np.float32))
+
+
+def logits(network: nn.Module, input_px: int) -> Tensor:
+    with torch.no_grad():
+        return network(image(input_px))
+
+
+def record() -> None:
+    recorded = {}
+    for model, oracle in ORACLES.items():
+        network = make(oracle)
+        shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+        network.load_state_dict(reproducible(shapes, GAINS[model]))
+        values = logits(network, 299 if model == "xception" else 224)
+        recorded[model] = [[round(float(x), 6) for x in row[:NUM_RECORDED]] for row in values]
+    RECORDED.write_text(json.dumps(recorded, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    record()

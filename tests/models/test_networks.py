@@ -1,0 +1,177 @@
+"""What the networks are made of: the papers' tables, their options, and what they refuse."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from edgec.pipeline import models
+from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.models import mobilenetv2, mobilenetv3, xception
+from edgec.pipeline.models.blocks import InvertedResidual, SqueezeExcite
+from edgec.pipeline.models.shapes import layer_shapes
+from edgec.pipeline.models.spec import NetworkConfig, at_resolution, build_network, make_divisible
+from edgec.pipeline.preprocess import Preprocess
+
+
+def test_registry_is_the_files() -> None:
+    assert models.names() == ("mobilenetv1", "mobilenetv2", "mobilenetv3", "mobilenetv3-small", "xception")
+    assert all(models.get(name).name == name for name in models.names())
+
+
+def test_every_file_is_a_family_or_declared_not_to_be_one() -> None:
+    """A new shared file that is not listed would be imported as a family and fail on ``SPECS``."""
+    models._families()
+
+
+@pytest.mark.parametrize(("wrong", "hint"), [("mobilnetv3", "mobilenetv3"), ("xeption", "xception"), ("zzz", "known:")])
+def test_unknown_model_names_the_nearest(wrong: str, hint: str) -> None:
+    with pytest.raises(EdgecError) as caught:
+        models.get(wrong)
+    assert caught.value.code == "unknown-model"
+    assert hint in caught.value.hint
+    with pytest.raises(EdgecError, match="unknown-model"):
+        models.definition_sha256(wrong)
+
+
+def test_definition_digest_follows_the_family() -> None:
+    assert models.definition_sha256("mobilenetv3") == models.definition_sha256("mobilenetv3-small")
+    assert models.definition_sha256("mobilenetv2") != models.definition_sha256("mobilenetv3")
+
+
+def test_specifications_load_no_torch() -> None:
+    code = (
+        "import sys; from edgec.pipeline import models; from edgec.pipeline.models import weights;"
+        "[models.get(name) for name in models.names()];"
+        "weights.resolve_weights('random', models.get('xception'));"
+        "sys.exit(any(heavy in sys.modules for heavy in ('torch', 'onnx', 'pydantic', 'scipy')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("model", models.names())
+@pytest.mark.parametrize("padding", ["torch", "tf-same"])
+def test_every_model_takes_every_common_option(model: str, padding: str) -> None:
+    network = build_network(NetworkConfig(model, 0.25, 64, 7, padding)).eval()
+    assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
+
+
+def test_width_multiplier_scales_channels_and_keeps_a_multiple_of_8() -> None:
+    half = {layer.name: layer for layer in layer_shapes(build_network(NetworkConfig("mobilenetv1", 0.5)), 224)}
+    assert half["stem.conv"].output_shape == (1, 16, 112, 112)
+    assert half["blocks.12.pointwise.conv"].output_shape == (1, 512, 7, 7)
+
+
+def test_mobilenetv2_keeps_1280_below_width_1_and_grows_above() -> None:
+    heads = {
+        width: build_network(NetworkConfig("mobilenetv2", width)).classifier.in_features for width in (0.5, 1.0, 1.4)
+    }
+    assert heads == {0.5: 1280, 1.0: 1280, 1.4: 1792}
+
+
+def test_mobilenetv2_blocks_follow_table_2() -> None:
+    blocks = [m for m in build_network(NetworkConfig("mobilenetv2")).modules() if isinstance(m, InvertedResidual)]
+    assert len(blocks) == sum(row.n for row in mobilenetv2.TABLE_2) == 17
+    assert [i for i, block in enumerate(blocks) if block.has_shortcut] == [2, 4, 5, 7, 8, 9, 11, 12, 14, 15]
+    assert isinstance(blocks[0].expand, nn.Identity)  # t = 1
+    assert not any(isinstance(layer, nn.ReLU6) for block in blocks for layer in block.project)  # linear bottleneck
+
+
+def test_shortcut_needs_stride_1_and_equal_channels() -> None:
+    def block(channels_out: int, stride: int) -> InvertedResidual:
+        return InvertedResidual(16, 64, channels_out, 3, stride, activation=nn.ReLU6).eval()
+
+    assert block(16, 1).has_shortcut
+    assert not block(16, 2).has_shortcut
+    assert not block(24, 1).has_shortcut
+    x, with_shortcut = torch.randn(1, 16, 8, 8), block(16, 1)
+    nn.init.zeros_(with_shortcut.project.conv.weight)
+    torch.testing.assert_close(with_shortcut(x), x)
+
+
+@pytest.mark.parametrize(
+    ("model", "table"), [("mobilenetv3", mobilenetv3.LARGE), ("mobilenetv3-small", mobilenetv3.SMALL)]
+)
+def test_mobilenetv3_blocks_follow_their_table(model: str, table: mobilenetv3.Table) -> None:
+    blocks = [m for m in build_network(NetworkConfig(model)).modules() if isinstance(m, InvertedResidual)]
+    for block, row in zip(blocks, table.rows, strict=True):
+        depthwise = block.depthwise.conv
+        assert (depthwise.kernel_size[0], depthwise.stride[0], depthwise.groups) == (row.kernel, row.s, row.exp_size)
+        assert isinstance(block.squeeze_excite, SqueezeExcite) == row.se
+        assert isinstance(block.depthwise.act, nn.Hardswish) == (row.nl == "HS")
+        assert block.project.conv.out_channels == row.out
+
+
+def test_mobilenetv3_uses_modules_that_export_as_single_operators() -> None:
+    modules = list(build_network(NetworkConfig("mobilenetv3")).modules())
+    assert sum(isinstance(m, nn.Hardswish) for m in modules) == 21
+    assert sum(isinstance(m, nn.Hardsigmoid) for m in modules) == 8
+
+
+def test_xception_flows_have_the_sizes_of_figure_5() -> None:
+    sizes = {
+        layer.name: layer.output_shape[1:] for layer in layer_shapes(build_network(NetworkConfig("xception")), 299)
+    }
+    assert sizes["blocks.2.residual.pool"] == (728, 19, 19)
+    assert sizes["blocks.10.residual.bn2"] == (728, 19, 19)
+    assert sizes["blocks.11.residual.pool"] == (1024, 10, 10)
+    assert sizes["conv4.relu"] == (2048, 10, 10)
+    assert len(xception.MIDDLE_FLOW) == 8
+
+
+@pytest.mark.parametrize(("activation", "kind"), [("none", None), ("relu", nn.ReLU), ("elu", nn.ELU)])
+def test_xception_switch_between_depthwise_and_pointwise(activation: str, kind: type | None) -> None:
+    network = build_network(NetworkConfig("xception", 0.25, intermediate_activation=activation))
+    separable = network.get_submodule("blocks.3.residual.separable1")
+    layers = [type(layer) for layer in separable]
+    assert layers[1:-1] == ([kind] if kind else [])
+
+
+@pytest.mark.parametrize(
+    ("model", "layer"), [("mobilenetv1", "blocks.0.depthwise.conv"), ("xception", "conv3.separable.depthwise")]
+)
+def test_depth_multiplier_adds_filters_per_channel(model: str, layer: str) -> None:
+    once = build_network(NetworkConfig(model, 0.25)).get_submodule(layer)
+    twice = build_network(NetworkConfig(model, 0.25, depth_multiplier=2)).get_submodule(layer)
+    assert twice.out_channels == 2 * once.out_channels
+    assert twice.groups == once.groups == once.in_channels
+
+
+BAD_OPTIONS = [
+    {"width_multiplier": 0.0},
+    {"width_multiplier": float("nan")},
+    {"width_multiplier": 100.0},
+    {"input_px": 16},
+    {"num_classes": 0},
+    {"padding": "same"},
+    {"depth_multiplier": 0},
+    {"intermediate_activation": "gelu"},
+    {"depth_multiplier": 2},
+    {"intermediate_activation": "relu"},
+]
+
+
+@pytest.mark.parametrize("options", BAD_OPTIONS, ids=lambda options: "-".join(f"{k}={v}" for k, v in options.items()))
+def test_option_out_of_range_or_foreign_to_the_family(options: dict) -> None:
+    with pytest.raises(EdgecError) as caught:
+        build_network(NetworkConfig("mobilenetv2", **options))
+    assert caught.value.code == "invalid-network-option"
+    assert next(iter(options)) in caught.value.message
+
+
+@given(st.floats(1, 4096))
+def test_make_divisible_keeps_the_promise_of_its_docstring(channels: float) -> None:
+    rounded = make_divisible(channels)
+    assert rounded % 8 == 0
+    assert rounded >= 0.9 * channels
+    assert rounded <= max(8, channels + 8)
+
+
+def test_resolution_keeps_the_ratio_of_resize_to_crop() -> None:
+    assert at_resolution(Preprocess(), 112) == Preprocess(resize_px=128, crop_px=112)
