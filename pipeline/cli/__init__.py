@@ -53,7 +53,3 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

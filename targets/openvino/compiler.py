@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ARTIFACT = "openvino"
 TOOLCHAIN = ("openvino",)
+UNCONVERTED = ("NotSupportedONNXNode", "ONNXFrameworkNode")  # what the frontend leaves where it has no rule
 INSTALL = "pip install 'edgec[cpu]'"
 
 
@@ -28,14 +29,14 @@ def check(model: onnx.ModelProto, target: TargetSpec) -> None:
     import io
 
     _require()
-    from openvino.frontend import FrontEndManager, OpConversionFailure
+    from openvino.frontend import FrontEndManager
 
     frontend = FrontEndManager().load_by_framework("onnx")
     loaded = frontend.load(io.BytesIO(model.SerializeToString()))
-    try:
-        frontend.convert(loaded)
-    except (OpConversionFailure, RuntimeError) as error:
-        raise _unsupported(model, str(error)) from error
+    converted = frontend.convert_partially(loaded)
+    for operator in converted.get_ordered_ops():
+        if operator.get_type_name() in UNCONVERTED:
+            raise _unsupported(model, operator.get_friendly_name())
 
 
 def compile_model(qdq: Path, output: Path, target: TargetSpec) -> None:
@@ -72,10 +73,10 @@ def _require() -> None:
         raise EdgecError("missing-runtime", "this target needs openvino, which is not installed", INSTALL)
 
 
-def _unsupported(model: onnx.ModelProto, message: str) -> EdgecError:
-    """Name the first node whose operator the message mentions."""
-    for node in model.graph.node:
-        if f"::{node.op_type}" in message or f".{node.op_type}" in message or node.name and node.name in message:
-            where = f"operator '{node.op_type}' (node '{node.name or node.output[0]}')"
-            return EdgecError("unsupported-operator", f"OpenVINO cannot take {where}", "replace it in the model, or choose another target")
-    return EdgecError("unsupported-operator", f"OpenVINO cannot take this model: {message.splitlines()[0]}", "see 'edgec targets'")
+def _unsupported(model: onnx.ModelProto, name: str) -> EdgecError:
+    """``name`` is the node's, or that of its first output where it has none of its own or shares it."""
+    node = next(node for node in model.graph.node if name in (node.name, *node.output))
+    where = f"'{node.op_type}' (node '{node.name or node.output[0]}')"
+    return EdgecError(
+        "unsupported-operator", f"OpenVINO cannot take the operator {where}", "replace it in the model, or choose another target"
+    )

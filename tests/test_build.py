@@ -1,0 +1,310 @@
+"""The whole line on a small network, through the command line as a user runs it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from conftest import tiny_network
+from edgec.pipeline.cli import main
+from onnx import helper
+
+RESULT_FIELDS = {
+    "model": str, "target": str, "weights": str, "bundle": str, "artifact": str, "size_bytes": int, "accuracy": dict,
+    "latency": dict, "build_seconds": dict, "cached_stages": list,
+}  # fmt: skip
+ACCURACY_FIELDS = {"metric", "float", "reference", "target", "drop_pp", "agreement", "sqnr_db", "num_images"}
+LATENCY_FIELDS = {"status", "p50_ms", "p90_ms", "p99_ms", "num_samples", "threads", "device"}
+STAGES = ["importonnx", "simplify", "check", "calibrate", "quantize", "compile", "evaluate"]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit status, standard output, standard error."""
+    status = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def built(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    status, out, err = run(capsys, "build", *arguments, "--json")
+    assert status == 0, err
+    result: dict[str, Any] = json.loads(out)
+    return result
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The error's code; every refusal is one message with exit status 1 and empty standard output."""
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (1, "")
+    assert err.startswith("error[")
+    assert "Traceback" not in err
+    return err.removeprefix("error[").partition("]")[0]
+
+
+def mine(tmp_path: Path, tiny_onnx: Path) -> Path:
+    """``model.toml`` for the tiny network."""
+    shutil.copy(tiny_onnx, tmp_path / "tiny.onnx")
+    path = tmp_path / "colours.toml"
+    path.write_text(
+        'onnx = "tiny.onnx"\nlabels = ["blue", "green", "red"]\n'
+        "[preprocess]\nresize_px = 40\ncrop_px = 32\nmean = [127.5, 127.5, 127.5]\nstd = [127.5, 127.5, 127.5]\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize("target", ["reference", "cpu"])
+def test_from_onnx_to_a_measured_bundle(
+    target: str, tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "out"
+    arguments = (mine(tmp_path, tiny_onnx), "--target", target, "--data", tiny_images, "--output", folder, "--threads", 1)
+    result = built(capsys, *arguments)
+    for name, kind in RESULT_FIELDS.items():
+        assert isinstance(result[name], kind), name
+    assert result["accuracy"].keys() >= ACCURACY_FIELDS
+    assert result["latency"].keys() >= LATENCY_FIELDS
+    assert result["accuracy"]["float"] == 100.0
+    assert result["accuracy"]["target"] == 100.0
+    assert result["accuracy"]["num_images"] == 12
+    assert result["accuracy"]["sqnr_db"] > 20
+    assert result["latency"]["status"] == "measured"
+    assert result["latency"]["p50_ms"] <= result["latency"]["p90_ms"] <= result["latency"]["p99_ms"]
+    assert result["cached_stages"] == []
+    assert json.loads((folder / "result.json").read_text()) == result
+    again = built(capsys, *arguments)
+    assert again["cached_stages"] == STAGES
+    assert again["accuracy"] == result["accuracy"]
+
+
+def test_the_manifest_lists_every_file_with_its_digest(
+    tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "out"
+    built(capsys, mine(tmp_path, tiny_onnx), "--target", "cpu", "--data", tiny_images, "--output", folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    listed = {entry["path"]: entry["sha256"] for entry in manifest["files"]}
+    found = {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "manifest.json"
+    }
+    assert listed == found
+    assert {"openvino/model.xml", "openvino/model.bin", "preprocess.json", "labels.txt"} <= found.keys()
+    assert (folder / "labels.txt").read_text().split() == ["blue", "green", "red"]
+    assert manifest["calibration_set"]["num_images"] == manifest["test_set"]["num_images"] == 12
+    assert str(tmp_path) not in (folder / "manifest.json").read_text()
+
+
+def test_plain_onnx_says_that_preprocessing_is_assumed(
+    tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = built(capsys, tiny_onnx, "--target", "reference", "--data", tiny_images, "--output", tmp_path / "out")
+    assert "preprocessing assumed" in result["notes"][0]
+
+
+def test_unlabelled_images_give_agreement(
+    tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    for index, image in enumerate(sorted(tiny_images.rglob("*.png"))):
+        shutil.copy(image, plain / f"{index}.png")
+    result = built(capsys, mine(tmp_path, tiny_onnx), "--target", "reference", "--data", plain, "--output", tmp_path / "out")
+    assert result["accuracy"]["metric"] == "agreement"
+    assert result["accuracy"]["float"] is None
+    assert result["accuracy"]["agreement"] == 100.0
+
+
+def test_random_weights_are_agreement_only_and_say_so(tmp_path: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = built(
+        capsys, "mobilenetv1", "--weights", "random", "--width-multiplier", 0.25, "--input-px", 32, "--num-classes", 3,
+        "--target", "reference", "--data", tiny_images, "--output", tmp_path / "out",
+    )  # fmt: skip
+    assert result["accuracy"]["metric"] == "agreement"
+    assert "random weights" in result["notes"][0]
+    status, out, _ = run(capsys, "build", "mobilenetv1", "--weights", "random", "--width-multiplier", 0.25, "--input-px", 32,
+                         "--num-classes", 3, "--target", "reference", "--data", tiny_images, "--output", tmp_path / "out")  # fmt: skip
+    assert status == 0
+    assert "random weights" in out
+
+
+def test_bundle_commands(tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "out"
+    built(capsys, mine(tmp_path, tiny_onnx), "--target", "cpu", "--data", tiny_images, "--output", folder)
+    status, out, _ = run(capsys, "evaluate", folder, "--data", tiny_images, "--json")
+    assert status == 0
+    assert json.loads(out)["num_images"] == 24
+    assert json.loads(out)["target"] == 100.0
+    status, out, _ = run(capsys, "measure", folder, "--threads", 1, "--json")
+    assert status == 0
+    assert json.loads(out)["status"] == "measured"
+    red = sorted((tiny_images / "red").iterdir())[0]
+    status, out, _ = run(capsys, "run", folder, red, "--json")
+    assert status == 0
+    assert json.loads(out)[0]["classes"][0] == "red"
+    status, out, _ = run(capsys, "run", folder, red, "--top", 2)
+    assert status == 0
+    assert out.splitlines()[1].endswith("red")
+    (folder / "labels.txt").write_text("changed")
+    assert refused(capsys, "measure", folder) == "corrupt-bundle"
+
+
+def test_explain_before_and_after(tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = (mine(tmp_path, tiny_onnx), "--target", "reference", "--data", tiny_images)
+    status, out, _ = run(capsys, "explain", *arguments, "--json")
+    before = json.loads(out)
+    assert status == 0
+    assert [plan["stage"] for plan in before] == STAGES
+    assert before[0]["reason"] == "never ran"
+    assert before[1]["reason"] == "needs the result of importonnx"
+    built(capsys, *arguments, "--output", tmp_path / "out")
+    _, out, _ = run(capsys, "explain", *arguments)
+    assert [line.split()[0] for line in out.splitlines()] == ["kept"] * len(STAGES) + ["run"]
+    _, out, _ = run(capsys, "explain", *arguments, "--quantizer", "accurate")
+    assert "parameters.level: fast -> accurate" in out
+
+
+class TestRefusals:
+    """Bad input: a clear error, exit status 1, and nothing left behind."""
+
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path: Path) -> Path:
+        return tmp_path / "out"
+
+    def code(self, capsys: pytest.CaptureFixture[str], folder: Path, *arguments: object) -> str:
+        code = refused(capsys, "build", *arguments, "--output", folder)
+        assert not folder.exists()
+        assert not list(folder.parent.glob(".out*"))
+        return code
+
+    def test_unknown_names(self, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+        assert self.code(capsys, folder, "mobilnetv2", "--target", "cpu") == "unknown-model"
+        assert self.code(capsys, folder, "mobilenetv2", "--target", "cpi") == "unknown-target"
+
+    def test_weights_needed(self, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+        assert self.code(capsys, folder, "xception", "--target", "cpu") == "weights-needed"
+
+    def test_data_needed(self, capsys: pytest.CaptureFixture[str], folder: Path, tiny_onnx: Path) -> None:
+        assert self.code(capsys, folder, tiny_onnx, "--target", "cpu") == "data-needed"
+
+    def test_conflicting_data(self, capsys: pytest.CaptureFixture[str], folder: Path, tiny_onnx: Path, tiny_images: Path) -> None:
+        assert self.code(capsys, folder, tiny_onnx, "--target", "cpu", "--test-data", tiny_images) == "conflicting-data"
+
+    def test_option_not_for_onnx(self, capsys: pytest.CaptureFixture[str], folder: Path, tiny_onnx: Path) -> None:
+        assert self.code(capsys, folder, tiny_onnx, "--target", "cpu", "--width-multiplier", 0.5) == "option-not-for-onnx"
+
+    def test_bad_model_file(self, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "m.toml").write_text('onnx = "x.onnx"\nmean = 3\n')
+        assert self.code(capsys, folder, tmp_path / "m.toml", "--target", "cpu") == "bad-model-file"
+
+    def test_truncated_onnx(self, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path, tiny_onnx: Path, tiny_images: Path) -> None:
+        path = mine(tmp_path, tiny_onnx)
+        (tmp_path / "tiny.onnx").write_bytes(tiny_onnx.read_bytes()[:400])
+        assert self.code(capsys, folder, path, "--target", "cpu", "--data", tiny_images) == "corrupt-onnx"
+
+    def test_other_classes(self, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path, tiny_onnx: Path, tiny_images: Path) -> None:
+        other = tmp_path / "other"
+        shutil.copytree(tiny_images, other)
+        (other / "red").rename(other / "yellow")
+        assert self.code(capsys, folder, mine(tmp_path, tiny_onnx), "--target", "cpu", "--data", other) == "class-mismatch"
+
+    def test_broken_image(self, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path, tiny_onnx: Path, tiny_images: Path) -> None:
+        broken = tmp_path / "broken"
+        shutil.copytree(tiny_images, broken)
+        (broken / "red" / "3.png").write_bytes(b"\x89PNG not really")
+        assert self.code(capsys, folder, mine(tmp_path, tiny_onnx), "--target", "reference", "--data", broken) == "unreadable-image"
+
+    def test_operator_that_the_target_cannot_take(
+        self, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path, tiny_images: Path
+    ) -> None:
+        model = tiny_network()
+        model.graph.node[1].CopyFrom(helper.make_node("Relu", ["c1"], ["x1"], "relu"))
+        model.graph.node.insert(2, helper.make_node("Det", ["x1"], ["det"], "volume"))
+        model.graph.node.insert(3, helper.make_node("Identity", ["x1"], ["r1"]))
+        model.graph.output.append(helper.make_tensor_value_info("det", 1, ["N", 6]))
+        onnx.save(model, tmp_path / "m.onnx")
+        status, _, err = run(capsys, "build", tmp_path / "m.onnx", "--target", "cpu", "--data", tiny_images, "--output", folder)
+        assert status == 1
+        assert "error[unsupported-operator]" in err
+        assert "'Det'" in err
+        assert "'volume'" in err
+
+    def test_output_that_is_no_bundle(self, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path, tiny_onnx: Path, tiny_images: Path) -> None:
+        folder.mkdir()
+        (folder / "thesis.txt").write_text("only copy")
+        arguments = ("build", mine(tmp_path, tiny_onnx), "--target", "cpu", "--data", tiny_images, "--output", folder)
+        assert refused(capsys, *arguments) == "output-exists"
+        assert (folder / "thesis.txt").read_text() == "only copy"
+
+    def test_output_below_a_file(self, capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_onnx: Path, tiny_images: Path) -> None:
+        (tmp_path / "file").write_text("")
+        arguments = ("build", mine(tmp_path, tiny_onnx), "--target", "reference", "--data", tiny_images, "--output", tmp_path / "file" / "x")
+        assert refused(capsys, *arguments) == "output-not-writable"
+
+    def test_no_bundle(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        assert refused(capsys, "measure", tmp_path / "gone") == "no-such-file"
+        assert refused(capsys, "measure", tmp_path) == "no-bundle"
+
+
+HANGS_IN = """
+import sys, time
+import edgec.pipeline.job as job
+import edgec.pipeline.store as store
+from edgec.pipeline.cli import main
+
+def hang(*_):
+    print("here", flush=True)
+    time.sleep(60)
+
+stage, make = sys.argv[1], store.Store._make
+store.Store._make = lambda self, s, *a: hang() if type(s).__name__.lower() == stage else make(self, s, *a)
+if stage == "measure":
+    job.latency_of = hang
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_interrupted_in_every_stage(how: signal.Signals, status: int, tmp_path: Path, tiny_onnx: Path, tiny_images: Path) -> None:
+    """Ctrl-C or kill -9 in each stage in turn: no output, no half result, and every run continues where the last one stopped."""
+    arguments = ["build", str(mine(tmp_path, tiny_onnx)), "--target", "reference", "--data", str(tiny_images)]
+    arguments += ["--output", str(tmp_path / "out"), "--json"]
+    for stage in [*STAGES, "measure"]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HANGS_IN, stage, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        os.kill(process.pid, how)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == status
+        assert "Traceback" not in err
+        assert not (tmp_path / "out").exists()
+    done = subprocess.run([sys.executable, "-m", "edgec.pipeline.cli", *arguments], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["cached_stages"] == STAGES
+    assert (tmp_path / "out" / "manifest.json").is_file()
+
+
+def test_store_on_a_full_disk(tmp_path: Path, tiny_onnx: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """/dev/full stands in for the disk: every write to it fails with ENOSPC, as on a full one."""
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full on this system")
+
+    def write(array: np.ndarray, path: Path) -> None:
+        full.write_bytes(b"x" * 100_000)
+
+    monkeypatch.setattr(onnx, "save", write)
+    arguments = ("build", mine(tmp_path, tiny_onnx), "--target", "reference", "--data", tiny_images, "--output", tmp_path / "out")
+    assert refused(capsys, *arguments) == "disk-full"
+    monkeypatch.undo()

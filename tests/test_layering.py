@@ -1,0 +1,98 @@
+"""Imports run one way, heavy packages load late, and only the command line prints."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = {"pipeline": "edgec.pipeline", "targets": "edgec.targets", "calib_data": "edgec.calib_data"}
+
+# Lower rows know nothing of higher ones. A module belongs to the longest prefix that fits.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("edgec.pipeline.errors",),
+    ("edgec.pipeline.store", "edgec.pipeline.toml_file", "edgec.pipeline.preprocess", "edgec.pipeline.progress", "edgec.pipeline.metrics"),
+    ("edgec.pipeline.data", "edgec.pipeline.ort", "edgec.pipeline.models", "edgec.pipeline.quantize", "edgec.calib_data"),
+    ("edgec.targets.spec", "edgec.targets.adapter"),
+    ("edgec.pipeline.export", "edgec.pipeline.import_onnx", "edgec.pipeline.simplify", "edgec.pipeline.measure"),
+    ("edgec.pipeline.compile", "edgec.pipeline.evaluate"),
+    ("edgec.pipeline.recipe",),
+    ("edgec.pipeline.build",),
+    ("edgec.targets",),  # compilers and runners: found by name, imported by nothing below
+    ("edgec.pipeline",),
+    ("edgec.pipeline.cli",),
+)
+HEAVY = ("torch", "onnx", "onnxruntime", "openvino", "ai_edge_litert", "tensorrt", "scipy", "pydantic", "PIL", "numpy", "rich")
+
+
+def modules() -> list[tuple[str, Path]]:
+    found = []
+    for folder, package in PACKAGES.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            name = ".".join((package, *parts)).removesuffix(".__init__")
+            found.append((name, path))
+    return found
+
+
+KNOWN = {name for name, _ in modules()}
+
+
+def layer(module: str) -> int:
+    fits = [(len(prefix), row) for row, prefixes in enumerate(LAYERS) for prefix in prefixes if f"{module}.".startswith(f"{prefix}.")]
+    return max(fits)[1]
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of edgec that a file names in an import, except those for type checking only."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        node for block in ast.walk(tree) if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test) for node in ast.walk(block)
+    }
+    names = set()
+    for node in ast.walk(tree):
+        if node in typing_only:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("edgec"):
+            named = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= named & KNOWN or {node.module}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names if alias.name.startswith("edgec")}
+    return names & KNOWN
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: value if isinstance(value, str) else "")
+def test_imports_point_down(module: str, path: Path) -> None:
+    upward = sorted(name for name in imported(path) if layer(name) > layer(module))
+    assert not upward, f"{module} imports from above: {upward}"
+
+
+def test_errors_imports_nothing_of_edgec() -> None:
+    assert not imported(ROOT / "pipeline" / "errors.py")
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: value if isinstance(value, str) else "")
+def test_only_the_command_line_prints_and_catches_edgec_errors(module: str, path: Path) -> None:
+    if module.startswith("edgec.pipeline.cli"):
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id != "print" or "__main__" in path.read_text(), f"{module} prints"
+
+
+def test_help_loads_nothing_heavy() -> None:
+    program = f"import sys; from edgec.pipeline.cli import main; main(['--help']); print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: value if isinstance(value, str) else "")
+def test_no_bare_or_broad_except(module: str, path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ExceptHandler):
+            caught = ast.unparse(node.type) if node.type else "everything"
+            assert caught not in ("everything", "Exception", "BaseException"), f"{module}:{node.lineno} catches {caught}"

@@ -1,0 +1,61 @@
+"""Simplification: outputs proven equal, bounded in time, refused with a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+from conftest import tiny_network
+from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.simplify import Simplify, outputs_difference
+from edgec.pipeline.store import source
+from onnx import helper, numpy_helper
+
+
+def simplified(model: Path, folder: Path, **limits: float) -> Path:
+    Simplify(**limits).run(folder / "simple.onnx", source(model))
+    return folder / "simple.onnx"
+
+
+def test_an_identity_vanishes_and_the_outputs_stay(tmp_path: Path) -> None:
+    model = tiny_network()
+    model.graph.node[1].input[0] = "same"
+    model.graph.node.insert(1, helper.make_node("Identity", ["c1"], ["same"]))
+    onnx.save(model, tmp_path / "m.onnx")
+    result = simplified(tmp_path / "m.onnx", tmp_path)
+    assert "Identity" not in {node.op_type for node in onnx.load(result).graph.node}
+    assert outputs_difference(tmp_path / "m.onnx", result) < 1e-5
+
+
+def test_a_time_limit_is_a_refusal(tiny_onnx: Path, tmp_path: Path) -> None:
+    with pytest.raises(EdgecError) as caught:
+        simplified(tiny_onnx, tmp_path, time_limit_s=0.01)
+    assert caught.value.code == "simplify-timeout"
+
+
+def test_onnxsim_giving_up_is_a_refusal(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"no model")
+    with pytest.raises(EdgecError) as caught:
+        simplified(tmp_path / "m.onnx", tmp_path)
+    assert caught.value.code == "simplify-failed"
+
+
+def test_changed_outputs_are_a_refusal(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxsim is made to return another network by running it on one."""
+    other = tiny_network()
+    other.graph.initializer[0].CopyFrom(numpy_helper.from_array(numpy_helper.to_array(other.graph.initializer[0]) * 2, "w1"))
+    onnx.save(other, tmp_path / "other.onnx")
+    monkeypatch.setattr("edgec.pipeline.simplify.subprocess.run", lambda command, **_: _copy(tmp_path / "other.onnx", command[-1]))
+    with pytest.raises(EdgecError) as caught:
+        simplified(tiny_onnx, tmp_path)
+    assert caught.value.code == "simplify-changed-outputs"
+
+
+def _copy(path: Path, to: str) -> object:
+    Path(to).write_bytes(path.read_bytes())
+
+    class Done:
+        returncode = 0
+
+    return Done()

@@ -1,0 +1,201 @@
+"""The store: once for equal inputs, whole or not at all, never a silently wrong result."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.store import Artifact, Store, canonical_json, plain, source, stage_key, tree_sha256
+
+
+@dataclass(frozen=True)
+class Shout:
+    """Writes its input in capitals, ``times`` times."""
+
+    times: int = 1
+
+    version: ClassVar[int] = 1
+    output: ClassVar[str] = "loud.txt"
+    toolchain: ClassVar[tuple[str, ...]] = ("numpy",)
+
+    def run(self, output: Path, *inputs: Artifact) -> None:
+        output.write_text(inputs[0].path.read_text().upper() * self.times)
+
+
+@dataclass(frozen=True)
+class Fail:
+    """Writes half a result and gives up."""
+
+    error: int
+
+    version: ClassVar[int] = 1
+    output: ClassVar[str] = "half.txt"
+    toolchain: ClassVar[tuple[str, ...]] = ()
+
+    def run(self, output: Path, *inputs: Artifact) -> None:
+        output.write_text("half")
+        raise OSError(self.error, "no")
+
+
+@pytest.fixture
+def word(tmp_path: Path) -> Artifact:
+    path = tmp_path / "word.txt"
+    path.write_text("edge")
+    return source(path)
+
+
+def test_a_stage_runs_once_for_equal_inputs(tmp_path: Path, word: Artifact) -> None:
+    store = Store(tmp_path / "store")
+    first, second = store.run(Shout(), word), Store(tmp_path / "store").run(Shout(), word)
+    assert first == second
+    assert first.path.read_text() == "EDGE"
+    assert [run.cached for run in store.runs] == [False]
+
+
+def test_every_part_of_the_configuration_is_in_the_key(word: Artifact, tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("edges")
+
+    @dataclass(frozen=True)
+    class Newer(Shout):
+        version: ClassVar[int] = 2
+
+    Newer.__name__ = "Shout"
+    keys = [stage_key(Shout(), (word,)), stage_key(Shout(2), (word,)), stage_key(Shout(), (source(other),)), stage_key(Newer(), (word,))]
+    assert len(set(keys)) == 4
+    assert all(len(key) == 64 for key in keys)
+
+
+def test_equal_content_elsewhere_has_the_same_key(tmp_path: Path, word: Artifact) -> None:
+    moved = tmp_path / "folder" / "moved.txt"
+    moved.parent.mkdir()
+    moved.write_text("edge")
+    assert stage_key(Shout(), (source(moved),)) == stage_key(Shout(), (word,))
+
+
+@pytest.mark.parametrize("damage", ["change", "delete", "record"])
+def test_a_damaged_result_is_refused_not_made_again(tmp_path: Path, word: Artifact, damage: str) -> None:
+    store = Store(tmp_path / "store")
+    result = store.run(Shout(), word).path
+    if damage == "change":
+        result.write_text("EDGY")
+    elif damage == "delete":
+        result.unlink()
+    else:
+        (result.parent / "record.json").write_text("{")
+    with pytest.raises(EdgecError) as caught:
+        store.run(Shout(), word)
+    assert caught.value.code == "corrupt-artifact"
+    assert "cache clear" in caught.value.hint
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, "disk-full"), (errno.EACCES, "store-not-writable")])
+def test_a_failed_stage_leaves_nothing(tmp_path: Path, number: int, code: str) -> None:
+    store = Store(tmp_path / "store")
+    with pytest.raises(EdgecError) as caught:
+        store.run(Fail(number))
+    assert caught.value.code == code
+    assert not list((tmp_path / "store").glob("results/*/*"))
+    assert not list((tmp_path / "store" / "tmp").iterdir())
+
+
+def test_other_failures_pass_through(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="no"):
+        Store(tmp_path / "store").run(Fail(errno.EIO))
+
+
+def test_kill_9_leaves_no_half_result_and_the_next_run_continues(tmp_path: Path) -> None:
+    program = textwrap.dedent(
+        """
+        import sys, time
+        from dataclasses import dataclass
+        from pathlib import Path
+        from typing import ClassVar
+        from edgec.pipeline.store import Store
+
+        @dataclass(frozen=True)
+        class Slow:
+            version: ClassVar[int] = 1
+            output: ClassVar[str] = "slow.txt"
+            toolchain: ClassVar[tuple] = ()
+
+            def run(self, output, *inputs):
+                output.write_text("half")
+                if sys.argv[2] == "hang":
+                    print("writing", flush=True)
+                    time.sleep(60)
+                output.write_text("whole")
+
+        print(Store(Path(sys.argv[1])).run(Slow()).path.read_text())
+        """
+    )
+    store = str(tmp_path / "store")
+    process = subprocess.Popen([sys.executable, "-c", program, store, "hang"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not list((tmp_path / "store").glob("results/*/*"))
+    again = subprocess.run([sys.executable, "-c", program, store, "go"], capture_output=True, text=True, check=True)
+    assert again.stdout == "whole\n"
+
+
+def test_sweep_removes_only_old_leftovers(tmp_path: Path) -> None:
+    old, new = tmp_path / "tmp" / "old", tmp_path / "tmp" / "new"
+    old.mkdir(parents=True)
+    new.mkdir()
+    os.utime(old, (0, 0))
+    Store(tmp_path).sweep()
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_explain_names_what_changed(tmp_path: Path, word: Artifact) -> None:
+    store = Store(tmp_path / "store")
+    assert store.explain(Shout(), word).reason == "never ran"
+    store.run(Shout(), word)
+    assert store.explain(Shout(), word).cached
+    plan = store.explain(Shout(3), word)
+    assert not plan.cached
+    assert plan.reason == "parameters.times: 1 -> 3"
+
+
+def test_clear_forgets_everything(tmp_path: Path, word: Artifact) -> None:
+    store = Store(tmp_path / "store")
+    store.run(Shout(), word)
+    assert [record["stage"] for record, _ in store.entries()] == ["Shout"]
+    assert store.clear() == 1
+    assert not store.explain(Shout(), word).cached
+
+
+def test_tree_digest_sees_names_and_content(tmp_path: Path) -> None:
+    def tree(name: str, files: dict[str, str]) -> str:
+        for file, text in files.items():
+            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / file).write_text(text)
+        return tree_sha256(tmp_path / name)
+
+    base = tree("a", {"x": "1", "d/y": "2"})
+    assert tree("b", {"d/y": "2", "x": "1"}) == base
+    assert tree("c", {"x": "1", "d/z": "2"}) != base
+    assert tree("e", {"x": "1", "d/y": "3"}) != base
+
+
+def test_canonical_json_is_ordered_and_refuses_nan() -> None:
+    assert canonical_json({"b": 0.1, "a": [1, True, None]}) == '{"a":[1,true,null],"b":0.1}'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical_json(float("nan"))
+
+
+def test_plain_refuses_what_has_no_canonical_form() -> None:
+    with pytest.raises(TypeError, match="a stage's field cannot be set"):
+        plain({1, 2})
