@@ -1,0 +1,120 @@
+"""An emulated Arm core of this machine: the real Arm runtime, bit for bit, and its instructions counted; no timing."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgec.pipeline.errors import EdgecError, nearest_hint
+from edgec.pipeline.progress import Report
+from edgec.targets.devices import userland
+from edgec.targets.devices.answer import Transcript
+from edgec.targets.devices.cores import CORES, Core
+
+
+@dataclass(frozen=True)
+class QemuDevice:
+    """A core of a userland that was set up. Files are shared with the host, so nothing is copied."""
+
+    core: Core
+    userland: userland.Userland
+
+    @property
+    def name(self) -> str:
+        """``qemu:cortex-a76``."""
+        return f"qemu:{self.core.name}"
+
+    def push(self, path: Path, progress: Report | None = None) -> str:
+        """The file is there already."""
+        return str(path.resolve())
+
+    def run(
+        self, script: Path, arguments: Sequence[str], timeout_s: float, progress: Report | None = None
+    ) -> dict[str, Any]:
+        """Emulate the script."""
+        return self._emulate([str(script), *arguments], timeout_s, progress)
+
+    def pull(self, there: str, path: Path) -> None:
+        """Move within this machine."""
+        if not Path(there).is_file():
+            raise EdgecError("remote-failed", f"{self.name} has no file '{there}'", "run the step that makes it again")
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".edgec-") as folder:
+            shutil.move(there, Path(folder) / path.name)
+            (Path(folder) / path.name).replace(path)
+
+    def count(self, script: Path, arguments: Sequence[str], timeout_s: float) -> list[int]:
+        """Guest instructions executed since the start at each ``getppid`` of the script.
+
+        Raises:
+            EdgecError: ``no-instruction-count``, and those of ``run``.
+        """
+        if self.userland.counter_missing:
+            hint = f"mend that, delete '{self.userland.folder}' and run 'edgec device setup qemu'"
+            raise EdgecError("no-instruction-count", f"{self.name}: {self.userland.counter_missing}", hint)
+        with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
+            counts = Path(folder) / "counts"
+            mark = self.userland.machine.num_getppid
+            plugin = f"{self.userland.folder / 'counter.so'},out={counts},mark={mark}"
+            self._emulate([str(script), *arguments], timeout_s, None, plugin)
+            return [int(line) for line in counts.read_text().split()]
+
+    def _emulate(
+        self, arguments: Sequence[str], timeout_s: float, progress: Report | None, plugin: str = ""
+    ) -> dict[str, Any]:
+        """Run the guest's Python and read its lines until it ends or time is up."""
+        transcript = Transcript(self.name, progress)
+        command = [*self.userland.command(self.core, plugin), *arguments]
+        with tempfile.TemporaryFile("w+") as stderr:
+            process = subprocess.Popen(
+                command,
+                env=self.userland.environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+            )
+            alarm = threading.Timer(timeout_s, process.kill)
+            alarm.start()
+            with process:
+                for line in process.stdout or ():
+                    transcript.feed(line)
+            late = not alarm.is_alive()
+            alarm.cancel()
+            stderr.seek(0)
+            said = stderr.read()
+        if late:
+            message = f"{self.name} did not answer within {timeout_s:g} s"
+            raise EdgecError("remote-timeout", message, "emulation is slow: use fewer images or allow more time")
+        return transcript.answer(process.returncode, said)
+
+
+def open_emulated(name: str) -> QemuDevice:
+    """The emulated core ``cortex-a76`` (or ``a76``), ``cortex-a72``, ``cortex-a53`` or ``armv7``.
+
+    Raises:
+        EdgecError: ``bad-device``, ``device-not-set-up``.
+    """
+    core = find_core(name)
+    found = userland.find(core.machine)
+    if found is None:
+        hint = f"run 'edgec device setup qemu --cpu {core.name}' once; it needs no root and takes about 200 MB"
+        raise EdgecError("device-not-set-up", f"the emulated userland of 'qemu:{core.name}' was not set up", hint)
+    return QemuDevice(core, found)
+
+
+def find_core(name: str) -> Core:
+    """A core by its name, with or without ``cortex-``.
+
+    Raises:
+        EdgecError: ``bad-device``.
+    """
+    core = CORES.get(name) or CORES.get(f"cortex-{name}")
+    if core is None:
+        raise EdgecError("bad-device", f"no emulated core is called '{name}'", nearest_hint(name, CORES))
+    return core
