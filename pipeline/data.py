@@ -71,7 +71,9 @@ class Dataset:
 
 
 def open_dataset(root: Path) -> Dataset:
-    """Read a folder: ``labels.csv`` (columns ``file`` and ``class_index`` or ``label``), one folder per class, or plain images.
+    """Read a folder: ``labels.csv``, one folder per class, or plain images.
+
+    ``labels.csv`` has the columns ``file`` and ``class_index`` or ``label``.
 
     Raises:
         EdgecError: ``no-such-file``, ``empty-data``, ``bad-labels``.
@@ -171,8 +173,15 @@ def _from_folders(root: Path) -> Dataset:
     classes = tuple(name.strip() for name in names if name.strip())
     unknown = sorted({folder.name for folder in folders} - set(classes))
     if unknown:
-        raise EdgecError("bad-labels", f"folder '{unknown[0]}' is not in '{order}'", "add it there, or remove the folder")
-    samples = [Sample(f"{name}/{file}", i) for i, name in enumerate(classes) if (root / name).is_dir() for file in _images(root / name)]
+        raise EdgecError(
+            "bad-labels", f"folder '{unknown[0]}' is not in '{order}'", "add it there, or remove the folder"
+        )
+    samples = [
+        Sample(f"{name}/{file}", i)
+        for i, name in enumerate(classes)
+        if (root / name).is_dir()
+        for file in _images(root / name)
+    ]
     return Dataset(root, tuple(samples), classes)
 
 
@@ -183,15 +192,23 @@ def _from_csv(root: Path) -> Dataset:
     columns = set(rows[0]) if rows else set()
     if "file" not in columns or not columns & {"class_index", "label"}:
         found = ", ".join(sorted(columns)) or "nothing"
-        raise EdgecError("bad-labels", f"'{path}' has columns {found}, expected file and class_index or label", "add a header line")
+        raise EdgecError(
+            "bad-labels", f"'{path}' has columns {found}, expected file and class_index or label", "add a header line"
+        )
     if "class_index" not in columns:
         classes = tuple(sorted({row["label"] for row in rows}))
         indices = {name: i for i, name in enumerate(classes)}
-        return Dataset(root, tuple(Sample(_file(root, row["file"], n), indices[row["label"]]) for n, row in enumerate(rows, 2)), classes)
+        return Dataset(
+            root,
+            tuple(Sample(_file(root, row["file"], n), indices[row["label"]]) for n, row in enumerate(rows, 2)),
+            classes,
+        )
     samples = []
     for line, row in enumerate(rows, 2):
         if not row["class_index"].strip().isdecimal():
-            raise EdgecError("bad-labels", f"'{path}' line {line}: class_index '{row['class_index']}', expected a number from 0", "")
+            raise EdgecError(
+                "bad-labels", f"'{path}' line {line}: class_index '{row['class_index']}', expected a number from 0", ""
+            )
         samples.append(Sample(_file(root, row["file"], line), int(row["class_index"])))
     named = {int(row["class_index"]): row.get("label") or "" for row in rows}
     classes = tuple(named.get(i, "") for i in range(max(named) + 1)) if any(named.values()) else ()
@@ -203,4 +220,8 @@ def _file(root: Path, file: str, line: int) -> str:
     for name in (file, f"images/{file}"):
         if (root / name).is_file():
             return name
-    raise EdgecError("bad-labels", f"'{root / 'labels.csv'}' line {line} names '{file}', which is not there", "remove the line or add the image")
+    raise EdgecError(
+        "bad-labels",
+        f"'{root / 'labels.csv'}' line {line} names '{file}', which is not there",
+        "remove the line or add the image",
+    )

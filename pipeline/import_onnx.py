@@ -54,18 +54,28 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
-    except (DecodeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, OSError) as error:
+    except (
+        DecodeError,
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+        ValueError,
+        OSError,
+    ) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EdgecError("corrupt-onnx", f"'{path}' is no valid ONNX model: {reason}", "export it again") from error
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise EdgecError(
-            "unsupported-opset", f"'{path}' has opset {opset}, expected {OLDEST_OPSET} to {NEWEST_OPSET}", "export with opset 17"
+            "unsupported-opset",
+            f"'{path}' has opset {opset}, expected {OLDEST_OPSET} to {NEWEST_OPSET}",
+            "export with opset 17",
         )
     for node in model.graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger"):
             raise EdgecError(
-                "already-quantized", f"'{path}' has the node '{node.name}' ({node.op_type})", "give edgec the float network"
+                "already-quantized",
+                f"'{path}' has the node '{node.name}' ({node.op_type})",
+                "give edgec the float network",
             )
     _check_finite(model, path)
     return model
@@ -94,7 +104,11 @@ def input_px(model: onnx.ModelProto, path: Path) -> int:
         )
     channels, height, width = (side.dim_value for side in sides[1:])
     if channels != 3 or height != width or sides[0].dim_value not in (0, 1):
-        raise EdgecError("bad-input-shape", f"'{path}' has the input '{images[0].name}' of shape {text}", f"{hint} with N symbolic or 1, H = W")
+        raise EdgecError(
+            "bad-input-shape",
+            f"'{path}' has the input '{images[0].name}' of shape {text}",
+            f"{hint} with N symbolic or 1, H = W",
+        )
     return int(height)
 
 
@@ -102,10 +116,11 @@ def _check_finite(model: onnx.ModelProto, path: Path) -> None:
     import numpy as np
     from onnx import TensorProto, numpy_helper
 
+    kinds = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
     for tensor in model.graph.initializer:
-        if tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
-            if not np.isfinite(numpy_helper.to_array(tensor, str(path.parent))).all():
-                raise EdgecError("not-finite", f"'{path}': the tensor '{tensor.name}' has NaN or infinite values", "train again")
+        if tensor.data_type in kinds and not np.isfinite(numpy_helper.to_array(tensor, str(path.parent))).all():
+            message = f"'{path}': the tensor '{tensor.name}' has NaN or infinite values"
+            raise EdgecError("not-finite", message, "export again from finite weights")
 
 
 def _to_opset(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -115,4 +130,6 @@ def _to_opset(model: onnx.ModelProto) -> onnx.ModelProto:
         return version_converter.convert_version(model, OPSET)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
-        raise EdgecError("opset-conversion", f"cannot convert the model to opset {OPSET}: {reason}", f"export it with opset {OPSET}") from error
+        raise EdgecError(
+            "opset-conversion", f"cannot convert the model to opset {OPSET}: {reason}", f"export it with opset {OPSET}"
+        ) from error

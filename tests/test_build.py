@@ -16,8 +16,9 @@ import numpy as np
 import onnx
 import pytest
 from conftest import tiny_network
-from edgec.pipeline.cli import main
 from onnx import helper
+
+from edgec.pipeline.cli import main
 
 RESULT_FIELDS = {
     "model": str, "target": str, "weights": str, "bundle": str, "artifact": str, "size_bytes": int, "accuracy": dict,
@@ -67,7 +68,17 @@ def test_from_onnx_to_a_measured_bundle(
     target: str, tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "out"
-    arguments = (mine(tmp_path, tiny_onnx), "--target", target, "--data", tiny_images, "--output", folder, "--threads", 1)
+    arguments = (
+        mine(tmp_path, tiny_onnx),
+        "--target",
+        target,
+        "--data",
+        tiny_images,
+        "--output",
+        folder,
+        "--threads",
+        1,
+    )
     result = built(capsys, *arguments)
     for name, kind in RESULT_FIELDS.items():
         assert isinstance(result[name], kind), name
@@ -119,26 +130,30 @@ def test_unlabelled_images_give_agreement(
     plain.mkdir()
     for index, image in enumerate(sorted(tiny_images.rglob("*.png"))):
         shutil.copy(image, plain / f"{index}.png")
-    result = built(capsys, mine(tmp_path, tiny_onnx), "--target", "reference", "--data", plain, "--output", tmp_path / "out")
+    result = built(
+        capsys, mine(tmp_path, tiny_onnx), "--target", "reference", "--data", plain, "--output", tmp_path / "out"
+    )
     assert result["accuracy"]["metric"] == "agreement"
     assert result["accuracy"]["float"] is None
     assert result["accuracy"]["agreement"] == 100.0
 
 
-def test_random_weights_are_agreement_only_and_say_so(tmp_path: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = built(
-        capsys, "mobilenetv1", "--weights", "random", "--width-multiplier", 0.25, "--input-px", 32, "--num-classes", 3,
-        "--target", "reference", "--data", tiny_images, "--output", tmp_path / "out",
-    )  # fmt: skip
+def test_random_weights_are_agreement_only_and_every_output_says_so(
+    tmp_path: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["mobilenetv1", "--weights", "random", "--width-multiplier", 0.25, "--input-px", 32, "--num-classes", 3]
+    arguments += ["--target", "reference", "--data", tiny_images, "--output", tmp_path / "out"]
+    result = built(capsys, *arguments)
     assert result["accuracy"]["metric"] == "agreement"
     assert "random weights" in result["notes"][0]
-    status, out, _ = run(capsys, "build", "mobilenetv1", "--weights", "random", "--width-multiplier", 0.25, "--input-px", 32,
-                         "--num-classes", 3, "--target", "reference", "--data", tiny_images, "--output", tmp_path / "out")  # fmt: skip
+    status, out, _ = run(capsys, "build", *arguments)
     assert status == 0
     assert "random weights" in out
 
 
-def test_bundle_commands(tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bundle_commands(
+    tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "out"
     built(capsys, mine(tmp_path, tiny_onnx), "--target", "cpu", "--data", tiny_images, "--output", folder)
     status, out, _ = run(capsys, "evaluate", folder, "--data", tiny_images, "--json")
@@ -159,7 +174,9 @@ def test_bundle_commands(tmp_path: Path, tiny_onnx: Path, tiny_images: Path, cap
     assert refused(capsys, "measure", folder) == "corrupt-bundle"
 
 
-def test_explain_before_and_after(tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_before_and_after(
+    tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = (mine(tmp_path, tiny_onnx), "--target", "reference", "--data", tiny_images)
     status, out, _ = run(capsys, "explain", *arguments, "--json")
     before = json.loads(out)
@@ -197,32 +214,47 @@ class TestRefusals:
     def test_data_needed(self, capsys: pytest.CaptureFixture[str], folder: Path, tiny_onnx: Path) -> None:
         assert self.code(capsys, folder, tiny_onnx, "--target", "cpu") == "data-needed"
 
-    def test_conflicting_data(self, capsys: pytest.CaptureFixture[str], folder: Path, tiny_onnx: Path, tiny_images: Path) -> None:
+    def test_conflicting_data(
+        self, capsys: pytest.CaptureFixture[str], folder: Path, tiny_onnx: Path, tiny_images: Path
+    ) -> None:
         assert self.code(capsys, folder, tiny_onnx, "--target", "cpu", "--test-data", tiny_images) == "conflicting-data"
 
     def test_option_not_for_onnx(self, capsys: pytest.CaptureFixture[str], folder: Path, tiny_onnx: Path) -> None:
-        assert self.code(capsys, folder, tiny_onnx, "--target", "cpu", "--width-multiplier", 0.5) == "option-not-for-onnx"
+        assert (
+            self.code(capsys, folder, tiny_onnx, "--target", "cpu", "--width-multiplier", 0.5) == "option-not-for-onnx"
+        )
 
     def test_bad_model_file(self, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
         (tmp_path / "m.toml").write_text('onnx = "x.onnx"\nmean = 3\n')
         assert self.code(capsys, folder, tmp_path / "m.toml", "--target", "cpu") == "bad-model-file"
 
-    def test_truncated_onnx(self, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path, tiny_onnx: Path, tiny_images: Path) -> None:
+    def test_truncated_onnx(
+        self, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path, tiny_onnx: Path, tiny_images: Path
+    ) -> None:
         path = mine(tmp_path, tiny_onnx)
         (tmp_path / "tiny.onnx").write_bytes(tiny_onnx.read_bytes()[:400])
         assert self.code(capsys, folder, path, "--target", "cpu", "--data", tiny_images) == "corrupt-onnx"
 
-    def test_other_classes(self, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path, tiny_onnx: Path, tiny_images: Path) -> None:
+    def test_other_classes(
+        self, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path, tiny_onnx: Path, tiny_images: Path
+    ) -> None:
         other = tmp_path / "other"
         shutil.copytree(tiny_images, other)
         (other / "red").rename(other / "yellow")
-        assert self.code(capsys, folder, mine(tmp_path, tiny_onnx), "--target", "cpu", "--data", other) == "class-mismatch"
+        assert (
+            self.code(capsys, folder, mine(tmp_path, tiny_onnx), "--target", "cpu", "--data", other) == "class-mismatch"
+        )
 
-    def test_broken_image(self, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path, tiny_onnx: Path, tiny_images: Path) -> None:
+    def test_broken_image(
+        self, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path, tiny_onnx: Path, tiny_images: Path
+    ) -> None:
         broken = tmp_path / "broken"
         shutil.copytree(tiny_images, broken)
         (broken / "red" / "3.png").write_bytes(b"\x89PNG not really")
-        assert self.code(capsys, folder, mine(tmp_path, tiny_onnx), "--target", "reference", "--data", broken) == "unreadable-image"
+        assert (
+            self.code(capsys, folder, mine(tmp_path, tiny_onnx), "--target", "reference", "--data", broken)
+            == "unreadable-image"
+        )
 
     def test_operator_that_the_target_cannot_take(
         self, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path, tiny_images: Path
@@ -233,22 +265,37 @@ class TestRefusals:
         model.graph.node.insert(3, helper.make_node("Identity", ["x1"], ["r1"]))
         model.graph.output.append(helper.make_tensor_value_info("det", 1, ["N", 6]))
         onnx.save(model, tmp_path / "m.onnx")
-        status, _, err = run(capsys, "build", tmp_path / "m.onnx", "--target", "cpu", "--data", tiny_images, "--output", folder)
+        status, _, err = run(
+            capsys, "build", tmp_path / "m.onnx", "--target", "cpu", "--data", tiny_images, "--output", folder
+        )
         assert status == 1
         assert "error[unsupported-operator]" in err
         assert "'Det'" in err
         assert "'volume'" in err
 
-    def test_output_that_is_no_bundle(self, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path, tiny_onnx: Path, tiny_images: Path) -> None:
+    def test_output_that_is_no_bundle(
+        self, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path, tiny_onnx: Path, tiny_images: Path
+    ) -> None:
         folder.mkdir()
         (folder / "thesis.txt").write_text("only copy")
         arguments = ("build", mine(tmp_path, tiny_onnx), "--target", "cpu", "--data", tiny_images, "--output", folder)
         assert refused(capsys, *arguments) == "output-exists"
         assert (folder / "thesis.txt").read_text() == "only copy"
 
-    def test_output_below_a_file(self, capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_onnx: Path, tiny_images: Path) -> None:
+    def test_output_below_a_file(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_onnx: Path, tiny_images: Path
+    ) -> None:
         (tmp_path / "file").write_text("")
-        arguments = ("build", mine(tmp_path, tiny_onnx), "--target", "reference", "--data", tiny_images, "--output", tmp_path / "file" / "x")
+        arguments = (
+            "build",
+            mine(tmp_path, tiny_onnx),
+            "--target",
+            "reference",
+            "--data",
+            tiny_images,
+            "--output",
+            tmp_path / "file" / "x",
+        )
         assert refused(capsys, *arguments) == "output-not-writable"
 
     def test_no_bundle(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -275,13 +322,18 @@ sys.exit(main(sys.argv[2:]))
 
 
 @pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
-def test_interrupted_in_every_stage(how: signal.Signals, status: int, tmp_path: Path, tiny_onnx: Path, tiny_images: Path) -> None:
-    """Ctrl-C or kill -9 in each stage in turn: no output, no half result, and every run continues where the last one stopped."""
+def test_interrupted_in_every_stage(
+    how: signal.Signals, status: int, tmp_path: Path, tiny_onnx: Path, tiny_images: Path
+) -> None:
+    """Ctrl-C or kill -9 in each stage in turn: no output, no half result, and every run continues the last one."""
     arguments = ["build", str(mine(tmp_path, tiny_onnx)), "--target", "reference", "--data", str(tiny_images)]
     arguments += ["--output", str(tmp_path / "out"), "--json"]
     for stage in [*STAGES, "measure"]:
         process = subprocess.Popen(
-            [sys.executable, "-c", HANGS_IN, stage, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", HANGS_IN, stage, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         assert process.stdout is not None
         assert process.stdout.readline() == "here\n"
@@ -290,12 +342,20 @@ def test_interrupted_in_every_stage(how: signal.Signals, status: int, tmp_path: 
         assert process.returncode == status
         assert "Traceback" not in err
         assert not (tmp_path / "out").exists()
-    done = subprocess.run([sys.executable, "-m", "edgec.pipeline.cli", *arguments], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "edgec.pipeline.cli", *arguments], capture_output=True, text=True, check=True
+    )
     assert json.loads(done.stdout)["cached_stages"] == STAGES
     assert (tmp_path / "out" / "manifest.json").is_file()
 
 
-def test_store_on_a_full_disk(tmp_path: Path, tiny_onnx: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_store_on_a_full_disk(
+    tmp_path: Path,
+    tiny_onnx: Path,
+    tiny_images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """/dev/full stands in for the disk: every write to it fails with ENOSPC, as on a full one."""
     full = Path("/dev/full")
     if not full.exists():
@@ -305,6 +365,15 @@ def test_store_on_a_full_disk(tmp_path: Path, tiny_onnx: Path, tiny_images: Path
         full.write_bytes(b"x" * 100_000)
 
     monkeypatch.setattr(onnx, "save", write)
-    arguments = ("build", mine(tmp_path, tiny_onnx), "--target", "reference", "--data", tiny_images, "--output", tmp_path / "out")
+    arguments = (
+        "build",
+        mine(tmp_path, tiny_onnx),
+        "--target",
+        "reference",
+        "--data",
+        tiny_images,
+        "--output",
+        tmp_path / "out",
+    )
     assert refused(capsys, *arguments) == "disk-full"
     monkeypatch.undo()

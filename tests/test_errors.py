@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
 from edgec.pipeline.errors import EdgecError, nearest_hint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -16,7 +17,7 @@ FOLDERS = ("pipeline", "targets", "calib_data")
 
 @cache
 def raised_codes() -> dict[str, str]:
-    """Codes that appear as the first argument of ``EdgecError``, or where a function takes the code, with their file."""
+    """Codes given to ``EdgecError``, or to a function that takes the code, with their file."""
     found: dict[str, str] = {}
     for folder in FOLDERS:
         for path in (ROOT / folder).rglob("*.py"):
@@ -33,7 +34,9 @@ def _codes(call: ast.Call) -> list[str]:
     if position is None or len(call.args) <= position:
         return []
     return [
-        node.value for node in ast.walk(call.args[position]) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        node.value
+        for node in ast.walk(call.args[position])
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
 
 
@@ -44,7 +47,9 @@ def test_codes_are_found() -> None:
 
 @pytest.mark.parametrize("code", sorted(raised_codes()))
 def test_code_is_documented(code: str) -> None:
-    assert f"`{code}`" in (ROOT / "docs" / "errors.md").read_text(), f"docs/errors.md does not explain {code} ({raised_codes()[code]})"
+    assert f"`{code}`" in (ROOT / "docs" / "errors.md").read_text(), (
+        f"docs/errors.md does not explain {code} ({raised_codes()[code]})"
+    )
 
 
 @pytest.mark.parametrize("code", sorted(raised_codes()))

@@ -15,8 +15,20 @@ PACKAGES = {"pipeline": "edgec.pipeline", "targets": "edgec.targets", "calib_dat
 # Lower rows know nothing of higher ones. A module belongs to the longest prefix that fits.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("edgec.pipeline.errors",),
-    ("edgec.pipeline.store", "edgec.pipeline.toml_file", "edgec.pipeline.preprocess", "edgec.pipeline.progress", "edgec.pipeline.metrics"),
-    ("edgec.pipeline.data", "edgec.pipeline.ort", "edgec.pipeline.models", "edgec.pipeline.quantize", "edgec.calib_data"),
+    (
+        "edgec.pipeline.store",
+        "edgec.pipeline.toml_file",
+        "edgec.pipeline.preprocess",
+        "edgec.pipeline.progress",
+        "edgec.pipeline.metrics",
+    ),
+    (
+        "edgec.pipeline.data",
+        "edgec.pipeline.ort",
+        "edgec.pipeline.models",
+        "edgec.pipeline.quantize",
+        "edgec.calib_data",
+    ),
     ("edgec.targets.spec", "edgec.targets.adapter"),
     ("edgec.pipeline.export", "edgec.pipeline.import_onnx", "edgec.pipeline.simplify", "edgec.pipeline.measure"),
     ("edgec.pipeline.compile", "edgec.pipeline.evaluate"),
@@ -26,7 +38,19 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("edgec.pipeline",),
     ("edgec.pipeline.cli",),
 )
-HEAVY = ("torch", "onnx", "onnxruntime", "openvino", "ai_edge_litert", "tensorrt", "scipy", "pydantic", "PIL", "numpy", "rich")
+HEAVY = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "ai_edge_litert",
+    "tensorrt",
+    "scipy",
+    "pydantic",
+    "PIL",
+    "numpy",
+    "rich",
+)
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -43,7 +67,12 @@ KNOWN = {name for name, _ in modules()}
 
 
 def layer(module: str) -> int:
-    fits = [(len(prefix), row) for row, prefixes in enumerate(LAYERS) for prefix in prefixes if f"{module}.".startswith(f"{prefix}.")]
+    fits = [
+        (len(prefix), row)
+        for row, prefixes in enumerate(LAYERS)
+        for prefix in prefixes
+        if f"{module}.".startswith(f"{prefix}.")
+    ]
     return max(fits)[1]
 
 
@@ -51,7 +80,10 @@ def imported(path: Path) -> set[str]:
     """Modules of edgec that a file names in an import, except those for type checking only."""
     tree = ast.parse(path.read_text())
     typing_only = {
-        node for block in ast.walk(tree) if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test) for node in ast.walk(block)
+        node
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+        for node in ast.walk(block)
     }
     names = set()
     for node in ast.walk(tree):
@@ -85,7 +117,10 @@ def test_only_the_command_line_prints_and_catches_edgec_errors(module: str, path
 
 
 def test_help_loads_nothing_heavy() -> None:
-    program = f"import sys; from edgec.pipeline.cli import main; main(['--help']); print([m for m in {HEAVY} if m in sys.modules])"
+    program = (
+        "import sys; from edgec.pipeline.cli import main; main(['--help']); "
+        f"print([m for m in {HEAVY} if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 
@@ -95,4 +130,6 @@ def test_no_bare_or_broad_except(module: str, path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ExceptHandler):
             caught = ast.unparse(node.type) if node.type else "everything"
-            assert caught not in ("everything", "Exception", "BaseException"), f"{module}:{node.lineno} catches {caught}"
+            assert caught not in ("everything", "Exception", "BaseException"), (
+                f"{module}:{node.lineno} catches {caught}"
+            )
