@@ -185,7 +185,9 @@ def _onnx(path: Path, choices: Choices) -> _Network:
 def _data(folders: DataFolders, network: _Network) -> tuple[Dataset, Dataset]:
     if (folders.calibration is None) != (folders.test is None) or (folders.data and folders.calibration):
         raise EdgecError(
-            "conflicting-data", "data folders do not fit together", "give --data, or --calibration-data with --test-data"
+            "conflicting-data",
+            "data folders do not fit together",
+            "give --data, or --calibration-data with --test-data",
         )
     if folders.calibration and folders.test:
         return open_dataset(folders.calibration), open_dataset(folders.test)
@@ -193,7 +195,9 @@ def _data(folders: DataFolders, network: _Network) -> tuple[Dataset, Dataset]:
         return open_splits(folders.data)
     if not network.has_own_data:
         hint = "give a folder of images with --data; unlabelled images will do for calibration and agreement"
-        raise EdgecError("data-needed", f"no images are bundled for '{network.name}' with weights '{network.weights}'", hint)
+        raise EdgecError(
+            "data-needed", f"no images are bundled for '{network.name}' with weights '{network.weights}'", hint
+        )
     from edgec.calib_data.splits import parts_dir
 
     return open_dataset(parts_dir("calibration")), open_dataset(parts_dir("test"))

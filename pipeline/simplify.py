@@ -43,7 +43,9 @@ class Simplify:
             done = subprocess.run(command, capture_output=True, text=True, timeout=self.time_limit_s, check=False)
         except subprocess.TimeoutExpired:
             raise EdgecError(
-                "simplify-timeout", f"onnxsim did not finish within {self.time_limit_s:.0f} s", "simplify the model yourself first"
+                "simplify-timeout",
+                f"onnxsim did not finish within {self.time_limit_s:.0f} s",
+                "simplify the model yourself first",
             ) from None
         if done.returncode != 0:
             reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]

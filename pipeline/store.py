@@ -194,19 +194,27 @@ class Store:
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 hint = "free some space, run 'edgec cache clear', or point EDGEC_CACHE at another disk"
-                raise EdgecError("disk-full", f"no space left on device while writing under '{self.root}'", hint) from error
+                raise EdgecError(
+                    "disk-full", f"no space left on device while writing under '{self.root}'", hint
+                ) from error
             if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
                 hint = "set EDGEC_CACHE to a folder that you may write"
-                raise EdgecError("store-not-writable", f"cannot write the store '{self.root}': {error}", hint) from error
+                raise EdgecError(
+                    "store-not-writable", f"cannot write the store '{self.root}': {error}", hint
+                ) from error
             raise
 
     def _newest_difference(self, stage: Stage, inputs: tuple[Artifact, ...]) -> str:
         """Compare with the latest kept result of the same stage and name what differs."""
         wanted = _flat(_describe(stage, inputs))
-        same = [(folder.stat().st_mtime, record) for record, folder in self.entries() if record["stage"] == wanted["stage"]]
+        same = [
+            (folder.stat().st_mtime, record) for record, folder in self.entries() if record["stage"] == wanted["stage"]
+        ]
         if not same:
             return "never ran"
-        kept = _flat({k: v for k, v in max(same, key=lambda pair: pair[0])[1].items() if k not in ("sha256", "seconds")})
+        kept = _flat(
+            {k: v for k, v in max(same, key=lambda pair: pair[0])[1].items() if k not in ("sha256", "seconds")}
+        )
         changed = [
             f"{name}: {kept.get(name, 'nothing')} -> {wanted.get(name, 'nothing')}"
             for name in sorted(kept.keys() | wanted.keys())

@@ -76,7 +76,11 @@ def open_runner(bundle: Bundle, threads: int) -> Runner:
     adapter = load_adapter(bundle.target.compiler)
     probe = adapter.probe()
     if not probe.can_run:
-        raise EdgecError("cannot-run-here", f"this machine cannot run '{bundle.target.name}' artifacts: {probe.missing}", "see 'edgec doctor'")
+        raise EdgecError(
+            "cannot-run-here",
+            f"this machine cannot run '{bundle.target.name}' artifacts: {probe.missing}",
+            "see 'edgec doctor'",
+        )
     return adapter.open_runner(bundle.artifact, bundle.target, threads)
 
 

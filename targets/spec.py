@@ -83,4 +83,6 @@ def _scheme(value: object, path: Path) -> Scheme:
         return load_scheme(value)
     if isinstance(value, dict):
         return parse_scheme(value)
-    raise EdgecError("bad-board", f"'{path}': scheme is {value!r}, expected a scheme's name or a table", "see an existing board")
+    raise EdgecError(
+        "bad-board", f"'{path}': scheme is {value!r}, expected a scheme's name or a table", "see an existing board"
+    )

@@ -56,7 +56,13 @@ def tiny_network(batch: str | int = "N", side: int | str = TINY_PX, opset: int =
         first[channel, channel % 3, 1, 1] = 1.0
     depthwise = stream.normal(0, 0.03, (6, 1, 3, 3)).astype(np.float32)
     depthwise[:, 0, 1, 1] = 1.0
-    weights = {"w1": first, "b1": np.full(6, 0.5, np.float32), "w2": depthwise, "w3": pick, "b3": np.zeros(3, np.float32)}
+    weights = {
+        "w1": first,
+        "b1": np.full(6, 0.5, np.float32),
+        "w2": depthwise,
+        "w3": pick,
+        "b3": np.zeros(3, np.float32),
+    }
     nodes = [
         helper.make_node("Conv", ["input", "w1", "b1"], ["c1"], "first", pads=[1] * 4, kernel_shape=[3, 3]),
         helper.make_node("Relu", ["c1"], ["r1"], "relu"),

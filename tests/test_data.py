@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import TINY_PX
+from PIL import Image
+
 from edgec.pipeline.data import batches, check_classes, open_dataset, open_splits
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.preprocess import Preprocess
-from PIL import Image
 
 SMALL = Preprocess(resize_px=TINY_PX + 4, crop_px=TINY_PX)
 

@@ -8,11 +8,12 @@ import numpy as np
 import onnx
 import pytest
 from conftest import TINY_PX, tiny_network
+from onnx import TensorProto, helper, numpy_helper
+
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.import_onnx import ImportOnnx, input_px, read_onnx
 from edgec.pipeline.ort import OrtRunner
 from edgec.pipeline.store import source
-from onnx import TensorProto, helper, numpy_helper
 
 
 def saved(model: onnx.ModelProto, folder: Path) -> Path:
@@ -33,7 +34,9 @@ def test_opsets_13_to_21_with_static_or_symbolic_batch(tmp_path: Path, batch: st
     ImportOnnx().run(tmp_path / "imported.onnx", source(path))
     assert onnx.load(tmp_path / "imported.onnx").opset_import[0].version == 17
     noise = OrtRunner(path).noise()
-    np.testing.assert_allclose(OrtRunner(tmp_path / "imported.onnx").predict(noise), OrtRunner(path).predict(noise), rtol=1e-5)
+    np.testing.assert_allclose(
+        OrtRunner(tmp_path / "imported.onnx").predict(noise), OrtRunner(path).predict(noise), rtol=1e-5
+    )
 
 
 def test_input_side_is_read(tiny_onnx: Path) -> None:
@@ -82,7 +85,9 @@ def test_flat_input(tmp_path: Path) -> None:
     value = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3])
     out = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3])
     graph = helper.make_graph([helper.make_node("Relu", ["input"], ["logits"])], "flat", [value], [out])
-    error = refusal(saved(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path))
+    error = refusal(
+        saved(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path)
+    )
     assert error.code == "bad-input-shape"
     assert "(N, 3)" in error.message
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from edgec.pipeline import measure as module
 from edgec.pipeline.measure import measure
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import onnx
 import pytest
 from conftest import tiny_network
+from onnx import helper, numpy_helper
+
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.simplify import Simplify, outputs_difference
 from edgec.pipeline.store import source
-from onnx import helper, numpy_helper
 
 
 def simplified(model: Path, folder: Path, **limits: float) -> Path:
@@ -44,9 +45,13 @@ def test_onnxsim_giving_up_is_a_refusal(tmp_path: Path) -> None:
 def test_changed_outputs_are_a_refusal(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """onnxsim is made to return another network by running it on one."""
     other = tiny_network()
-    other.graph.initializer[0].CopyFrom(numpy_helper.from_array(numpy_helper.to_array(other.graph.initializer[0]) * 2, "w1"))
+    other.graph.initializer[0].CopyFrom(
+        numpy_helper.from_array(numpy_helper.to_array(other.graph.initializer[0]) * 2, "w1")
+    )
     onnx.save(other, tmp_path / "other.onnx")
-    monkeypatch.setattr("edgec.pipeline.simplify.subprocess.run", lambda command, **_: _copy(tmp_path / "other.onnx", command[-1]))
+    monkeypatch.setattr(
+        "edgec.pipeline.simplify.subprocess.run", lambda command, **_: _copy(tmp_path / "other.onnx", command[-1])
+    )
     with pytest.raises(EdgecError) as caught:
         simplified(tiny_onnx, tmp_path)
     assert caught.value.code == "simplify-changed-outputs"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.store import Artifact, Store, canonical_json, plain, source, stage_key, tree_sha256
 
@@ -70,7 +71,12 @@ def test_every_part_of_the_configuration_is_in_the_key(word: Artifact, tmp_path:
         version: ClassVar[int] = 2
 
     Newer.__name__ = "Shout"
-    keys = [stage_key(Shout(), (word,)), stage_key(Shout(2), (word,)), stage_key(Shout(), (source(other),)), stage_key(Newer(), (word,))]
+    keys = [
+        stage_key(Shout(), (word,)),
+        stage_key(Shout(2), (word,)),
+        stage_key(Shout(), (source(other),)),
+        stage_key(Newer(), (word,)),
+    ]
     assert len(set(keys)) == 4
     assert all(len(key) == 64 for key in keys)
 

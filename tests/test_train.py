@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
+from torch import nn
+
 from edgec.pipeline import train as training
 from edgec.pipeline.augment import Augment, augmented, random_affine
 from edgec.pipeline.cli.train import command
@@ -17,14 +20,22 @@ from edgec.pipeline.models.cards import read_card
 from edgec.pipeline.models.spec import NetworkConfig, build_network
 from edgec.pipeline.models.weights import load_weights, resolve_weights
 from edgec.pipeline.save_weights import half_precision, save_weights
-from edgec.pipeline.train import Epoch, Phase, TrainingRecipe, measure_batch_norm, parameter_groups, read_pictures, train
+from edgec.pipeline.train import (
+    Epoch,
+    Phase,
+    TrainingRecipe,
+    measure_batch_norm,
+    parameter_groups,
+    read_pictures,
+    train,
+)
 from edgec.pipeline.train_weights import train_weights
 from edgec.pipeline.training_data import TrainingData, folder_data
-from PIL import Image
-from torch import nn
 
 STILL = Augment(rotation_deg=0, zoom=(1, 1), shift=0, brightness=0, contrast=0)
-TINY = TrainingRecipe(phases=(Phase(32, 2), Phase(40, 1)), batch_size=8, learning_rate=0.01, warmup_epochs=0.5, augment=Augment())
+TINY = TrainingRecipe(
+    phases=(Phase(32, 2), Phase(40, 1)), batch_size=8, learning_rate=0.01, warmup_epochs=0.5, augment=Augment()
+)
 
 
 class Tiny(nn.Sequential):
@@ -139,7 +150,13 @@ def test_only_dense_and_pointwise_weights_decay() -> None:
     decay, keep = parameter_groups(network, 0.05)
     named = {id(parameter): name for name, parameter in network.named_parameters()}
     assert {named[id(parameter)] for parameter in decay["params"]} == {"0.weight", "4.weight", "8.weight"}
-    assert {named[id(parameter)] for parameter in keep["params"]} == {"1.weight", "1.bias", "3.weight", "4.bias", "8.bias"}
+    assert {named[id(parameter)] for parameter in keep["params"]} == {
+        "1.weight",
+        "1.bias",
+        "3.weight",
+        "4.bias",
+        "8.bias",
+    }
     assert (decay["weight_decay"], keep["weight_decay"]) == (0.05, 0.0)
 
 
@@ -232,7 +249,18 @@ def test_folder_is_split_as_it_asks_to_be(colours: Dataset, tmp_path: Path) -> N
 
 def test_command_trains_on_a_folder(colours: Dataset, tmp_path: Path) -> None:
     output = tmp_path / "net.safetensors"
-    options = ["--data", str(colours.root), "--px", "32", "--epochs", "1", "--batch-size", "8", "--width-multiplier", "0.35"]
+    options = [
+        "--data",
+        str(colours.root),
+        "--px",
+        "32",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "8",
+        "--width-multiplier",
+        "0.35",
+    ]
     result = CliRunner().invoke(command, ["mobilenetv3-small", *options, "--output", str(output)])
     assert result.exit_code == 0, result.output
     assert "validation top-1" in result.output

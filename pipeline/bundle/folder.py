@@ -28,7 +28,9 @@ def replacing(folder: Path) -> Iterator[Path]:
         _finish_interrupted(folder)
         work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
     except OSError as error:
-        raise EdgecError("output-not-writable", f"cannot write beside '{folder}': {error.strerror}", "choose another --output") from error
+        raise EdgecError(
+            "output-not-writable", f"cannot write beside '{folder}': {error.strerror}", "choose another --output"
+        ) from error
     try:
         yield work
         work.chmod(0o755)
@@ -48,7 +50,9 @@ def check_replaceable(folder: Path) -> None:
             return
     elif not folder.exists() and not folder.is_symlink():
         return
-    raise EdgecError("output-exists", f"'{folder}' exists and is no bundle of edgec", "choose another --output, or remove it")
+    raise EdgecError(
+        "output-exists", f"'{folder}' exists and is no bundle of edgec", "choose another --output, or remove it"
+    )
 
 
 def _swap(new: Path, folder: Path) -> None:

@@ -77,7 +77,9 @@ def _manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise EdgecError("no-bundle", f"'{folder}' has no manifest.json", "give the folder that 'edgec build' printed") from None
+        raise EdgecError(
+            "no-bundle", f"'{folder}' has no manifest.json", "give the folder that 'edgec build' printed"
+        ) from None
     except ValueError as error:
         raise EdgecError("corrupt-bundle", f"'{path}' is no JSON: {error}", HINT) from error
     if not isinstance(manifest, dict) or not {"files", "recipe", "artifact", "model"} <= manifest.keys():

@@ -94,12 +94,19 @@ def toolchain() -> dict[str, str]:
 
 def write_json(path: Path, value: object) -> None:
     """Readable JSON with a fixed order and a final newline."""
-    path.write_text(json.dumps(value, indent=2, sort_keys=False, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(value, indent=2, sort_keys=False, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
 
 
 def _entry(path: Path, work: Path) -> dict[str, Any]:
     name = path.relative_to(work).as_posix()
-    return {"path": name, "role": ROLES.get(name, ROLES["artifact"]), "bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    return {
+        "path": name,
+        "role": ROLES.get(name, ROLES["artifact"]),
+        "bytes": path.stat().st_size,
+        "sha256": file_sha256(path),
+    }
 
 
 def recipe_record(recipe: Recipe) -> dict[str, Any]:

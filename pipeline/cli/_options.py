@@ -20,12 +20,24 @@ _RECIPE_OPTIONS = (
     click.argument("model"),
     click.option("--target", required=True, help="Board, by name or as a TOML file; see 'edgec targets'."),
     click.option("--weights", help="Name ('parts', 'imagenet', 'random'), .safetensors, .pth or card .toml."),
-    click.option("--data", type=FOLDER, help="Images for calibration and test: folder per class, labels.csv, or unlabelled."),
+    click.option(
+        "--data", type=FOLDER, help="Images for calibration and test: folder per class, labels.csv, or unlabelled."
+    ),
     click.option("--calibration-data", type=FOLDER, help="Images for calibration only; needs --test-data."),
     click.option("--test-data", type=FOLDER, help="Images for accuracy only; needs --calibration-data."),
-    click.option("--calibration-samples", type=click.IntRange(min=1), default=256, show_default=True, help="At most this many."),
-    click.option("--quantizer", type=click.Choice(["fast", "accurate", "best"]), default="fast", show_default=True, help="Effort."),
-    click.option("--width-multiplier", type=click.FloatRange(min=0.0, min_open=True), help="Factor on every layer's channels."),
+    click.option(
+        "--calibration-samples", type=click.IntRange(min=1), default=256, show_default=True, help="At most this many."
+    ),
+    click.option(
+        "--quantizer",
+        type=click.Choice(["fast", "accurate", "best"]),
+        default="fast",
+        show_default=True,
+        help="Effort.",
+    ),
+    click.option(
+        "--width-multiplier", type=click.FloatRange(min=0.0, min_open=True), help="Factor on every layer's channels."
+    ),
     click.option("--input-px", type=click.IntRange(min=32), help="Side of the input image."),
     click.option("--num-classes", type=click.IntRange(min=1), help="Length of the network's answer."),
     click.option("--padding", type=click.Choice(["torch", "tf-same"]), help="Where an odd row of padding goes."),
@@ -44,14 +56,20 @@ def threads_option(function: F) -> F:
     import os
 
     option = click.option(
-        "--threads", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="all cores", help="Of the measured runtime."
+        "--threads",
+        type=click.IntRange(min=1),
+        default=os.cpu_count() or 1,
+        show_default="all cores",
+        help="Of the measured runtime.",
     )
     return option(function)
 
 
 def json_option(function: F) -> F:
     """``--json``: machine-readable output, and nothing else on standard output."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output and nothing else there.")(function)
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print JSON on standard output and nothing else there."
+    )(function)
 
 
 def recipe_of(
@@ -77,4 +95,6 @@ def recipe_of(
     from edgec.pipeline.recipe import Choices, DataFolders, make_recipe
 
     choices = Choices(weights, width_multiplier, input_px, num_classes, padding)
-    return make_recipe(model, target, DataFolders(data, calibration_data, test_data), choices, calibration_samples, quantizer)
+    return make_recipe(
+        model, target, DataFolders(data, calibration_data, test_data), choices, calibration_samples, quantizer
+    )

@@ -21,7 +21,9 @@ def print_result(result: dict[str, Any]) -> None:
     cached = len(result["cached_stages"])
     seconds = sum(result["build_seconds"].values())
     console.print(f"built in {seconds:.1f} s, {cached} stages found in the store", style="dim")
-    console.print(f"bundle: {result['bundle']} ({result['artifact']}, {result['size_bytes'] / 1e6:.2f} MB)", soft_wrap=True)
+    console.print(
+        f"bundle: {result['bundle']} ({result['artifact']}, {result['size_bytes'] / 1e6:.2f} MB)", soft_wrap=True
+    )
 
 
 def print_accuracy(accuracy: dict[str, Any], console: Console) -> None:
@@ -30,7 +32,9 @@ def print_accuracy(accuracy: dict[str, Any], console: Console) -> None:
     if accuracy["metric"] == "top1":
         table.add_row("top-1 %", *(_percent(accuracy[name]) for name in ("float", "reference", "target")))
         table.add_row("top-5 %", *(_percent(accuracy[f"top5_{name}"]) for name in ("float", "reference", "target")))
-    table.add_row("agreement with float %", "", _percent(accuracy["reference_agreement"]), _percent(accuracy["agreement"]))
+    table.add_row(
+        "agreement with float %", "", _percent(accuracy["reference_agreement"]), _percent(accuracy["agreement"])
+    )
     table.add_row("SQNR dB", "", _number(accuracy["reference_sqnr_db"]), _number(accuracy["sqnr_db"]))
     console.print(table)
     drop = accuracy["drop_pp"]

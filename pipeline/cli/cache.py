@@ -24,7 +24,12 @@ def list_entries() -> None:
     from edgec.pipeline.store import Store, default_root
 
     sizes = [
-        (sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()), record["stage"], record["seconds"], folder.name)
+        (
+            sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+            record["stage"],
+            record["seconds"],
+            folder.name,
+        )
         for record, folder in Store(default_root()).entries()
     ]
     for size, stage, seconds, key in sorted(sizes):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+
 from edgec.pipeline.cli._options import json_option
 
 

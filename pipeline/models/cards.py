@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
 from edgec.pipeline.models.spec import Padding
 from edgec.pipeline.preprocess import Preprocess
 from edgec.pipeline.toml_file import read_toml, validate
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Triple = tuple[float, float, float]
 

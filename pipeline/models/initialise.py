@@ -18,8 +18,8 @@ def initialise(network: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def settle_batch_norm(network: nn.Module, input_px: int, seed: int, passes: int = 2, batch_size: int = 4) -> None:
-    """Give an untrained network the batch-norm statistics that smooth seeded noise produces.
+def settle_batch_norm(network: nn.Module, input_px: int, passes: int = 2, batch_size: int = 4) -> None:
+    """Give an untrained network the batch-norm statistics that smooth noise from torch's generator produces.
 
     Without them the activations of a deep random network grow or vanish, and size and latency studies would
     quantize degenerate ranges. Leaves the network in the mode it was in.
@@ -29,12 +29,11 @@ def settle_batch_norm(network: nn.Module, input_px: int, seed: int, passes: int 
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # torch: None means the plain average over the passes
-    generator = torch.Generator().manual_seed(seed)
     network.train()
     with torch.no_grad():
         for _ in range(passes):
-            coarse = torch.randn(batch_size, 3, max(input_px // 16, 2), max(input_px // 16, 2), generator=generator)
-            fine = torch.randn(batch_size, 3, input_px, input_px, generator=generator)
+            coarse = torch.randn(batch_size, 3, max(input_px // 16, 2), max(input_px // 16, 2))
+            fine = torch.randn(batch_size, 3, input_px, input_px)
             network(F.interpolate(coarse, size=input_px, mode="bilinear") + 0.25 * fine)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

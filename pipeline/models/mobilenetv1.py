@@ -41,8 +41,9 @@ def build(config: NetworkConfig) -> nn.Module:
     """Table 1 as a network. ReLU6 in place of the paper's ReLU, as in every published checkpoint."""
     from collections import OrderedDict
 
-    from edgec.pipeline.models.blocks import ConvBN
     from torch import nn
+
+    from edgec.pipeline.models.blocks import ConvBN
 
     def width(channels: int) -> int:
         return make_divisible(channels * config.width_multiplier)

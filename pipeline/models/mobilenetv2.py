@@ -44,8 +44,9 @@ def build(config: NetworkConfig) -> nn.Module:
     """Table 2 as a network. The last convolution keeps 1280 channels under a multiplier below 1 (section 5.1)."""
     from collections import OrderedDict
 
-    from edgec.pipeline.models.blocks import ConvBN, InvertedResidual
     from torch import nn
+
+    from edgec.pipeline.models.blocks import ConvBN, InvertedResidual
 
     def width(channels: int) -> int:
         return make_divisible(channels * config.width_multiplier)

@@ -84,8 +84,9 @@ def build(table: Table, config: NetworkConfig) -> nn.Module:
     """Table 1 or 2 as a network. Squeeze-excite bottlenecks have a quarter of the expansion (section 5.3)."""
     from collections import OrderedDict
 
-    from edgec.pipeline.models.blocks import BATCH_NORM_V3, ConvBN, InvertedResidual
     from torch import nn
+
+    from edgec.pipeline.models.blocks import BATCH_NORM_V3, ConvBN, InvertedResidual
 
     def width(channels: int) -> int:
         return make_divisible(channels * config.width_multiplier)

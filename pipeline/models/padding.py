@@ -27,8 +27,9 @@ def use_tf_same(network: nn.Module, input_px: int) -> None:
     at the bottom and right: its last window then ends at the border, which is what SAME does, without a value to
     pad with.
     """
-    from edgec.pipeline.models.blocks import Conv2d
     from torch import nn
+
+    from edgec.pipeline.models.blocks import Conv2d
 
     for layer in layer_shapes(network, input_px):
         module, size = layer.module, layer.input_shape[-1]

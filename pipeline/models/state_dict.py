@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 OWN_NAMES = "edgec"
 _MOST_NAMES = 10
 _BOOKKEEPING = "num_batches_tracked"  # batch norm's step counter; older files lack it, inference ignores it
+
+_DAMAGE = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error)
+"""What ``torch.load`` raises on damaged files beside ``UnpicklingError``: it checks little before it uses a value."""
 
 StateDict = dict[str, "torch.Tensor"]
 
@@ -62,21 +66,28 @@ def _read_torch(path: Path) -> StateDict:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported" not in str(error):
+        if "GLOBAL" not in str(error):
             raise EdgecError("corrupt-weights", f"'{path}' is no torch state dict") from error
         raise EdgecError(
             "unsafe-weights",
             f"'{path}' holds more than tensors and could run code when loaded; refused",
             "save the state dict alone: torch.save(model.state_dict(), FILE), or use safetensors",
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except _DAMAGE as error:
         raise EdgecError("corrupt-weights", f"'{path}' is no torch state dict: {error}") from error
     for wrapper in ("state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
             loaded = loaded[wrapper]
-    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise EdgecError("corrupt-weights", f"'{path}' holds no state dict: expected names and tensors")
+    if not isinstance(loaded, dict) or not all(_is_entry(name, value) for name, value in loaded.items()):
+        raise EdgecError("corrupt-weights", f"'{path}' holds no state dict: expected names and plain tensors")
     return dict(loaded)
+
+
+def _is_entry(name: object, value: object) -> bool:
+    import torch
+
+    is_plain = isinstance(value, torch.Tensor) and value.layout is torch.strided and not value.is_quantized
+    return is_plain and isinstance(name, str)
 
 
 def recognise(keys: Iterable[str]) -> Convention | None:

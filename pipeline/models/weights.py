@@ -233,9 +233,10 @@ def _naming_table(weights: Weights, state: dict[str, Tensor]) -> Mapping[str, st
 
 def _randomise(network: nn.Module, weights: Weights) -> None:
     import torch
+
     from edgec.pipeline.models.initialise import initialise, settle_batch_norm
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(weights.seed)
         initialise(network)
-    settle_batch_norm(network, weights.preprocess.crop_px, weights.seed)
+        settle_batch_norm(network, weights.preprocess.crop_px)

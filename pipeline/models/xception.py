@@ -42,8 +42,9 @@ def build(config: NetworkConfig) -> nn.Module:
     """Figure 5 as a network. The two stem convolutions do not pad, as in the author's own release (Keras)."""
     from collections import OrderedDict
 
-    from edgec.pipeline.models.blocks import BATCH_NORM, ConvBN, SeparableConv, XceptionModule
     from torch import nn
+
+    from edgec.pipeline.models.blocks import BATCH_NORM, ConvBN, SeparableConv, XceptionModule
 
     intermediate = {"none": None, "relu": nn.ReLU, "elu": nn.ELU}[config.intermediate_activation]
     separable = partial(SeparableConv, depth_multiplier=config.depth_multiplier, intermediate=intermediate)

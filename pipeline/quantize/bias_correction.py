@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgec.pipeline.quantize.executor import compute, tensors
 from edgec.pipeline.quantize.graph import Graph, Node
-from edgec.pipeline.quantize.plan import Plan, is_linear
+from edgec.pipeline.quantize.plan import Plan, is_depthwise, is_linear
 from edgec.pipeline.quantize.simulate import fake_quantize, quantized_constants
 
 Progress = Callable[[int, int], None]
@@ -52,7 +52,9 @@ def correct_biases(graph: Graph, plan: Plan, images: Tensor, progress: Progress 
 
 
 def correctable(graph: Graph, plan: Plan, node: Node) -> bool:
-    """A quantized linear node with a bias."""
+    """A quantized linear node with a bias. A gate of a split hard-swish is none: its input saturates on purpose."""
+    if is_depthwise(graph, node) and graph.constants[node.inputs[1]].shape[2:] == (1, 1):
+        return False
     return is_linear(graph, node) and node.inputs[1] in plan.weights and len(node.inputs) > 2 and node.op != "MatMul"
 
 

@@ -104,8 +104,10 @@ def set_up(machine: Machine, mirror: str | None = None) -> Userland:
         found = find(machine)
         if found is not None:
             return found
+        for leftover in folder.parent.glob(f"half-made-{machine.name}-*"):  # of a killed run: we hold the lock
+            shutil.rmtree(leftover)
         downloads = folder.parent / "downloads" / machine.name
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix="half-made-") as work:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"half-made-{machine.name}-") as work:
             made = _make(machine, mirror, downloads, Path(work) / "userland")
             (made.folder / "userland.json").write_text(
                 json.dumps({"board": made.board, "counter_missing": made.counter_missing}, indent=1)

@@ -78,5 +78,7 @@ def _unsupported(model: onnx.ModelProto, name: str) -> EdgecError:
     node = next(node for node in model.graph.node if name in (node.name, *node.output))
     where = f"'{node.op_type}' (node '{node.name or node.output[0]}')"
     return EdgecError(
-        "unsupported-operator", f"OpenVINO cannot take the operator {where}", "replace it in the model, or choose another target"
+        "unsupported-operator",
+        f"OpenVINO cannot take the operator {where}",
+        "replace it in the model, or choose another target",
     )

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgec.pipeline.errors import EdgecError
-from edgec.targets.tflite.fuse import ACTIVATIONS, covers, pad_amounts
+from edgec.targets.tflite.fuse import pad_amounts
 from edgec.targets.tflite.graph import Graph, Node
-from edgec.targets.tflite.integer import clip_bounds
+from edgec.targets.tflite.integer import activation_of, covers
 from edgec.targets.tflite.options import TfliteOptions
 from edgec.targets.tflite.resize import matching_conventions
 from edgec.targets.tflite.window import window_of
@@ -197,9 +197,8 @@ def operands_broadcast_by_channel(graph: Graph, node: Node, options: TfliteOptio
 
 @constraint("Clip", "Relu")
 def clip_is_an_activation(graph: Graph, node: Node, options: TfliteOptions) -> bool:
-    """Bounds are constants: (0, inf), (0, 6) or (-1, 1), or in int8 any that the output's range lies within."""
-    bounds, note = clip_bounds(graph, node), graph.tensors[node.output].quantization
-    return bounds in ACTIVATIONS or (note is not None and covers(note, *bounds))
+    """Bounds are constants: (0, inf), (0, 6) or (-1, 1); in int8 also others that lie outside the output's range."""
+    return activation_of(graph, node) is not None
 
 
 @constraint("HardSigmoid")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from edgec.pipeline.errors import EdgecError
 from edgec.targets.tflite.flatbuffer import TfliteFile, read_tflite
 from edgec.targets.tflite.runner import open_interpreter
 
@@ -14,27 +15,34 @@ class Coverage:
     """What the delegate takes.
 
     Attributes:
-        pieces: delegate nodes in the execution plan; each border between them copies and converts nothing but stops
-            XNNPACK's fusion and threads. One is right for a CNN.
+        pieces: delegate nodes in the execution plan; one is right for a CNN. 0 where XNNPACK refuses the file.
         delegated: for each operator of the file, in its order, whether XNNPACK runs it.
         operators_percent: share of the operators.
         macs_percent: share of the multiply-accumulates.
+        refusal: XNNPACK's words where the file loads only without it.
     """
 
     pieces: int
     delegated: tuple[bool, ...]
     operators_percent: float
     macs_percent: float
+    refusal: str = ""
 
 
 def delegate_coverage(content: bytes) -> Coverage:
     """Load the file with XNNPACK and see which operators its delegate nodes replaced.
 
     Raises:
-        EdgecError: ``missing-runtime``, ``bad-tflite``.
+        EdgecError: ``missing-runtime``; ``bad-tflite`` where the file does not load without XNNPACK either.
     """
     file = read_tflite(content)
-    details = open_interpreter(content, threads=1, xnnpack=True)._get_ops_details()
+    try:
+        details = open_interpreter(content, threads=1, xnnpack=True)._get_ops_details()
+    except EdgecError as error:
+        if error.code != "bad-tflite":
+            raise
+        open_interpreter(content, threads=1, xnnpack=False)
+        return Coverage(0, (False,) * len(file.operators), 0.0, 0.0, error.message)
     pieces = [node for node in details if node["op_name"] == "DELEGATE"]
     inside = set[int]()
     for piece in pieces:

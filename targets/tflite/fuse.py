@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgec.targets.tflite.graph import Graph, Node, Quantization, Tensor
-from edgec.targets.tflite.integer import clip_bounds, real_bias
+from edgec.targets.tflite.integer import activation_of, covers, real_bias
 
 # Operators whose output integers are their input integers, moved or picked: TFLite wants equal scales on both sides.
 KEEP_SCALE = frozenset(
@@ -22,7 +22,6 @@ RELU6_RANGE = Quantization((float(np.float32(6 / 255)),), -128)
 PROBABILITY = Quantization((1 / 256,), -128)  # the only int8 output that LOGISTIC and SOFTMAX have
 RESCALE = frozenset({"Conv", "Gemm", "Add", "Mul", "GlobalAveragePool"})
 ACTIVATED = frozenset({"Conv", "Gemm", "Add", "Mul"})
-ACTIVATIONS = {(0.0, np.inf): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}
 
 Merge = tuple[Node, dict[str, Tensor]]
 Rule = Callable[[Graph, Node, Node], Merge | None]
@@ -160,7 +159,7 @@ def pad_value(graph: Graph, pad: Node) -> float:
 
 def into_activation(graph: Graph, producer: Node, node: Node) -> Merge | None:
     """Relu, Relu6 and Clip(-1, 1) behind an operator with a fused activation."""
-    activation = ACTIVATIONS.get(clip_bounds(graph, node))
+    activation = activation_of(graph, node)
     if producer.op not in ACTIVATED or producer.activation or activation is None:
         return None
     return replace(producer, output=node.output, activation=activation), {}
@@ -182,12 +181,6 @@ def into_hard_sigmoid(graph: Graph, conv: Node, node: Node) -> Merge | None:
     bias = Tensor(f"{node.output}/bias", weights.shape[:1], None, alpha * real_bias(graph, conv) + beta)
     merged = replace(conv, inputs=(conv.inputs[0], scaled.name, bias.name), output=node.output)
     return merged, {scaled.name: scaled, bias.name: bias}
-
-
-def covers(note: Quantization, low: float, high: float) -> bool:
-    """Saturation of int8 does what a clip to ``[low, high]`` would do, to within a thousandth of a step."""
-    step = note.scale[0]
-    return note.low >= low - 1e-3 * step and note.high <= high + 1e-3 * step + 1e-6 * high
 
 
 def into_flat_mean(graph: Graph, mean: Node, node: Node) -> Merge | None:

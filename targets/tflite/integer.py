@@ -11,17 +11,47 @@ from edgec.targets.tflite.graph import Array, Graph, Node, Quantization, Tensor
 MAX_BIAS = 2**30  # half of int32: leaves room for the accumulated products
 
 
-def clip_bounds(graph: Graph, node: Node) -> tuple[float, float]:
-    """What a Relu or Clip clips to; ``(-inf, inf)`` for any other operator or computed bounds."""
+ACTIVATIONS = {
+    (-np.inf, np.inf): "NONE",
+    (0.0, np.inf): "RELU",
+    (0.0, 6.0): "RELU6",
+    (-1.0, 1.0): "RELU_N1_TO_1",
+}
+
+
+def activation_of(graph: Graph, node: Node) -> str | None:
+    """The TFLite activation that a Relu or Clip is, ``NONE`` where int8 saturation alone clips as it does.
+
+    None for any other operator and for bounds that neither TFLite nor the output's range knows.
+    """
+    bounds, note = clip_bounds(graph, node), graph.tensors[node.output].quantization
+    if bounds is None or bounds in ACTIVATIONS or note is None:
+        return None if bounds is None else ACTIVATIONS.get(bounds)
+    slack = 1e-3 * note.scale[0]
+    low = -np.inf if note.low >= bounds[0] - slack else bounds[0]
+    high = np.inf if note.high <= bounds[1] + slack else bounds[1]
+    return ACTIVATIONS.get((low, high))
+
+
+def clip_bounds(graph: Graph, node: Node) -> tuple[float, float] | None:
+    """What a Relu or Clip clips to; None for any other operator and for computed bounds."""
     if node.op == "Relu":
         return 0.0, np.inf
     if node.op != "Clip" or any(name and not graph.is_constant(name) for name in node.inputs[1:]):
-        return -np.inf, np.inf
-    bounds = [-np.inf, np.inf]
-    for i, name in enumerate(node.inputs[1:3]):
-        if name:
-            bounds[i] = float(np.ravel(real_values(graph.tensors[name]))[0])
-    return bounds[0], bounds[1] if bounds[1] < 3.4e38 else np.inf
+        return None
+    given = [real_values(graph.tensors[name]).item() if name else None for name in node.inputs[1:3]]
+    low, high = [*given, None, None][:2]
+    unbounded = float(np.finfo(np.float32).max)
+    return (
+        -np.inf if low is None or low <= -unbounded else low,
+        np.inf if high is None or high >= unbounded else high,
+    )
+
+
+def covers(note: Quantization, low: float, high: float) -> bool:
+    """Saturation of int8 does what a clip to ``[low, high]`` would do, to within a thousandth of a step."""
+    slack = 1e-3 * note.scale[0]
+    return note.low >= low - slack and note.high <= high + slack
 
 
 def real_values(tensor: Tensor) -> Array:

@@ -14,6 +14,7 @@ from edgec.targets.tflite.writer import B, FlatbufferWriter, schema
 NHWC = (0, 2, 3, 1)
 FUSED = {
     None: schema.ActivationFunctionType.NONE,
+    "NONE": schema.ActivationFunctionType.NONE,
     "RELU": schema.ActivationFunctionType.RELU,
     "RELU6": schema.ActivationFunctionType.RELU6,
     "RELU_N1_TO_1": schema.ActivationFunctionType.RELU_N1_TO_1,

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from edgec.targets.tflite.convolution import conv, gemm, hard_sigmoid
-from edgec.targets.tflite.fuse import covers, pad_amounts, pad_value
+from edgec.targets.tflite.fuse import pad_amounts, pad_value
 from edgec.targets.tflite.graph import Node
-from edgec.targets.tflite.integer import clip_bounds, quantized_constant
+from edgec.targets.tflite.integer import activation_of, clip_bounds, covers, quantized_constant
 from edgec.targets.tflite.lowering import FUSED, Lowering, stored_shape
 from edgec.targets.tflite.pooling import average_pool, max_pool, mean
 from edgec.targets.tflite.resize import matching_conventions
@@ -48,12 +48,10 @@ def clip(to: Lowering, node: Node) -> None:
     In int8 a QUANTIZE to the range that starts where the clip starts is the same function, and XNNPACK has it, while it
     has no int8 RELU.
     """
-    source, note = to.activation(node.inputs[0]), to.note(node.output)
-    low, high = clip_bounds(to.graph, node)
-    if note and covers(note, low, high):
+    source, note, bounds = to.activation(node.inputs[0]), to.note(node.output), clip_bounds(to.graph, node)
+    if note and bounds and covers(note, *bounds):
         return to.emit(B.QUANTIZE, [source], node.output, schema.QuantizeOptionsT())
-    codes = {(0.0, np.inf): B.RELU, (0.0, 6.0): B.RELU6, (-1.0, 1.0): B.RELU_N1_TO_1}
-    return to.emit(codes[low, high], [source], node.output)
+    return to.emit(getattr(B, str(activation_of(to.graph, node))), [source], node.output)
 
 
 def hard_swish(to: Lowering, node: Node) -> None:

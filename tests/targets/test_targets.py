@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from edgec.pipeline.errors import EdgecError
 from edgec.targets.adapter import load_adapter
 from edgec.targets.spec import load_target, names

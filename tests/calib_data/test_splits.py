@@ -1,0 +1,107 @@
+"""The data set is the same everywhere: what is stored is what the generator draws."""
+
+import io
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgec.calib_data import splits
+from edgec.calib_data.splits import LABELS, NUM_IMAGES, STORED, draw_picture, generated_dir, masks_dir, parts_dir
+from edgec.pipeline.data import open_dataset
+
+SAMPLE = range(0, 256, 21)
+
+
+def decoded(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def compressed(pixels: np.ndarray) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=splits.JPEG_QUALITY)
+    return np.asarray(Image.open(file))
+
+
+@pytest.mark.parametrize("split", STORED)
+@pytest.mark.parametrize("index", SAMPLE)
+def test_stored_picture_is_what_the_generator_draws(split: splits.StoredSplit, index: int) -> None:
+    pixels, mask = draw_picture(split, index)
+    name = f"{splits.label_of(index)}/{index:05d}"
+    stored = decoded(parts_dir(split) / f"{name}.jpg").astype(int)
+    assert np.abs(stored - compressed(pixels)).mean() < 0.5  # JPEG codecs differ between Pillow versions
+    assert np.array_equal(decoded(masks_dir(split) / f"{name}.png"), mask)
+
+
+@pytest.mark.parametrize("split", STORED)
+def test_stored_split_is_whole_and_balanced(split: splits.StoredSplit) -> None:
+    dataset = open_dataset(parts_dir(split))
+    assert len(dataset) == NUM_IMAGES[split]
+    assert dataset.classes == LABELS
+    counts = Counter(sample.label for sample in dataset.samples)
+    assert max(counts.values()) - min(counts.values()) <= 1
+    images, masks = (
+        {path.relative_to(root).with_suffix("") for path in root.rglob("*.*")}
+        for root in (parts_dir(split), masks_dir(split))
+    )
+    assert images == masks
+
+
+def test_stored_files_are_small() -> None:
+    files = [path for path in parts_dir("test").parent.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 12e6
+
+
+def test_classes_are_listed_in_the_order_of_the_logits() -> None:
+    listed = (parts_dir("test").parent / "classes.txt").read_text().split()
+    assert tuple(listed) == LABELS == tuple(sorted(LABELS))
+    assert len(LABELS) == 16
+
+
+def test_mask_is_binary_and_shows_the_part() -> None:
+    for index in range(32):
+        _, mask = draw_picture("train", index)
+        assert mask.dtype == np.uint8
+        assert set(np.unique(mask)) == {0, 1}
+        assert mask.mean() > 0.01
+
+
+def test_picture_depends_on_seed_split_and_index_alone() -> None:
+    first, _ = draw_picture("train", 5)
+    draw_picture("train", 6)
+    again, _ = draw_picture("train", 5)
+    assert np.array_equal(first, again)
+    others = [draw_picture("validation", 5), draw_picture("train", 21), draw_picture("train", 5, seed=1)]
+    assert all(not np.array_equal(first, other) for other, _ in others)
+
+
+def test_generated_split_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+    folder = generated_dir("train", tmp_path, num_images=16, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (16, 16)
+    assert open_dataset(folder).classes == LABELS
+    expected = compressed(draw_picture("train", 3)[0]).astype(int)
+    assert np.abs(decoded(folder / LABELS[3] / "00003.jpg") - expected).mean() < 0.5
+    monkeypatch.setattr(splits, "write_split", lambda *_: pytest.fail("drawn again"))
+    assert generated_dir("train", tmp_path, num_images=16) == folder
+
+
+def test_failed_drawing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(split: str, images: Path, *_: object) -> None:
+        (images / "half.jpg").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(splits, "write_split", fail)
+    with pytest.raises(KeyboardInterrupt):
+        generated_dir("train", tmp_path, num_images=16)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_changed_generator_draws_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splits, "write_split", lambda *_: None)
+    before = generated_dir("train", tmp_path, num_images=16)
+    monkeypatch.setattr(splits, "generator_digest", lambda: "another source")
+    assert generated_dir("train", tmp_path, num_images=16) != before
