@@ -17,29 +17,41 @@ def command(as_json: bool) -> None:
     MACs, parameters and the saving of depthwise separable over plain convolutions are counted at width 1.0 and 1000
     classes; accuracy is what the named paper states for ImageNet.
     """
+    import torch
+
     from edgec.pipeline import models
 
+    torch.set_num_threads(1)  # one image at a time: more threads only wait for each other
     rows = [_row(name) for name in models.names()]
     if as_json:
         import json
 
         click.echo(json.dumps(rows, indent=2))
-        return
+    else:
+        _print_table(rows)
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold", caption="every model also takes a file, a card, or --weights random")
+    table = Table(box=None, header_style="bold")
     table.add_column("model", no_wrap=True)
-    for column in ("px", "MACs M", "params M", "saving"):
+    for column in ("px", "MACs M", "params M", "saving", "top-1 %"):
         table.add_column(column, justify="right", no_wrap=True)
-    for column in ("weights", "top-1 %", "published in"):
-        table.add_column(column)
+    table.add_column("weights")
+    sources = list(dict.fromkeys(row["published_source"] for row in rows))
     for row in rows:
         cost = (f"{row['macs'] / 1e6:,.0f}", f"{row['params'] / 1e6:.2f}", f"{row['separable_saving']:.1f}x")
+        accuracy = f"{row['published_top1']:.1f} ({1 + sources.index(row['published_source'])})"
         named = ", ".join(name for name in row["weights"] if name != "random")
-        accuracy = (f"{row['published_top1']:.1f}", row["published_source"])
-        table.add_row(row["name"], str(row["input_px"]), *cost, named, *accuracy)
-    Console(highlight=False).print(table)
+        table.add_row(row["name"], str(row["input_px"]), *cost, accuracy, named)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("saving: MACs with plain convolutions over MACs with depthwise separable ones", style="dim")
+    console.print("weights: every model also takes a file, a card, or 'random'", style="dim")
+    for number, source in enumerate(sources, start=1):
+        console.print(f"({number}) published in {source}; ImageNet validation", style="dim")
 
 
 def _row(name: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import os
 import urllib.error
@@ -32,23 +33,37 @@ def fetch(url: str, sha256: str, folder: Path | None = None, progress: Progress 
 
     Raises:
         EdgecError: ``offline`` where the server cannot be reached, ``download-failed`` where it refuses or stops
-            half-way, ``weights-digest`` where the bytes are not the published ones.
+            half-way, ``weights-digest`` where the bytes are not the published ones; ``disk-full`` and
+            ``store-not-writable`` for the folder.
     """
     from filelock import FileLock
 
     folder = folder or default_root() / "weights"
-    folder.mkdir(parents=True, exist_ok=True)
-    name = PurePosixPath(url).name
-    target, partial = folder / f"{sha256[:16]}-{name}", folder / f"{sha256[:16]}-{name}.part"
-    with FileLock(f"{partial}.lock"):
-        if not target.exists():
-            try:
-                _download(_mirrored(url), partial, progress)
-                check_digest(partial, sha256, url)
-                os.replace(partial, target)
-            finally:
-                partial.unlink(missing_ok=True)
+    target = folder / f"{sha256[:16]}-{PurePosixPath(url).name}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            if target.exists():
+                check_digest(target, sha256, str(target))
+            else:
+                _fetch_into(target, url, sha256, progress)
+    except OSError as error:
+        raise EdgecError(
+            "disk-full" if error.errno == errno.ENOSPC else "store-not-writable",
+            f"cannot keep weights in '{folder}': {error.strerror}",
+            "free some space, or point EDGEC_CACHE at another disk",
+        ) from error
     return target
+
+
+def _fetch_into(target: Path, url: str, sha256: str, progress: Progress | None) -> None:
+    partial = target.with_name(f"{target.name}.part")
+    try:
+        _download(_mirrored(url), partial, progress)
+        check_digest(partial, sha256, url)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def check_digest(path: Path, sha256: str, origin: str) -> None:
@@ -62,7 +77,7 @@ def check_digest(path: Path, sha256: str, origin: str) -> None:
         raise EdgecError(
             "weights-digest",
             f"'{origin}': expected sha256 {sha256}, got {got}",
-            "the file was changed or cut short; get it again, or use another copy",
+            "the file was changed or cut short; delete it and get it again",
         )
 
 
@@ -87,5 +102,7 @@ def _download(url: str, partial: Path, progress: Progress | None) -> None:
         raise EdgecError("offline", f"cannot reach '{url}': {error}", hint) from error
     except (http.client.HTTPException, ConnectionError) as error:
         raise EdgecError("download-failed", f"'{url}': the connection broke off: {error}", "run it again") from error
+    except ValueError as error:
+        raise EdgecError("download-failed", f"'{url}' is no address: {error}", f"check {URL_VARIABLE}") from error
     if total and done != total:
         raise EdgecError("download-failed", f"'{url}': expected {total} bytes, got {done}", "run it again")

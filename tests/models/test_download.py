@@ -110,6 +110,36 @@ def test_leftover_of_a_killed_run_is_written_over(server: str, tmp_path: Path) -
     assert _weights_in(tmp_path) == [f"{DIGEST[:16]}-good.pth"]
 
 
+def test_kept_file_that_changed_is_refused(server: str, tmp_path: Path) -> None:
+    fetch(f"{server}/good.pth", DIGEST, tmp_path).write_bytes(b"something else")
+    with pytest.raises(EdgecError) as caught:
+        fetch(f"{server}/good.pth", DIGEST, tmp_path)
+    assert caught.value.code == "weights-digest"
+    assert "delete it" in caught.value.hint
+
+
+def test_full_disk_is_named_and_leaves_nothing(server: str, tmp_path: Path) -> None:
+    (tmp_path / f"{DIGEST[:16]}-good.pth.part").symlink_to("/dev/full")
+    with pytest.raises(EdgecError) as caught:
+        fetch(f"{server}/good.pth", DIGEST, tmp_path)
+    assert caught.value.code == "disk-full"
+    assert _weights_in(tmp_path) == []
+
+
+def test_cache_that_is_no_folder(server: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EdgecError) as caught:
+        fetch(f"{server}/good.pth", DIGEST, tmp_path / "file")
+    assert caught.value.code == "store-not-writable"
+
+
+def test_mirror_that_is_no_address(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(URL_VARIABLE, "mirror")
+    with pytest.raises(EdgecError) as caught:
+        fetch("https://download.pytorch.org/good.pth", DIGEST, tmp_path)
+    assert (caught.value.code, caught.value.hint) == ("download-failed", f"check {URL_VARIABLE}")
+
+
 def test_imagenet_weights_come_through_the_mirror(server: str, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv(URL_VARIABLE, f"{server}/")
     spec = models.get("mobilenetv3-small")
