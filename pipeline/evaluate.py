@@ -23,6 +23,7 @@ from edgec.targets.spec import TargetSpec
 BATCH_SIZE = 16
 
 Logits = npt.NDArray[np.float32]
+Number = float  # inside Accuracy, ``float`` is a field
 
 
 @dataclass(frozen=True)
@@ -44,22 +45,22 @@ class Accuracy:
     """
 
     metric: str
-    float: float | None
-    reference: float | None
-    target: float | None
-    drop_pp: float | None
-    agreement: float
-    sqnr_db: float | None
+    float: Number | None
+    reference: Number | None
+    target: Number | None
+    drop_pp: Number | None
+    agreement: Number
+    sqnr_db: Number | None
     num_images: int
-    top5_float: float | None = None
-    top5_reference: float | None = None
-    top5_target: float | None = None
-    reference_agreement: float | None = None
-    reference_sqnr_db: float | None = None
-    target_agreement: float | None = None
+    top5_float: Number | None = None
+    top5_reference: Number | None = None
+    top5_target: Number | None = None
+    reference_agreement: Number | None = None
+    reference_sqnr_db: Number | None = None
+    target_agreement: Number | None = None
     only_float_right: int | None = None
     only_target_right: int | None = None
-    mcnemar_p: float | None = None
+    mcnemar_p: Number | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from edgec.pipeline import models
 from edgec.pipeline.models.spec import NetworkConfig
 from edgec.pipeline.models.weights import Weights
 from edgec.pipeline.store import Artifact
@@ -45,9 +46,10 @@ class Export:
         from edgec.pipeline.models.spec import build_network
         from edgec.pipeline.models.weights import load_weights
 
+        spec = models.get(self.config.model)
         network = build_network(self.config)
         load_weights(network, self.weights)
-        export_onnx(network, self.config.input_px, output)
+        export_onnx(network, self.config.input_px or spec.input_px, output)
 
 
 def export_onnx(network: nn.Module, input_px: int, path: Path) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import tiny_network
 from onnx import helper
+from tiny import tiny_network
 
 from edgec.pipeline.cli import main
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY_PX
 from PIL import Image
+from tiny import TINY_PX
 
 from edgec.pipeline.data import batches, check_classes, open_dataset, open_splits
 from edgec.pipeline.errors import EdgecError

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import TINY_PX, tiny_network
 from onnx import TensorProto, helper, numpy_helper
+from tiny import TINY_PX, tiny_network
 
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.import_onnx import ImportOnnx, input_px, read_onnx

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import onnx
 import pytest
-from conftest import tiny_network
 from onnx import helper, numpy_helper
+from tiny import tiny_network
 
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.simplify import Simplify, outputs_difference
