@@ -35,14 +35,14 @@ class Preprocess:
         """
         from PIL import Image
 
-        with Image.open(path) as image:
-            image = image.convert("RGB")
-            scale = self.resize_px / min(image.size)
-            if scale != 1.0:
-                width, height = (max(round(side * scale), self.crop_px) for side in image.size)
-                image = image.resize((width, height), Image.Resampling.BILINEAR)
-            left, top = (round((side - self.crop_px) / 2) for side in image.size)
-            array = np.asarray(image.crop((left, top, left + self.crop_px, top + self.crop_px)))
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+        scale = self.resize_px / min(image.size)
+        if scale != 1.0:
+            width, height = (max(round(side * scale), self.crop_px) for side in image.size)
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
+        left, top = (round((side - self.crop_px) / 2) for side in image.size)
+        array = np.asarray(image.crop((left, top, left + self.crop_px, top + self.crop_px)))
         return array if self.color == "RGB" else np.ascontiguousarray(array[..., ::-1])
 
     def normalise(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

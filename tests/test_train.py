@@ -287,6 +287,11 @@ def damaged_checkpoint(colours: Dataset, tmp_path: Path) -> None:
     train(Tiny(), colours, colours, TINY, tmp_path / "run.checkpoint")
 
 
+def foreign_checkpoint(colours: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "run.checkpoint").write_bytes(b"not a checkpoint of torch" * 9)
+    train(Tiny(), colours, colours, TINY, tmp_path / "run.checkpoint")
+
+
 def checkpoint_of_another_run(colours: Dataset, tmp_path: Path) -> None:
     training.Run(Tiny(), TrainingRecipe(**{**vars(TINY), "learning_rate": 0.5})).save(tmp_path / "run.checkpoint", 1)
     train(Tiny(), colours, colours, TINY, tmp_path / "run.checkpoint")
@@ -314,6 +319,7 @@ def too_few(colours: Dataset, tmp_path: Path) -> None:
         ("unlabelled-data", unlabelled),
         ("training-diverged", diverging),
         ("bad-checkpoint", damaged_checkpoint),
+        ("bad-checkpoint", foreign_checkpoint),
         ("bad-checkpoint", checkpoint_of_another_run),
         ("bad-checkpoint", checkpoint_of_another_network),
         ("unfinished-run", unfinished),

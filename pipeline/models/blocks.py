@@ -62,7 +62,7 @@ class ConvBN(nn.Sequential):
 
 
 class SqueezeExcite(nn.Module):
-    """Channel attention with the hard sigmoid of MobileNetV3 (arXiv 1709.01507; 1905.02244 section 5.3)."""
+    """Channel attention with the hard sigmoid of MobileNetV3 (arXiv 1709.01507; 1905.02244 sections 5.2 and 5.3)."""
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()

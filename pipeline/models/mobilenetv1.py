@@ -87,7 +87,6 @@ SPECS = (
             sha256=None,
             names="timm:mobilenetv1_100",
             preprocess=INCEPTION_PREPROCESS,
-            top1=75.4,
             source="timm mobilenetv1_100.ra4_e3600_r224_in1k",
         ),
         options=frozenset({"depth_multiplier"}),

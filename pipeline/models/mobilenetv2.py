@@ -41,7 +41,7 @@ TABLE_2 = (
 
 
 def build(config: NetworkConfig) -> nn.Module:
-    """Table 2 as a network. The last convolution keeps 1280 channels under a multiplier below 1 (section 5.1)."""
+    """Table 2 as a network. The last convolution keeps 1280 channels under a multiplier below 1 (section 4)."""
     from collections import OrderedDict
 
     from torch import nn

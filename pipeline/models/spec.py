@@ -64,16 +64,16 @@ class PublishedWeights:
         url: where the publisher keeps the file.
         sha256: of the whole file, in hex; None where no digest could be found, and then nothing is downloaded.
         names: naming convention of the state dict, a key of ``ModelSpec.conventions``.
-        top1: percent, as the publisher states it.
-        source: who states it.
+        source: the publisher's name for them.
+        top1: percent on the ImageNet validation set, as the publisher states it.
     """
 
     url: str
     sha256: str | None
     names: str
     preprocess: Preprocess
-    top1: float
     source: str
+    top1: float | None = None
 
 
 @dataclass(frozen=True)

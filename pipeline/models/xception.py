@@ -112,7 +112,6 @@ SPECS = (
             sha256=None,
             names="timm:legacy_xception",
             preprocess=PREPROCESS,
-            top1=79.05,
             source="timm legacy_xception.tf_in1k",
         ),
         options=frozenset({"depth_multiplier", "intermediate_activation"}),

@@ -121,12 +121,6 @@ def channels_last_inside(graph: Graph, node: Node, options: TfliteOptions) -> bo
     return mixed == {True} or (node.op in LAYOUT_FREE and len(mixed) == 1)
 
 
-@constraint("Conv")
-def two_dimensional(graph: Graph, node: Node, options: TfliteOptions) -> bool:
-    """The convolution is two-dimensional."""
-    return len(graph.tensors[node.inputs[0]].shape) == 4
-
-
 @constraint("Conv", "Gemm")
 def constant_weights(graph: Graph, node: Node, options: TfliteOptions) -> bool:
     """Weights and bias are constants."""
@@ -156,12 +150,6 @@ def weight_granularity(graph: Graph, node: Node, options: TfliteOptions) -> bool
 def depthwise_or_dense(graph: Graph, node: Node, options: TfliteOptions) -> bool:
     """group is 1, or the number of input channels (depthwise, any multiplier)."""
     return node.attributes.get("group", 1) in (1, graph.tensors[node.inputs[0]].shape[1])
-
-
-@constraint("Conv", "MaxPool", "AveragePool")
-def no_negative_pads(graph: Graph, node: Node, options: TfliteOptions) -> bool:
-    """pads are not negative."""
-    return min(window_of(graph, node).pads) >= 0
 
 
 @constraint("MaxPool", "AveragePool")

@@ -37,16 +37,38 @@ def conv(to: Lowering, node: Node) -> None:
 
 
 def gemm(to: Lowering, node: Node) -> None:
-    """FULLY_CONNECTED with weights (O, I)."""
+    """FULLY_CONNECTED with weights (O, I), or the same as a convolution over one pixel."""
+    if to.options.gemm == "convolution" and to.note(node.output):
+        return _gemm_as_convolution(to, node)
     weights, bias = _weights(to, node, (0, 1), 0)
     note = to.note(node.inputs[1])
     options = schema.FullyConnectedOptionsT(fusedActivationFunction=FUSED[node.activation])
     version = PER_CHANNEL_FULLY_CONNECTED if note and len(note.scale) > 1 else None
-    to.emit(B.FULLY_CONNECTED, [to.activation(node.inputs[0]), weights, bias], node.output, options, version)
+    return to.emit(B.FULLY_CONNECTED, [to.activation(node.inputs[0]), weights, bias], node.output, options, version)
 
 
-def _weights(to: Lowering, node: Node, order: tuple[int, ...], axis: int) -> tuple[int, int]:
-    """Write weights and bias; ``axis`` is where the output channels lie after the transposition."""
+def _gemm_as_convolution(to: Lowering, node: Node) -> None:
+    batch, channels = to.shape(node.inputs[0])
+    pixel = to.scratch(node.inputs[0], "pixel", (batch, 1, 1, channels))
+    shape = to.indices(f"{node.output}/pixel_shape", (batch, 1, 1, channels))
+    to.emit(B.RESHAPE, [to.activation(node.inputs[0]), shape], pixel, schema.ReshapeOptionsT())
+    weights, bias = _weights(to, node, (0, 1), 0, pixel=True)
+    result = to.scratch(node.output, "pixel", (batch, 1, 1, to.shape(node.output)[1]))
+    options = schema.Conv2DOptionsT(
+        padding=schema.Padding.VALID, strideH=1, strideW=1, fusedActivationFunction=FUSED[node.activation]
+    )
+    to.emit(B.CONV_2D, [pixel, weights, bias], result, options)
+    flat = to.indices(f"{node.output}/shape", to.shape(node.output))
+    to.emit(B.RESHAPE, [result, flat], node.output, schema.ReshapeOptionsT())
+
+
+def _weights(to: Lowering, node: Node, order: tuple[int, ...], axis: int, pixel: bool = False) -> tuple[int, int]:
+    """Write weights and bias.
+
+    Args:
+        axis: where the output channels lie after the transposition.
+        pixel: the rows of a Gemm as (O, 1, 1, I).
+    """
     name = node.inputs[1]
     if to.note(name) is None:
         data = np.ascontiguousarray(np.asarray(to.graph.tensors[name].data, np.float32).transpose(order))

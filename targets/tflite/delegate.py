@@ -33,13 +33,13 @@ def delegate_coverage(content: bytes) -> Coverage:
     """Load the file with XNNPACK and see which operators its delegate nodes replaced.
 
     Raises:
-        EdgecError: ``missing-runtime``; ``bad-tflite`` where the file does not load without XNNPACK either.
+        EdgecError: ``missing-runtime``; ``corrupt-tflite`` where the file does not load without XNNPACK either.
     """
     file = read_tflite(content)
     try:
         details = open_interpreter(content, threads=1, xnnpack=True)._get_ops_details()
     except EdgecError as error:
-        if error.code != "bad-tflite":
+        if error.code != "corrupt-tflite":
             raise
         open_interpreter(content, threads=1, xnnpack=False)
         return Coverage(0, (False,) * len(file.operators), 0.0, 0.0, error.message)

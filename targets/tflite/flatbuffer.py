@@ -75,7 +75,7 @@ def read_tflite(content: bytes) -> TfliteFile:
     """Parse a file.
 
     Raises:
-        EdgecError: ``bad-tflite``.
+        EdgecError: ``corrupt-tflite``.
     """
     model = _model(content)
     graph = model.Subgraphs(0)
@@ -89,7 +89,7 @@ def read_metadata(content: bytes) -> dict[str, str]:
     """The named metadata buffers alone.
 
     Raises:
-        EdgecError: ``bad-tflite``.
+        EdgecError: ``corrupt-tflite``.
     """
     return _metadata(_model(content))
 
@@ -98,15 +98,15 @@ def _model(content: bytes) -> Any:
     from ai_edge_litert import schema_py_generated as schema
 
     if content[4:8] != b"TFL3":
-        raise EdgecError("bad-tflite", "no TFL3 identifier: not a .tflite file", "check the file")
+        raise EdgecError("corrupt-tflite", "no TFL3 identifier: not a .tflite file", "check the file")
     try:
         model = schema.Model.GetRootAs(content, 0)
         if model.SubgraphsLength() < 1 or model.Subgraphs(0).OutputsLength() < 1:
-            raise EdgecError("bad-tflite", "the file has no graph with outputs", "check the file")
+            raise EdgecError("corrupt-tflite", "the file has no graph with outputs", "check the file")
         for i in range(model.BuffersLength()):
             model.Buffers(i).DataAsNumpy()
     except (struct.error, IndexError, ValueError, AttributeError) as error:
-        raise EdgecError("bad-tflite", f"the file is damaged: {error}", "check that it is whole") from error
+        raise EdgecError("corrupt-tflite", f"the file is damaged: {error}", "check that it is whole") from error
     return model
 
 

@@ -168,6 +168,8 @@ def into_activation(graph: Graph, producer: Node, node: Node) -> Merge | None:
 def into_hard_sigmoid(graph: Graph, conv: Node, node: Node) -> Merge | None:
     """clip(alpha * conv(x) + beta, 0, 1) in int8: slope and offset go into the convolution, the clip is saturation."""
     note = graph.tensors[node.output].quantization
+    if not all(graph.is_constant(name) for name in conv.inputs[1:]):
+        return None
     if conv.op != "Conv" or node.op != "HardSigmoid" or conv.activation or note is None or not covers(note, 0.0, 1.0):
         return None
     weights = graph.tensors[conv.inputs[1]]
@@ -198,7 +200,7 @@ def permute_after_flatten(graph: Graph) -> Graph:
     """Reorder a Gemm's columns from (C, H, W) to the stored (H, W, C) where it reads a flattened feature map."""
     nodes, tensors = [], dict[str, Tensor]()
     for node in graph.nodes:
-        source = graph.producer(node.inputs[0]) if node.op == "Gemm" else None
+        source = graph.producer(node.inputs[0]) if node.op == "Gemm" and graph.is_constant(node.inputs[1]) else None
         if source and source.op in ("Flatten", "Reshape") and len(graph.tensors[source.inputs[0]].shape) == 4:
             weights = graph.tensors[node.inputs[1]]
             shape = graph.tensors[source.inputs[0]].shape

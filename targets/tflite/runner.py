@@ -27,7 +27,7 @@ class LiteRtRunner:
         reference: run TFLite's reference kernels instead, the ones that TFLite Micro shares.
 
     Raises:
-        EdgecError: ``missing-runtime``, ``bad-tflite``.
+        EdgecError: ``missing-runtime``, ``corrupt-tflite``.
     """
 
     def __init__(self, path: Path, threads: int = 1, xnnpack: bool = True, reference: bool = False) -> None:
@@ -75,7 +75,7 @@ def open_interpreter(content: bytes, threads: int, xnnpack: bool, reference: boo
     """An interpreter with its tensors allocated.
 
     Raises:
-        EdgecError: ``missing-runtime``, ``bad-tflite``.
+        EdgecError: ``missing-runtime``, ``corrupt-tflite``.
     """
     module = _runtime()
     kinds = module.OpResolverType
@@ -85,7 +85,7 @@ def open_interpreter(content: bytes, threads: int, xnnpack: bool, reference: boo
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         message = f"the runtime refuses the file: {str(error).splitlines()[0]}"
-        raise EdgecError("bad-tflite", message, "check that it is a whole .tflite file") from error
+        raise EdgecError("corrupt-tflite", message, "check that it is a whole .tflite file") from error
     return interpreter
 
 

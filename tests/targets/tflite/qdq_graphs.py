@@ -71,8 +71,7 @@ class QdqGraph:
             [helper.make_tensor_value_info(o, dtype, None) for o in outputs],
             self.initializers,
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-        return model
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
 def integers(rng: np.random.Generator, *shape: int) -> np.ndarray:

@@ -60,7 +60,7 @@ def test_convolution_is_bit_exact(depthwise, options):
     @quick
     @given(convolutions(depthwise))
     def check(drawn):
-        rng, channels, outputs, kernel, side, weights, w_scale, strides, dilations, pad, scale, zero = drawn
+        rng, channels, outputs, _, side, weights, w_scale, strides, dilations, pad, scale, zero = drawn
         g = QdqGraph((1, channels, *side), scale, zero)
         steps = np.float32(np.float32(scale) * np.float32(w_scale))
         bias = rng.integers(-5000, 5000, outputs).astype(np.int32)
