@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from edgec.targets.tflite.graph import Array, Node, Quantization
@@ -17,7 +19,7 @@ def conv(to: Lowering, node: Node) -> None:
     group = int(node.attributes.get("group", 1))
     depthwise = group > 1 and to.shape(node.inputs[1])[1] == 1
     order, axis = ((1, 2, 3, 0), 3) if depthwise else ((0, 2, 3, 1), 0)
-    weights, bias = _weights(to, node, order, axis)
+    weights, bias = _weights(to, node, lambda w: w.transpose(order), axis)
     window = window_of(to.graph, node)
     padding, source = padded(to, node, window)
     fields = {
@@ -40,7 +42,7 @@ def gemm(to: Lowering, node: Node) -> None:
     """FULLY_CONNECTED with weights (O, I), or the same as a convolution over one pixel."""
     if to.options.gemm == "convolution" and to.note(node.output):
         return _gemm_as_convolution(to, node)
-    weights, bias = _weights(to, node, (0, 1), 0)
+    weights, bias = _weights(to, node, lambda w: w, 0)
     note = to.note(node.inputs[1])
     options = schema.FullyConnectedOptionsT(fusedActivationFunction=FUSED[node.activation])
     version = PER_CHANNEL_FULLY_CONNECTED if note and len(note.scale) > 1 else None
@@ -52,7 +54,7 @@ def _gemm_as_convolution(to: Lowering, node: Node) -> None:
     pixel = to.scratch(node.inputs[0], "pixel", (batch, 1, 1, channels))
     shape = to.indices(f"{node.output}/pixel_shape", (batch, 1, 1, channels))
     to.emit(B.RESHAPE, [to.activation(node.inputs[0]), shape], pixel, schema.ReshapeOptionsT())
-    weights, bias = _weights(to, node, (0, 1), 0, pixel=True)
+    weights, bias = _weights(to, node, lambda w: w[:, None, None, :], 0)
     result = to.scratch(node.output, "pixel", (batch, 1, 1, to.shape(node.output)[1]))
     options = schema.Conv2DOptionsT(
         padding=schema.Padding.VALID, strideH=1, strideW=1, fusedActivationFunction=FUSED[node.activation]
@@ -62,25 +64,24 @@ def _gemm_as_convolution(to: Lowering, node: Node) -> None:
     to.emit(B.RESHAPE, [result, flat], node.output, schema.ReshapeOptionsT())
 
 
-def _weights(to: Lowering, node: Node, order: tuple[int, ...], axis: int, pixel: bool = False) -> tuple[int, int]:
+def _weights(to: Lowering, node: Node, arranged: Callable[[Array], Array], axis: int) -> tuple[int, int]:
     """Write weights and bias.
 
     Args:
-        axis: where the output channels lie after the transposition.
-        pixel: the rows of a Gemm as (O, 1, 1, I).
+        arranged: from the ONNX layout to the stored one.
+        axis: where the output channels lie after that.
     """
     name = node.inputs[1]
     if to.note(name) is None:
-        data = np.ascontiguousarray(np.asarray(to.graph.tensors[name].data, np.float32).transpose(order))
+        data = np.ascontiguousarray(arranged(to.graph.tensors[name].values))
         return to.constant(name, data), to.constant(f"{node.output}/bias", real_bias(to.graph, node).astype(np.float32))
     weights, bias = integer_bias(to.graph, node)
     note, source = weights.quantization, to.note(node.inputs[0])
     assert note is not None
     assert source is not None
-    data = np.ascontiguousarray(np.asarray(weights.data).transpose(order))
     steps = tuple(float(np.float32(source.scale[0]) * np.float32(s)) for s in note.scale)
-    bias_note = Quantization(steps, 0, 0)
-    return to.constant(name, data, note, axis), to.constant(f"{node.output}/bias", bias, bias_note)
+    written = to.constant(name, np.ascontiguousarray(arranged(weights.values)), note, axis)
+    return written, to.constant(f"{node.output}/bias", bias, Quantization(steps, 0, 0))
 
 
 def hard_sigmoid(to: Lowering, node: Node) -> None:

@@ -17,8 +17,8 @@ class TfliteOptions:
         hard_swish: ``split`` into int8 ADD and MUL, which XNNPACK has, or the ``native`` HARD_SWISH, which it lacks in
             int8 but which costs fewer instructions where there is no XNNPACK.
         padding: ``same`` uses SAME where it says what the ONNX pads say; ``explicit`` always writes a PAD.
-        gemm: ``fully_connected``, or a 1x1 ``convolution``: TFLite Micro rounds an int8 FULLY_CONNECTED twice and LiteRT's
-            reference kernel once, so that they differ in one output of about 2,000; their CONV_2D is the same.
+        gemm: ``fully_connected``, or a 1x1 ``convolution``: TFLite Micro rounds an int8 FULLY_CONNECTED twice
+            and LiteRT's reference kernel once, so that they differ by one step now and then; their CONV_2D is the same.
         per_channel: the runtime takes one weight scale per output channel.
         input_type: ``int8`` takes the quantized input, ``uint8`` takes pixels (normalisation folded into the first
             convolution), ``float32`` takes the normalised image and puts a QUANTIZE first and a DEQUANTIZE last.

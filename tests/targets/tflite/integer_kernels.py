@@ -30,12 +30,17 @@ def multiply(acc: np.ndarray, multiplier: float) -> np.ndarray:
     return (high >> right) + (remainder > (mask >> 1) + (high < 0))
 
 
-def requantized(
-    acc: np.ndarray, multipliers: np.ndarray, zero_point: int, low: int = -128, high: int = 127
-) -> np.ndarray:
+def multiply_once(acc: np.ndarray, multiplier: float) -> np.ndarray:
+    """``acc * multiplier`` rounded once, half up: LiteRT's fully connected kernel."""
+    q, shift = fixed_point(multiplier)
+    right = 31 - shift
+    return (acc.astype(np.int64) * q + (1 << (right - 1))) >> right
+
+
+def requantized(acc: np.ndarray, multipliers: np.ndarray, zero_point: int, times=multiply) -> np.ndarray:
     """int32 ``(N, C, ...)`` to int8, one multiplier for each channel."""
-    out = np.stack([multiply(acc[:, c], float(m)) for c, m in enumerate(multipliers)], axis=1)
-    return np.clip(out + zero_point, low, high).astype(np.int8)
+    out = np.stack([times(acc[:, c], float(m)) for c, m in enumerate(multipliers)], axis=1)
+    return np.clip(out + zero_point, -128, 127).astype(np.int8)
 
 
 def convolution(x, x_zero, weights, bias, strides, pads, dilations, group) -> np.ndarray:

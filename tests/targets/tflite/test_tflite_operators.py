@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import integer_kernels as kernels
 import numpy as np
 import pytest
@@ -113,7 +115,10 @@ def test_gemm_is_bit_exact(seed, inputs, outputs, transposed, per_channel, scale
     x = integers(rng, 1, inputs)
     acc = (x.astype(np.int64) - zero) @ weights.T.astype(np.int64) + bias
     ratios = np.broadcast_to(f32(scale) * f32(w_scale) / f32(out_scale), outputs)
-    np.testing.assert_array_equal(run_int8(g.model(y), x), kernels.requantized(acc, ratios, 9))
+    expected = kernels.requantized(acc, ratios, 9, kernels.multiply_once)
+    np.testing.assert_array_equal(run_int8(g.model(y), x), expected)
+    as_convolution = run_int8(g.model(y), x, replace(MICRO, gemm="convolution"))
+    np.testing.assert_array_equal(as_convolution, kernels.requantized(acc, ratios, 9))
 
 
 @quick

@@ -1,0 +1,65 @@
+"""``edgec inspect``: what is inside a .tflite, .onnx or OpenVINO .xml file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgec.pipeline.cli._options import json_option
+
+if TYPE_CHECKING:
+    from edgec.targets.inspect import Inspection, OperatorRow
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+def command(file: Path, as_json: bool) -> None:
+    """List the operators of FILE: types, shapes, scales, bytes, MACs, and XNNPACK's delegate pieces."""
+    from edgec.targets.inspect import inspect_file
+
+    found = inspect_file(file)
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        click.echo(json.dumps({**asdict(found), "macs": found.macs, "counts": found.counts}, indent=2))
+        return
+    _print(file, found)
+
+
+def _print(file: Path, found: Inspection) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for column in ("operator", "type", "shape"):
+        table.add_column(column, no_wrap=True)
+    for column in ("scale", "zero", "weight bytes", "MACs", "XNNPACK"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in found.operators:
+        table.add_row(*_cells(row))
+    console = Console(highlight=False)
+    console.print(table)
+    counts = ", ".join(f"{count} {kind}" for kind, count in found.counts.items())
+    console.print(f"{file}: {found.format}, {found.size_bytes:,} bytes, {found.macs / 1e6:,.1f} M MACs; {counts}")
+    if found.pieces is not None:
+        console.print(f"XNNPACK: {found.pieces} delegate pieces, {found.macs_delegated_percent:.1f} % of the MACs")
+    if found.refusal:
+        console.print(f"XNNPACK refuses this file: {found.refusal}")
+
+
+def _cells(row: OperatorRow) -> tuple[str, ...]:
+    taken = {None: "", True: "yes", False: "no"}[row.delegated]
+    return (
+        row.kind,
+        row.dtype,
+        "x".join(map(str, row.shape)),
+        "" if row.scale is None else f"{row.scale:.3g}",
+        "" if row.zero_point is None else str(row.zero_point),
+        f"{row.weight_bytes:,}" if row.weight_bytes else "",
+        f"{row.macs:,}" if row.macs else "",
+        taken,
+    )

@@ -1,0 +1,222 @@
+"""Every constraint refuses by name, and stands in the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from qdq_graphs import QdqGraph, integers
+
+from edgec.pipeline.errors import EdgecError
+from edgec.targets.tflite.compiler import check_model, to_tflite
+from edgec.targets.tflite.constraints import CONSTRAINTS, document
+from edgec.targets.tflite.options import TfliteOptions
+from edgec.targets.tflite.rules import RULES
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def graph(*shape: int, quantized: bool = True) -> QdqGraph:
+    return QdqGraph(shape or (1, 4, 6, 6), quantized=quantized)
+
+
+def weights(g: QdqGraph, *shape: int) -> str:
+    return g.weights("w", integers(np.random.default_rng(0), *shape), np.float32(0.01))
+
+
+def rank_is_two_or_four(g: QdqGraph) -> str:
+    return g.op("Reshape", [g.x, g.constant("s", np.array([1, 4, 36]))], 0.05, 3)
+
+
+def int8_throughout(g: QdqGraph) -> str:
+    return g.op("Conv", [g.op("HardSwish", [g.x]), weights(g, 4, 4, 1, 1)], 0.1, 0)
+
+
+def channels_last_inside(g: QdqGraph) -> str:
+    turned = g.op("Transpose", [g.x], 0.05, 3, perm=[0, 2, 3, 1])
+    return g.op("MaxPool", [turned], 0.05, 3, kernel_shape=[2, 2])
+
+
+def constant_weights(g: QdqGraph) -> str:
+    flat = g.op("Reshape", [g.x, g.constant("s", np.array([12, 12]))], 0.05, 3)
+    return g.op("Gemm", [flat, flat], 0.1, 0, transB=1)
+
+
+def symmetric_weights(g: QdqGraph) -> str:
+    data = g.constant("w.i", integers(np.random.default_rng(0), 4, 4, 1, 1))
+    scale, zero = g.constant("w.s", np.float32(0.01)), g.constant("w.z", np.int8(5))
+    g.nodes.append(helper.make_node("DequantizeLinear", [data, scale, zero], ["w"]))
+    return g.op("Conv", [g.x, "w"], 0.1, 0)
+
+
+def weight_granularity(g: QdqGraph) -> str:
+    per_channel = g.weights("w", integers(np.random.default_rng(0), 4, 4, 1, 1), np.full(4, 0.01))
+    return g.op("Conv", [g.x, per_channel], 0.1, 0)
+
+
+def depthwise_or_dense(g: QdqGraph) -> str:
+    return g.op("Conv", [g.x, weights(g, 4, 2, 1, 1)], 0.1, 0, group=2)
+
+
+def pool_fits_floor(g: QdqGraph) -> str:
+    return g.op("MaxPool", [g.x], 0.05, 3, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
+
+
+def average_counts_what_tflite_counts(g: QdqGraph) -> str:
+    return g.op("AveragePool", [g.x], 0.05, 3, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+
+
+def plain_gemm(g: QdqGraph) -> str:
+    flat = g.op("Flatten", [g.op("GlobalAveragePool", [g.x], 0.05, 3)], 0.05, 3)
+    return g.op("Gemm", [flat, weights(g, 5, 4)], 0.1, 0, transB=1, alpha=0.5)
+
+
+def operands_broadcast_by_channel(g: QdqGraph) -> str:
+    row = g.op("Flatten", [g.op("GlobalAveragePool", [g.x], 0.05, 3)], 0.05, 3)
+    column = g.op("Conv", [g.x, weights(g, 4, 4, 6, 6)], 0.1, 0)
+    return g.op("Add", [column, row], 0.1, 0)
+
+
+def clip_is_an_activation(g: QdqGraph) -> str:
+    return g.op("Clip", [g.x, g.constant("low", np.float32(-0.5)), g.constant("high", np.float32(2))], 0.05, 3)
+
+
+def hard_sigmoid_saturates(g: QdqGraph) -> str:
+    return g.op("HardSigmoid", [g.x], 0.05, 0)
+
+
+def softmax_over_channels(g: QdqGraph) -> str:
+    return g.op("Softmax", [g.x], 1 / 256, -128, axis=2)
+
+
+def arg_max_drops_its_axis(g: QdqGraph) -> str:
+    return g.op("ArgMax", [g.x], axis=1, keepdims=1)
+
+
+def concat_of_computed(g: QdqGraph) -> str:
+    constant = g.weights("c", integers(np.random.default_rng(0), 1, 4, 6, 6), np.float32(0.05))
+    return g.op("Concat", [g.x, constant], 0.05, 3, axis=1)
+
+
+def constant_pad(g: QdqGraph) -> str:
+    return g.op("Pad", [g.x, g.constant("p", np.array([0, 0, 1, 1, 0, 0, 1, 1]))], 0.05, 3, mode="reflect")
+
+
+def resize_reads_the_same_pixels(g: QdqGraph) -> str:
+    sizes = g.constant("sizes", np.array([1, 4, 12, 12]))
+    return g.op("Resize", [g.x, "", "", sizes], 0.05, 3, mode="cubic")
+
+
+def reshape_keeps_order(g: QdqGraph) -> str:
+    return g.op("Reshape", [g.x, g.constant("s", np.array([1, 8, 3, 6]))], 0.05, 3)
+
+
+BREAKERS: tuple[Callable[[QdqGraph], str], ...] = (
+    rank_is_two_or_four, int8_throughout, channels_last_inside, constant_weights, symmetric_weights,
+    weight_granularity, depthwise_or_dense, pool_fits_floor, average_counts_what_tflite_counts, plain_gemm,
+    operands_broadcast_by_channel, clip_is_an_activation, hard_sigmoid_saturates, softmax_over_channels,
+    arg_max_drops_its_axis, concat_of_computed, constant_pad, resize_reads_the_same_pixels, reshape_keeps_order,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("breaker", BREAKERS, ids=lambda b: b.__name__)
+def test_each_constraint_names_the_node_and_the_rule(breaker) -> None:
+    g = graph()
+    output = breaker(g)
+    dtype = TensorProto.INT64 if breaker is arg_max_drops_its_axis else TensorProto.FLOAT
+    with pytest.raises(EdgecError) as refused:
+        check_model(g.model(output, dtype=dtype), TfliteOptions(per_channel=breaker is not weight_granularity))
+    rule = next(rule for rule in CONSTRAINTS if rule.holds.__name__ == breaker.__name__)
+    assert refused.value.code == "unsupported-operator"
+    assert rule.text in refused.value.message
+    assert "node '" in refused.value.message
+
+
+def test_every_constraint_has_a_breaker_and_a_sentence() -> None:
+    assert {breaker.__name__ for breaker in BREAKERS} == {rule.holds.__name__ for rule in CONSTRAINTS}
+    assert all(rule.text.endswith(".") for rule in CONSTRAINTS)
+
+
+def test_documentation_is_written_from_the_constraints() -> None:
+    assert (ROOT / "docs" / "tflite-operators.md").read_text() == document(frozenset(RULES))
+
+
+def test_unknown_operator_is_named() -> None:
+    g = graph()
+    output = g.op("LeakyRelu", [g.x], 0.05, 3)
+    with pytest.raises(EdgecError, match=r"unsupported-operator.*\(LeakyRelu\)"):
+        check_model(g.model(output), TfliteOptions())
+
+
+def test_several_outputs_are_refused() -> None:
+    g = graph()
+    g.nodes.append(helper.make_node("Split", [g.x], ["a", "b"], name="halves", axis=1))
+    with pytest.raises(EdgecError, match="several outputs"):
+        check_model(g.model("a"), TfliteOptions())
+
+
+def test_a_float_model_is_checked_before_it_is_quantized() -> None:
+    g = graph(quantized=False)
+    check_model(g.model(g.op("HardSwish", [g.x], 1.0)), TfliteOptions())
+    with pytest.raises(EdgecError, match="unsupported-operator"):
+        check_model(g.model(depthwise_or_dense(g)), TfliteOptions())
+
+
+def test_dynamic_spatial_shape() -> None:
+    g = graph()
+    model = g.model(g.op("HardSwish", [g.x], 0.05, 3))
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "H"
+    with pytest.raises(EdgecError) as refused:
+        check_model(model, TfliteOptions())
+    assert refused.value.code == "dynamic-shape"
+
+
+@pytest.mark.parametrize(
+    ("scale", "zero"), [(np.float32(-1), np.int8(0)), (np.float32(1), np.int16(0)), (np.ones(4, "f"), np.zeros(4, "b"))]
+)
+def test_quantization_that_tflite_cannot_say(scale, zero) -> None:
+    g = graph()
+    names = [g.x, g.constant("s", scale), g.constant("z", zero)]
+    y = g.op("DequantizeLinear", [g.op("QuantizeLinear", names), "s", "z"])
+    with pytest.raises(EdgecError) as refused:
+        check_model(g.model(g.op("HardSwish", [y], 0.05, 3)), TfliteOptions())
+    assert refused.value.code == "bad-quantization"
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "pads"),
+    [((1, 2, 3), (1, 2, 3), 0), ((127.5,) * 3, (127.5,) * 3, 1), ((300,) * 3, (1,) * 3, 0)],
+)
+def test_normalisation_that_would_round_is_not_folded(mean, std, pads) -> None:
+    from edgec.pipeline.preprocess import Preprocess
+
+    g = graph(1, 3, 8, 8)
+    y = g.op("Conv", [g.x, weights(g, 4, 3, 3, 3)], 0.2, 0, pads=[pads] * 4)
+    with pytest.raises(EdgecError) as refused:
+        to_tflite(g.model(y), TfliteOptions(input_type="uint8"), (), Preprocess(mean=mean, std=std))
+    assert refused.value.code == "inexact-normalisation"
+
+
+def test_board_with_an_unknown_option(tmp_path: Path) -> None:
+    from edgec.targets.spec import load_target
+    from edgec.targets.tflite.options import options_of
+
+    board = tmp_path / "mine.toml"
+    board.write_text('description = "x"\ncompiler = "tflite"\nscheme = "tflite"\n[options]\nhard_swich = "split"\n')
+    with pytest.raises(EdgecError) as refused:
+        options_of(load_target(str(board)))
+    assert refused.value.code == "bad-board"
+    assert "hard_swich" in refused.value.message
+
+
+def test_reading_keeps_the_model_as_it_was() -> None:
+    g = graph()
+    model = g.model(g.op("HardSwish", [g.x], 0.05, 3))
+    before = model.SerializeToString(deterministic=True)
+    check_model(model, TfliteOptions())
+    assert model.SerializeToString(deterministic=True) == before
+    assert isinstance(model, onnx.ModelProto)
