@@ -1,0 +1,120 @@
+"""How long ``edgec`` itself takes: ``--help``, a cold and a warm build, its peak memory, and memory against data size.
+
+    python benchmarks/build.py [--runs 5]
+
+Whole processes, timed from outside, medians of several runs; every cold build starts with an empty store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+EDGEC = [sys.executable, "-m", "edgec.pipeline.cli"]
+BUILD = [*EDGEC, "build", "mobilenetv3", "--target", "cpu", "--json"]
+
+
+def timed(command: list[str], cache: Path) -> tuple[float, float]:
+    """(wall seconds, peak resident MB of the process and its children) of one run."""
+    program = (
+        "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, done.returncode)"
+    )
+    started = time.perf_counter()
+    environment = {**os.environ, "EDGEC_CACHE": str(cache)}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command], env=environment, capture_output=True, text=True, check=True
+    )
+    seconds = time.perf_counter() - started
+    peak_kb, status = map(int, done.stdout.split())
+    if status:
+        raise SystemExit(f"{' '.join(command)} ended with {status}:\n{done.stderr}")
+    return seconds, peak_kb / 1024
+
+
+def report(name: str, runs: list[tuple[float, float]]) -> None:
+    """One line: median, smallest and largest time, largest memory."""
+    seconds = [run[0] for run in runs]
+    peak = max(run[1] for run in runs)
+    print(f"{name:<34} {statistics.median(seconds):8.2f} s  ({min(seconds):.2f} to {max(seconds):.2f}), peak {peak:6.0f} MB")
+
+
+def whole_builds(runs: int, folder: Path) -> None:
+    """``--help``, cold and warm builds of the default model."""
+    report("edgec --help", [timed([*EDGEC, "--help"], folder / "cache") for _ in range(runs)])
+    cold, warm = [], []
+    for _ in range(runs):
+        shutil.rmtree(folder / "cache", ignore_errors=True)
+        command = [*BUILD, "--output", str(folder / "bundle")]
+        cold.append(timed(command, folder / "cache"))
+        warm.append(timed(command, folder / "cache"))
+    report("edgec build mobilenetv3, cold", cold)
+    report("edgec build mobilenetv3, warm", warm)
+
+
+def calibration_memory(folder: Path) -> None:
+    """Peak memory of calibrating mobilenetv3-small on 300 and on 3,000 images, each in a process of its own."""
+    program = (
+        "import resource, sys; from pathlib import Path\n"
+        "from edgec.pipeline.data import open_dataset\n"
+        "from edgec.pipeline.preprocess import Preprocess\n"
+        "from edgec.pipeline.quantize.stages import Calibrate\n"
+        "from edgec.pipeline.store import Artifact\n"
+        "images = open_dataset(Path(sys.argv[2])).take(int(sys.argv[3]))\n"
+        "Calibrate(Preprocess(resize_px=224), images).run(Path(sys.argv[4]), Artifact(Path(sys.argv[1]), ''))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
+    )
+    model, images = folder / "small.onnx", folder / "images"
+    _export_small(model)
+    _noise_images(images, 3000)
+    for count in (300, 3000):
+        arguments = [str(model), str(images), str(count), str(folder / f"{count}.npz")]
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+        seconds = time.perf_counter() - started
+        print(f"calibrate mobilenetv3-small, {count:>4} images: peak {float(done.stdout):6.0f} MB, {seconds:.1f} s with imports")
+
+
+def _export_small(path: Path) -> None:
+    from edgec.pipeline.export import export_onnx
+    from edgec.pipeline.models.spec import NetworkConfig, build_network
+
+    export_onnx(build_network(NetworkConfig("mobilenetv3-small")), 224, path)
+
+
+def _noise_images(folder: Path, count: int) -> None:
+    from PIL import Image
+
+    folder.mkdir()
+    stream = np.random.default_rng(0)
+    for index in range(count):
+        pixels = stream.integers(0, 255, (28, 28, 3), np.uint8)
+        Image.fromarray(pixels).resize((224, 224)).save(folder / f"{index:04d}.jpg")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args()
+    from edgec.pipeline.measure import cpu_model
+
+    print(f"{cpu_model()}; {time.strftime('%Y-%m-%d')}; Python {sys.version.split()[0]}")
+    with tempfile.TemporaryDirectory() as folder:
+        whole_builds(options.runs, Path(folder))
+        calibration_memory(Path(folder))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"(this script itself: {peak:.0f} MB)")
+
+
+if __name__ == "__main__":
+    main()
