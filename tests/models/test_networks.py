@@ -125,6 +125,13 @@ def test_xception_flows_have_the_sizes_of_figure_5() -> None:
     assert len(xception.MIDDLE_FLOW) == 8
 
 
+def test_xception_activates_before_every_separable_convolution_but_the_first() -> None:
+    network = build_network(NetworkConfig("xception", 0.25))
+    first, second = (list(network.get_submodule(f"blocks.{i}.residual")._modules) for i in (0, 1))
+    assert first == ["separable0", "bn0", "relu1", "separable1", "bn1", "pool"]  # the stem's output is activated already
+    assert second == ["relu0", "separable0", "bn0", "relu1", "separable1", "bn1", "pool"]
+
+
 @pytest.mark.parametrize(("activation", "kind"), [("none", None), ("relu", nn.ReLU), ("elu", nn.ELU)])
 def test_xception_switch_between_depthwise_and_pointwise(activation: str, kind: type | None) -> None:
     network = build_network(NetworkConfig("xception", 0.25, intermediate_activation=activation))
