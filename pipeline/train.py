@@ -54,7 +54,7 @@ class TrainingRecipe:
         augment: random changes to the training pictures.
     """
 
-    phases: tuple[Phase, ...] = (Phase(112, 16), Phase(160, 3), Phase(224, 1))
+    phases: tuple[Phase, ...] = (Phase(112, 14), Phase(160, 3), Phase(224, 1))
     batch_size: int = 64
     learning_rate: float = 3e-3
     warmup_epochs: float = 1.0
@@ -180,7 +180,7 @@ class Run:
                 "training-diverged", f"the loss is {loss.item()} after {number} steps", "lower --learning-rate"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimizer.step()
         update_average(self.average, self.network, min(self.recipe.ema_decay, (1 + number) / (10 + number)))
         return loss.item()
@@ -224,7 +224,8 @@ class Run:
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Weights that decay, and those that do not: depthwise filters, biases, batch norm (1704.04861, section 3.2)."""
-    decay, keep = [], []
+    decay: list[nn.Parameter] = []
+    keep: list[nn.Parameter] = []
     for module in network.modules():
         depthwise = isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
         for parameter in module.parameters(recurse=False):
@@ -255,7 +256,8 @@ def measure_batch_norm(network: nn.Module, pictures: Pictures, batch_size: int =
     count = len(pictures.labels)
     rows = torch.arange(0, count, max(1, count // (batch_size * num_batches)))
     generator = torch.Generator().manual_seed(0)  # mixes the classes, which may lie in order
-    for batch in rows[torch.randperm(len(rows), generator=generator)].split(batch_size)[:num_batches]:
+    mixed = rows[torch.randperm(len(rows), generator=generator)]
+    for batch in torch.split(mixed, batch_size)[:num_batches]:
         network(pictures.inputs(batch))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -265,7 +267,7 @@ def measure_batch_norm(network: nn.Module, pictures: Pictures, batch_size: int =
 def top1_percent(network: nn.Module, pictures: Pictures, batch_size: int = 64) -> float:
     """Top-1 of ``network`` on ``pictures``, percent."""
     network.eval()
-    logits = [network(pictures.inputs(rows)) for rows in torch.arange(len(pictures.labels)).split(batch_size)]
+    logits = [network(pictures.inputs(rows)) for rows in torch.split(torch.arange(len(pictures.labels)), batch_size)]
     return topk_percent(torch.cat(logits).numpy(), pictures.labels.numpy())
 
 
@@ -297,6 +299,6 @@ def epoch_generator(seed: int, epoch: int) -> torch.Generator:
 def shuffled_batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Row numbers in random order, ``batch_size`` at a time; a smaller last batch is left out unless the only one."""
     order = torch.randperm(count, generator=generator)
-    for batch in order.split(batch_size):
+    for batch in torch.split(order, batch_size):
         if len(batch) == batch_size or count < batch_size:
             yield batch

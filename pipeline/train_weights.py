@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -69,9 +70,7 @@ def describe(trained: nn.Module, config: NetworkConfig, data: TrainingData, reci
         labels=data.training.classes or None,
         license=data.license,
         source=f"edgec train: float top-1 of these half-precision weights on {len(judge)} {kind} images",
-        preprocess=PreprocessTable(
-            color=preprocess.color, resize_px=px, crop_px=px, mean=preprocess.mean, std=preprocess.std
-        ),
+        preprocess=PreprocessTable.model_validate(asdict(preprocess)),
     )
 
 

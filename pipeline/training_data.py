@@ -51,8 +51,8 @@ def parts_data(cache: Path, num_images: int | None, report: Report | None = None
 
     validation = generated_dir("validation", cache, progress=report)
     training = generated_dir("train", cache, num_images, report)
-    sets = (open_dataset(folder) for folder in (training, validation, parts_dir("test")))
-    return TrainingData("parts", *sets, license="Apache-2.0")
+    test = open_dataset(parts_dir("test"))
+    return TrainingData("parts", open_dataset(training), open_dataset(validation), test, license="Apache-2.0")
 
 
 def folder_data(root: Path, seed: int) -> TrainingData:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,20 +12,16 @@ if TYPE_CHECKING:
     from edgec.pipeline.train import Epoch, Phase
 
 
-class IntList(click.ParamType):
-    """Whole numbers separated by commas, none below ``least``."""
+def int_list(least: int) -> Callable[[click.Context, click.Parameter, str], tuple[int, ...]]:
+    """Callback that turns ``"112,160"`` into ``(112, 160)``; a usage error for anything else or below ``least``."""
 
-    name = "N,N,..."
-
-    def __init__(self, least: int) -> None:
-        self.least = least
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """``"112,160"`` to ``(112, 160)``; anything else is a usage error."""
-        parts = value.split(",")
-        if not all(part.strip().isdecimal() and int(part) >= self.least for part in parts):
-            self.fail(f"'{value}': expected whole numbers of at least {self.least}, separated by commas", param, ctx)
+    def parse(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+        parts = [part.strip() for part in value.split(",")]
+        if not all(part.isdecimal() and int(part) >= least for part in parts):
+            raise click.BadParameter(f"'{value}': expected whole numbers of at least {least}, separated by commas")
         return tuple(int(part) for part in parts)
+
+    return parse
 
 
 @click.command("train")
@@ -32,8 +29,10 @@ class IntList(click.ParamType):
 @click.option(
     "--data", default="parts", show_default=True, metavar="parts|DIR", help="The bundled set, or labelled images."
 )
-@click.option("--px", type=IntList(32), default="112,160,224", show_default=True, help="Picture size of each phase.")
-@click.option("--epochs", type=IntList(1), default="16,3,1", show_default=True, help="Epochs of each phase.")
+@click.option(
+    "--px", callback=int_list(32), default="112,160,224", show_default=True, help="Picture size of each phase."
+)
+@click.option("--epochs", callback=int_list(1), default="14,3,1", show_default=True, help="Epochs of each phase.")
 @click.option("--num-images", type=click.IntRange(min=16), help="Training pictures of parts.  [default: 10000]")
 @click.option("--batch-size", type=click.IntRange(min=2), default=64, show_default=True)
 @click.option(
