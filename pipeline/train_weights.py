@@ -36,9 +36,10 @@ def train_weights(
     While it runs, ``output`` with the suffix ``.checkpoint`` holds the last whole epoch.
 
     Raises:
-        EdgecError: ``unfinished-run`` where a checkpoint is there and ``resume`` is not asked for; those of ``train``
-            and ``build_network``.
+        EdgecError: ``unfinished-run`` where a checkpoint is there and ``resume`` is not asked for; those of
+            ``TrainingData.check``, ``train`` and ``build_network``.
     """
+    data.check()
     checkpoint = output.with_suffix(".checkpoint")
     if checkpoint.exists() and not resume:
         hint = "add --resume to continue it, or delete the file"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgec.pipeline.data import Dataset, open_dataset
+from edgec.pipeline.data import Dataset, check_classes, open_dataset
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.progress import Report
 
@@ -43,6 +43,23 @@ class TrainingData:
             hint = "training needs one folder of images per class, or labels.csv"
             raise EdgecError("unlabelled-data", f"'{self.training.root}' has images without a label", hint)
         return len(self.training.classes) or int(labels.max()) + 1
+
+    def check(self) -> None:
+        """Refuse sets whose class indices do not mean the same.
+
+        Raises:
+            EdgecError: ``class-mismatch``, ``unlabelled-data``.
+        """
+        for other in (self.validation, self.test):
+            if other is not None and other.classes != self.training.classes:
+                odd = sorted(set(other.classes) ^ set(self.training.classes)) or ["another order"]
+                raise EdgecError(
+                    "class-mismatch",
+                    f"the classes of '{other.root}' and '{self.training.root}' differ: {', '.join(odd[:10])}",
+                    "give both the same folders; one without images may stay empty",
+                )
+            if other is not None:
+                check_classes(other, self.num_classes)
 
 
 def parts_data(cache: Path, num_images: int | None, report: Report | None = None) -> TrainingData:

@@ -308,6 +308,12 @@ def unfinished(colours: Dataset, tmp_path: Path) -> None:
     train_weights(NetworkConfig("mobilenetv3-small"), data, TINY, tmp_path / "net.safetensors")
 
 
+def another_class(colours: Dataset, tmp_path: Path) -> None:
+    green = Dataset(colours.root, colours.samples, ("green", "red"))
+    data = TrainingData("colours", colours, green, None)
+    train_weights(NetworkConfig("mobilenetv3-small"), data, TINY, tmp_path / "net.safetensors")
+
+
 def too_few(colours: Dataset, tmp_path: Path) -> None:
     Image.new("RGB", (40, 40)).save(tmp_path / "one.png")
     folder_data(tmp_path, seed=0)
@@ -323,6 +329,7 @@ def too_few(colours: Dataset, tmp_path: Path) -> None:
         ("bad-checkpoint", checkpoint_of_another_run),
         ("bad-checkpoint", checkpoint_of_another_network),
         ("unfinished-run", unfinished),
+        ("class-mismatch", another_class),
         ("empty-data", too_few),
     ],
 )
