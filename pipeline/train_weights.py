@@ -19,6 +19,7 @@ from edgec.pipeline.models.weights import Weights, load_weights
 from edgec.pipeline.preprocess import Preprocess
 from edgec.pipeline.progress import Report
 from edgec.pipeline.save_weights import save_card, save_weights
+from edgec.pipeline.store import file_sha256
 from edgec.pipeline.train import PIXEL_MEAN, PIXEL_STD, Epoch, train
 from edgec.pipeline.training_data import TrainingData
 from edgec.pipeline.training_recipe import TrainingRecipe
@@ -58,20 +59,21 @@ def train_weights(
     output.parent.mkdir(parents=True, exist_ok=True)
     trained = train(network, data.training, data.validation, recipe, checkpoint, on_batch, on_epoch)
     save_weights(trained, output)
-    card = describe(trained, config, data, recipe, output.name)
+    card = describe(trained, config, data, recipe, output)
     save_card(card, output.with_suffix(".toml"), remarks(config, data, recipe, initial))
     checkpoint.unlink(missing_ok=True)
     return card
 
 
-def describe(trained: nn.Module, config: NetworkConfig, data: TrainingData, recipe: TrainingRecipe, file: str) -> Card:
-    """The card of ``trained``, whose accuracy is measured here, on the test set or else on the validation set."""
+def describe(trained: nn.Module, config: NetworkConfig, data: TrainingData, recipe: TrainingRecipe, file: Path) -> Card:
+    """The card of ``trained``, stored in ``file``; its accuracy is measured on the test set, or else on validation."""
     px = recipe.phases[-1].px
     preprocess = Preprocess("RGB", px, px, (PIXEL_MEAN,) * 3, (PIXEL_STD,) * 3)
     judge, kind = (data.test, "test") if data.test is not None else (data.validation, "validation")
     return Card(
         model=config.model,
-        state_dict=file,
+        state_dict=file.name,
+        sha256=file_sha256(file),
         names="edgec",
         padding=config.padding,
         width_multiplier=config.width_multiplier,
