@@ -33,15 +33,7 @@ MODELS = ("mobilenetv1", "mobilenetv2", "mobilenetv3-small", "mobilenetv3", "xce
 ROUTES = {
     "tensorflow": ["tensorflow-cpu==2.21.0"],
     "litert_torch": ["torch==2.13.0", "litert-torch==0.10.0", "ai-edge-quantizer==0.10.0", f"--no-deps {ROOT}"],
-    "onnx2tf": [
-        "tensorflow-cpu==2.21.0",
-        "onnx2tf==1.29.24",
-        "onnx",
-        "onnxsim",
-        "onnx-graphsurgeon",
-        "sng4onnx",
-        "tf-keras",
-    ],
+    "onnx2tf": ["onnx2tf==1.29.24"],
 }
 NUM_IMAGES = 16
 
