@@ -145,7 +145,7 @@ def _dense_layer(graph: Graph, node: Node) -> _DenseLayer | None:
         weight = weight.T
     unsigned = int(zero.item()) + (128 if zero.dtype == np.int8 else 0)
     flat = _even(weight.permute(0, 2, 3, 1)).flatten(1) if stored.ndim == 4 else _even(weight)
-    weight_scale = torch.from_numpy(graph.constants[weights.inputs[1]].reshape(-1))
+    weight_scale = torch.tensor(graph.constants[weights.inputs[1]].reshape(-1))
     return _DenseLayer(node, flat, weight_scale, float(scale.item()), unsigned, stored.shape[2:])
 
 

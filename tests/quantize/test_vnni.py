@@ -1,4 +1,4 @@
-"""The saturating emulation against pairs worked by hand, a plain int16 loop, and ONNX Runtime where nothing saturates."""
+"""The saturating emulation against pairs worked by hand, a plain int16 loop, and ONNX Runtime where none saturates."""
 
 from __future__ import annotations
 
