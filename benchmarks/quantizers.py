@@ -149,8 +149,8 @@ def quantize(tool: Tool, python: str, source: Path, output: Path) -> Cost | None
     command = [python, str(script), str(source), str(source.with_name("images.npy")), tool.variant, str(output)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        print(f"{output.name} failed: {reason[:200]}", flush=True)
+        last_words = "; ".join(done.stderr.strip().splitlines()[-2:]) or f"exit status {done.returncode}"
+        print(f"{output.name} failed: {last_words[:300]}", flush=True)
         return None
     return Cost(**json.loads(done.stdout.splitlines()[-1]))
 
