@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     help="Effort.",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="File; ./edgec-out/MODEL-SCHEME.onnx by default.")
+@click.option(
+    "--max-drop-pp",
+    type=click.FloatRange(min=0.0),
+    help="Put the most sensitive layers back into float until top-1 drops by no more, in percentage points.",
+)
 @click.option("--vnni-off", is_flag=True, help="Emulate x86 without VNNI too: sums of two u8*s8 saturate at 16 bits.")
 @json_option
 def command(
@@ -37,6 +42,7 @@ def command(
     calibration_samples: int,
     quantizer: Level,
     output: Path | None,
+    max_drop_pp: float | None,
     vnni_off: bool,
     as_json: bool,
 ) -> None:
@@ -52,7 +58,7 @@ def command(
     written = output or Path("edgec-out") / f"{model.stem}-{scheme}.onnx"
     with progress_bar():
         quantized = quantize_file(
-            model, scheme, quantizer, data, written, Store(default_root()), calibration_samples, vnni_off
+            model, scheme, quantizer, data, written, Store(default_root()), calibration_samples, vnni_off, max_drop_pp
         )
     if as_json:
         click.echo(json.dumps(asdict(quantized), indent=2))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from edgec.pipeline.quantize.graph import Graph
 from edgec.pipeline.quantize.sensitivity import Sensitivity
 
 
@@ -25,7 +24,6 @@ class Fallback:
 
 
 def fall_back(
-    graph: Graph,
     ranked: Sequence[Sensitivity],
     drop_pp: Callable[[Mapping[str, str]], float],
     max_drop_pp: float,
@@ -40,7 +38,7 @@ def fall_back(
 
     def drop(count: int) -> float:
         if count not in tried:
-            tried[count] = drop_pp(excluded(graph, ranked[:count]))
+            tried[count] = drop_pp(excluded(ranked[:count]))
         return tried[count]
 
     low, high = -1, 0
@@ -49,16 +47,16 @@ def fall_back(
     while high - low > 1 and drop(high) <= max_drop_pp:
         middle = (low + high) // 2
         low, high = (low, middle) if drop(middle) <= max_drop_pp else (middle, high)
-    return Fallback(excluded(graph, ranked[:high]), drop(high), drop(high) <= max_drop_pp)
+    return Fallback(excluded(ranked[:high]), drop(high), drop(high) <= max_drop_pp)
 
 
-def excluded(graph: Graph, ranked: Sequence[Sensitivity]) -> dict[str, str]:
+def excluded(ranked: Sequence[Sensitivity]) -> dict[str, str]:
     """The nodes to keep in float for these layers: their own, and those that read the tensor they store."""
     floats: dict[str, str] = {}
     for entry in ranked:
         reason = f"sensitive: alone it leaves {entry.sqnr_db:.1f} dB at the output"
         if entry.layer.op != "input":
             floats[entry.layer.name] = reason
-        for reader in graph.consumers.get(entry.layer.tensor, ()):
-            floats.setdefault(reader.name, f"reads '{entry.layer.tensor}', which {entry.layer.name} leaves in float")
+        for reader in entry.layer.readers:
+            floats.setdefault(reader, f"reads '{entry.layer.tensor}', which {entry.layer.name} leaves in float")
     return floats

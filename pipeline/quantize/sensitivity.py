@@ -27,12 +27,14 @@ class Layer:
         op: ONNX operator.
         weight: constant that is quantized, or ``""``.
         tensor: activation that is quantized, or ``""``.
+        readers: nodes that read it, by name.
     """
 
     name: str
     op: str
     weight: str
     tensor: str
+    readers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,19 @@ class Sensitivity:
 
 def layers(graph: Graph, plan: Plan, scheme: Scheme) -> list[Layer]:
     """Every quantized weight and activation once, grouped by the node that owns it, in topological order."""
-    found = [Layer(name, "input", "", name) for name in graph.inputs if name in plan.activations]
+    found = [Layer(name, "input", "", name, _readers(graph, name)) for name in graph.inputs if name in plan.activations]
     for node in graph.nodes:
         weight = node.inputs[1] if is_linear(graph, node) and node.inputs[1] in plan.weights else ""
         stored = layer_output(graph, scheme, node) if weight else node.output
         owned = stored in plan.activations and not any(layer.tensor == stored for layer in found)
         if weight or owned:
-            found.append(Layer(node.name, node.op, weight, stored if owned else ""))
+            tensor = stored if owned else ""
+            found.append(Layer(node.name, node.op, weight, tensor, _readers(graph, tensor)))
     return found
+
+
+def _readers(graph: Graph, name: str) -> tuple[str, ...]:
+    return tuple(node.name for node in graph.consumers.get(name, ()))
 
 
 def rank_layers(

@@ -32,7 +32,7 @@ class Calibrate:
     preprocess: Preprocess
     images: Dataset = field(compare=False)
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     output: ClassVar[str] = "calibration.npz"
     toolchain: ClassVar[tuple[str, ...]] = ("onnxruntime", "pillow")
 
@@ -61,6 +61,7 @@ class Quantize:
         preprocess: how images become inputs.
         images: the calibration set, for the corrections that look at the network's own outputs.
         labels: class names by index; with the preprocessing they travel in the file's ``metadata_props``.
+        floats: nodes to keep in float, each with the reason.
     """
 
     scheme: Scheme
@@ -68,8 +69,9 @@ class Quantize:
     preprocess: Preprocess
     images: Dataset = field(compare=False)
     labels: tuple[str, ...] = ()
+    floats: tuple[tuple[str, str], ...] = ()
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     output: ClassVar[str] = "quantized"
     toolchain: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnx", "torch", "pillow")
 
@@ -96,6 +98,7 @@ class Quantize:
             self.level,
             stream,
             reporter("quantize"),
+            dict(self.floats),
         )
         facts = {"edgec.labels": list(self.labels), "edgec.preprocess": asdict(self.preprocess)}
         onnx.helper.set_model_props(quantized.model, {name: canonical_json(fact) for name, fact in facts.items()})

@@ -1,0 +1,69 @@
+"""Sensitivity: every quantized tensor and weight ranked once, on the command line as a table, JSON or plot."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edgec.pipeline import quantize_file as file
+from edgec.pipeline.cli import main
+from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.quantize.fallback import Fallback
+from edgec.pipeline.store import Store
+
+
+@pytest.fixture
+def model(tmp_path: Path, tiny_onnx: Path) -> Path:
+    shutil.copy(tiny_onnx, tmp_path / "tiny.onnx")
+    path = tmp_path / "colours.toml"
+    path.write_text(
+        'onnx = "tiny.onnx"\n[preprocess]\nresize_px = 40\ncrop_px = 32\n'
+        "mean = [127.5, 127.5, 127.5]\nstd = [127.5, 127.5, 127.5]\n"
+    )
+    return path
+
+
+def test_ranks_every_layer_once(model: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sensitivity", str(model), "--scheme", "tflite", "--data", str(tiny_images), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["sqnr_db"] for row in rows] == sorted(row["sqnr_db"] for row in rows)
+    weights = [row["weight"] for row in rows if row["weight"]]
+    stored = [row["tensor"] for row in rows if row["tensor"]]
+    assert len(weights) == len(set(weights)) == 3
+    assert len(stored) == len(set(stored))
+    assert all(row["sqnr_db"] > 20 for row in rows)
+
+
+def test_a_plot_without_matplotlib_is_refused_before_the_work(
+    model: Path, tiny_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    arguments = ["sensitivity", str(model), "--scheme", "tflite", "--data", str(tiny_images)]
+    assert main([*arguments, "--plot", str(tmp_path / "worst.svg")]) == 1
+    code = capsys.readouterr().err.removeprefix("error[").partition("]")[0]
+    assert code == "plot-extra-missing"
+
+
+def test_a_drop_that_cannot_be_held_is_said(
+    model: Path, tiny_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgec.pipeline.quantize import fallback
+
+    monkeypatch.setattr(fallback, "fall_back", lambda *arguments: Fallback({}, 3.0, held=False))
+    with pytest.raises(EdgecError) as refusal:
+        file.quantize_file(
+            model, "openvino", "fast", tiny_images, tmp_path / "q.onnx", Store(tmp_path / "cache"), max_drop_pp=1.0
+        )
+    assert refusal.value.code == "drop-not-held"
+
+
+def test_a_drop_that_holds_leaves_all_in_integers(model: Path, tiny_images: Path, tmp_path: Path) -> None:
+    written = file.quantize_file(
+        model, "openvino", "fast", tiny_images, tmp_path / "q.onnx", Store(tmp_path / "cache"), max_drop_pp=1.0
+    )
+    assert not any("sensitive" in layer["reason"] for layer in written.float_layers)
+    assert written.num_images == 6
