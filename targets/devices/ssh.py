@@ -171,7 +171,7 @@ async def _refuse_if_full(device: SshDevice, sftp: asyncssh.SFTPClient, folder: 
 
     try:
         disk = await sftp.statvfs(folder)
-    except asyncssh.SFTPOpUnsupported:
+    except (asyncssh.SFTPOpUnsupported, asyncssh.SFTPNoSuchFile, asyncssh.SFTPFailure):
         return
     free_bytes = disk.bavail * disk.frsize
     if free_bytes < needed_bytes:
