@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from boards import WAITS, Board, Network, make_network, refused, script
 
-from edgec.targets.devices import count_instructions, describe, measure_latency, open_device, predict
+from edgec.targets.devices import DeviceRunner, count_instructions, describe, measure_latency, open_device, predict
 from edgec.targets.devices.cores import ARMV7, CORES, Machine
 from edgec.targets.devices.qemu import QemuDevice, open_emulated
+from edgec.targets.tflite.runner import LiteRtRunner
 
 pytest_plugins = ["device_fixtures"]
 
@@ -28,11 +29,14 @@ def mobilenet(tmp_path_factory: pytest.TempPathFactory) -> Network:
     import torch
 
     from edgec.pipeline.export import export_onnx
+    from edgec.pipeline.models.initialise import settle_batch_norm
     from edgec.pipeline.models.spec import NetworkConfig, build_network
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("mobilenet")
-    export_onnx(build_network(NetworkConfig("mobilenetv3-small", input_px=64, num_classes=10)), 64, folder / "m.onnx")
+    net = build_network(NetworkConfig("mobilenetv3-small", input_px=64, num_classes=10))
+    settle_batch_norm(net, 64)
+    export_onnx(net, 64, folder / "m.onnx")
     model = onnx.load(folder / "m.onnx")
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 1
@@ -54,7 +58,13 @@ def test_instructions_repeat_exactly_and_tell_cores_apart(network: Network, aarc
     counts = [count_instructions(open_device(f"qemu:{core}"), network.path) for core in ("cortex-a76", "cortex-a53")]
     assert count_instructions(open_device("qemu:a76"), network.path) == counts[0]
     assert 100_000 < counts[0] < counts[1] < 2_000_000  # only the A76 has dot products
-    assert count_instructions(open_device("qemu:a76"), network.path, xnnpack=False) != counts[0]
+
+
+def test_a_device_answers_like_the_runner_of_this_machine(network: Network, aarch64: None) -> None:
+    images = np.random.default_rng(5).normal(size=(2, 3, 32, 32)).astype(np.float32)
+    outputs = DeviceRunner(open_device("qemu:cortex-a72"), network.path).predict(images)
+    assert outputs.dtype == np.float32
+    np.testing.assert_array_equal(outputs, LiteRtRunner(network.path).predict(images))
 
 
 def test_what_is_emulated_says_so(aarch64: None) -> None:
