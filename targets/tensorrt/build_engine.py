@@ -406,7 +406,10 @@ def work(options: argparse.Namespace) -> dict[str, Any]:
     if not options.predict:
         record["latency"] = measure(engine, options.budget_s)
     write_all(options.output, (plan, cache, json.dumps(record, indent=1).encode()))
-    return {**record, **predicted, "products": [os.path.join(options.output, name) for name in PRODUCTS]}
+    products = [os.path.join(options.output, name) for name in PRODUCTS]
+    if options.attached:  # edgec moves what is named here; the engine itself stays for the next run
+        products = [shutil.copyfile(path, path + ".copy") for path in products]
+    return {**record, **predicted, "products": products}
 
 
 def end_with_connection() -> None:
@@ -428,7 +431,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--predict", nargs=2, metavar=("IN", "OUT"))
     parser.add_argument("--budget-s", type=float, default=8.0, help="seconds of measuring")
-    parser.add_argument("--attached", action="store_true", help="stop when standard input ends")
+    parser.add_argument("--attached", action="store_true", help="for edgec: stop when standard input ends")
     options = parser.parse_args(arguments)
     if options.attached:
         end_with_connection()
