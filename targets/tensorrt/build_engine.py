@@ -6,6 +6,7 @@ engine_spec.json, golden.bin) and writes model.engine, timing.cache and engine.j
 
     build_engine.py                    check, build unless it was built before, prove, measure
     build_engine.py --check            only check the files, the driver, the GPU and TensorRT
+    build_engine.py --facts            only the driver, the GPU and TensorRT
     build_engine.py --predict IN OUT   instead of measuring, run the images of IN; both are raw float32
 
 People read standard error. Programs read standard output: JSON lines, the answer as the last one, or
@@ -383,31 +384,37 @@ def predict(engine: Engine, images: str, outputs: str) -> dict[str, Any]:
 
 def work(options: argparse.Namespace) -> dict[str, Any]:
     """Everything, in order; nothing is written before the engine is proved."""
-    spec, cuda = read_spec(options), Cuda()
+    spec = {} if options.facts else read_spec(options)
+    cuda = Cuda()
     trt, version = import_tensorrt()
+    key = {"gpu": cuda.name, "compute_capability": cuda.compute_capability, "driver": cuda.driver}
+    key["tensorrt"] = trt.__version__
+    if options.facts:
+        return key
     check_device(spec, cuda, version)
-    gpu = {"gpu": cuda.name, "compute_capability": cuda.compute_capability, "driver": cuda.driver}
-    key = {**gpu, "tensorrt": trt.__version__, "spec_sha256": sha256(options.spec)}
+    key["spec_sha256"] = sha256(options.spec)
     if options.check:
         return key
     os.makedirs(options.output, exist_ok=True)
     plan, cache = built_before(options.output, key), read_bytes(os.path.join(options.output, "timing.cache"))
-    if not plan:
+    is_new = not plan
+    if is_new:
         tell(f"building for '{cuda.name}' with TensorRT {trt.__version__}: this takes minutes; as trtexec does it:")
         tell("  " + spec["trtexec"])
         plan, cache = build(trt, version, spec, options.model, cache)
     engine = Engine(trt, cuda, plan)
-    record = {"key": key, "engine_sha256": hashlib.sha256(plan).hexdigest(), "layers": engine.layers()}
+    record: dict[str, Any] = {"key": key, "engine_sha256": hashlib.sha256(plan).hexdigest(), "layers": engine.layers()}
     record.update(timing_cache_sha256=hashlib.sha256(cache).hexdigest(), golden=prove(engine, spec, options.golden))
     if spec["max_reformats"] is not None and record["layers"]["reformats"] > spec["max_reformats"]:
         found = f"{record['layers']['reformats']} reformats, expected at most {spec['max_reformats']}"
         raise Refusal("too-many-reformats", f"the engine has {found}")
     predicted = predict(engine, *options.predict) if options.predict else {}
-    if not options.predict:
+    if options.budget_s > 0 and not options.predict:
         record["latency"] = measure(engine, options.budget_s)
-    write_all(options.output, (plan, cache, json.dumps(record, indent=1).encode()))
+    if is_new or "latency" in record:
+        write_all(options.output, (plan, cache, json.dumps(record, indent=1).encode()))
     products = [os.path.join(options.output, name) for name in PRODUCTS]
-    if options.attached:  # edgec moves what is named here; the engine itself stays for the next run
+    if options.copy:
         products = [shutil.copyfile(path, path + ".copy") for path in products]
     return {**record, **predicted, "products": products}
 
@@ -428,10 +435,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, file in (("model", "model.onnx"), ("spec", "engine_spec.json"), ("golden", "golden.bin"), ("output", "")):
         parser.add_argument(f"--{name}", default=os.path.join(HERE, file), metavar="PATH")
+    parser.add_argument("--facts", action="store_true")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--predict", nargs=2, metavar=("IN", "OUT"))
     parser.add_argument("--budget-s", type=float, default=8.0, help="seconds of measuring")
     parser.add_argument("--attached", action="store_true", help="for edgec: stop when standard input ends")
+    parser.add_argument("--copy", action="store_true", help="for edgec: copies of the products, to be moved")
     options = parser.parse_args(arguments)
     if options.attached:
         end_with_connection()

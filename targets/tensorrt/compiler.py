@@ -135,3 +135,13 @@ def _spec(folder: Path, golden: tuple[Batch, Batch], target: TargetSpec) -> dict
 
 def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def estimate(artifact: Path, target: TargetSpec) -> tuple[float, float] | None:
+    """A roofline of the folder's model on the board's GPU; see ``estimate.py``."""
+    import onnx
+
+    from edgec.targets.tensorrt.estimate import estimate_latency
+
+    found = estimate_latency(onnx.load(artifact / "model.onnx"), gpu_of(target), target.precision)
+    return (found.low_ms, found.high_ms) if found else None

@@ -7,16 +7,19 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.measure import SAMPLES_FOR_P99, Latency
+from edgec.pipeline.measure import SAMPLES_FOR_P99, Cost, Latency
 from edgec.pipeline.progress import reporter
-from edgec.targets.adapter import Batch
+from edgec.targets.adapter import Batch, OnDevice
 from edgec.targets.devices.device import Device
 from edgec.targets.devices.qemu import QemuDevice
+
+if TYPE_CHECKING:
+    from edgec.targets.spec import TargetSpec
 
 BUILD_TIMEOUT_S = 3600.0  # the builder times every kernel; minutes on a small board
 BUDGET_S = 8.0
@@ -50,28 +53,28 @@ class DeviceEngine:
             values = np.fromfile(outputs, "<f4")
         return values.reshape(len(batch), *spec["output_shape"][1:]).astype(np.float32, copy=False)
 
-    def latency(self) -> Latency:
-        """Between two CUDA events around one inference; the host's overhead apart.
+    def cost(self) -> Cost:
+        """Latency between two CUDA events around one inference; the host's overhead apart.
 
         Raises:
             EdgecError: as ``predict``.
         """
         answer = self._run(["--budget-s", str(BUDGET_S)], "on device")
-        return engine_latency(answer)
+        times = answer["latency"]
+        states = {name: times[name] for name in ("before", "after")}
+        board = {**answer["key"], "layers": answer["layers"], "golden": answer["golden"], **states}
+        return Cost(engine_latency(answer), board=board)
 
     def fetch(self, folder: Path) -> None:
-        """Bring engine, timing cache and ``engine.json``, with every sample, home into ``folder``.
+        """Engine, timing cache and ``engine.json``, which holds every sample of the last ``cost``, into ``folder``.
 
         Raises:
             EdgecError: as ``predict``.
         """
-        for path in self._run(["--budget-s", str(BUDGET_S)], "on device")["products"]:
+        for path in self._run(["--budget-s", "0", "--copy"], "on device")["products"]:
             self.device.pull(path, folder / PurePosixPath(path).name.removesuffix(".copy"))
 
     def _run(self, arguments: Sequence[str], step: str) -> dict[str, Any]:
-        if isinstance(self.device, QemuDevice):
-            hint = "use a Jetson or a GPU server: --on ssh://user@host"
-            raise EdgecError("cannot-run-here", f"'{self.device.name}' emulates no GPU", hint)
         upload = reporter("upload")
         names = {"model": "model.onnx", "spec": "engine_spec.json", "golden": "golden.bin"}
         there = {name: self.device.push(self.artifact / file, upload) for name, file in names.items()}
@@ -79,6 +82,18 @@ class DeviceEngine:
         given = [part for name, path in there.items() for part in (f"--{name}", path)]
         command = [*given, "--output", folder, "--attached", *arguments]
         return self.device.run(self.artifact / "build_engine.py", command, BUILD_TIMEOUT_S, reporter(step))
+
+
+def on_device(device: Device, artifact: Path, target: TargetSpec, threads: int) -> OnDevice:
+    """The folder on a Jetson or a GPU server.
+
+    Raises:
+        EdgecError: ``cannot-run-there`` for emulated cores.
+    """
+    if isinstance(device, QemuDevice):
+        hint = "use a Jetson or a GPU server: --on ssh://user@host"
+        raise EdgecError("cannot-run-there", f"'{device.name}' emulates no GPU", hint)
+    return DeviceEngine(device, artifact)
 
 
 def engine_latency(answer: dict[str, Any]) -> Latency:

@@ -80,6 +80,14 @@ def open_runner(artifact: Path, target: TargetSpec, threads: int) -> LiteRtRunne
     return LiteRtRunner(artifact, threads, options.xnnpack, reference=options.runtime == "tflite-micro")
 
 
+def on_device(device: Device, artifact: Path, target: TargetSpec, threads: int) -> OnDevice:
+    """The file on a board or an emulated core, as the board would run it."""
+    from edgec.targets.devices.device_runner import DeviceRunner
+    from edgec.targets.tflite.options import options_of
+
+    return DeviceRunner(device, artifact, threads, options_of(target).xnnpack)
+
+
 def open_interpreter(content: bytes, threads: int, xnnpack: bool, reference: bool = False) -> Any:
     """An interpreter with its tensors allocated.
 
