@@ -109,7 +109,7 @@ def washer(x: Array, y: Array, random: Random) -> Relief:
 
 def lock_washer(x: Array, y: Array, random: Random) -> Relief:
     """Spring lock washer: one turn of a helix, cut by a slanted gap."""
-    bore, gap = random.uniform(0.55, 0.66), random.uniform(0.045, 0.08)
+    bore, gap = random.uniform(0.55, 0.66), random.uniform(0.07, 0.11)
     ring = np.maximum(disc(x, y, 1.0), -disc(x, y, bore))
     slot = np.maximum(np.abs(y - 0.45 * (x - 0.8)) - gap, -x)
     turn = np.mod(np.arctan2(y - 0.45 * (x - 0.8), x), 2 * np.pi) / (2 * np.pi)
@@ -204,13 +204,13 @@ def thread(x: Array, y: Array, radius: float, pitch: float) -> Array:
 
 def shank(x: Array, y: Array, random: Random, start: float) -> tuple[Array, Array, float]:
     """Threaded cylinder from ``start`` to x = 1; returns distance, height and its radius."""
-    radius, pitch = random.uniform(0.15, 0.2), random.uniform(0.075, 0.11)
+    radius, pitch = random.uniform(0.2, 0.26), random.uniform(0.09, 0.13)
     plain_to = start + random.choice([0.0, 0.45]) * random.uniform(0.6, 1.2)
     threaded = np.where(x > plain_to, 1.0, 0.0)
-    local = radius - 0.035 * threaded * thread(x, y, radius, pitch)
+    local = radius - 0.045 * threaded * thread(x, y, radius, pitch)
     tip = 0.6 * np.clip(x - 0.92, 0, 1)
     distance = np.maximum(np.abs(y) - local + tip, np.maximum(x - 1.0, start - x))
-    height = radius + dome(y, local) - 0.04 * threaded * thread(x, y, radius, pitch)
+    height = radius + dome(y, local) - 0.05 * threaded * thread(x, y, radius, pitch)
     return distance, height, radius
 
 
@@ -227,7 +227,7 @@ def screw(head: Callable[[Array, Array, Random, float], tuple[Array, Array]], st
 
 def hexagon_head(x: Array, y: Array, random: Random, radius: float) -> tuple[Array, Array]:
     """Hexagonal prism with its axis along x, a face or an edge up."""
-    size, depth = 2.1 * radius, random.uniform(0.2, 0.26)
+    size, depth = 2.0 * radius, random.uniform(0.24, 0.3)
     along, across = x + 1 - depth / 2, np.abs(y)
     corner = 0.5 * np.clip(across - 0.7 * size, 0, 1)
     distance = np.maximum(np.abs(along) - depth / 2 + np.where(along < 0, corner, 0), across - size)
@@ -238,7 +238,7 @@ def hexagon_head(x: Array, y: Array, random: Random, radius: float) -> tuple[Arr
 
 def cap_head(x: Array, y: Array, random: Random, radius: float) -> tuple[Array, Array]:
     """Cylindrical head with knurls along its axis."""
-    size, depth = 1.75 * radius, random.uniform(0.36, 0.44)
+    size, depth = 1.6 * radius, random.uniform(0.44, 0.52)
     along = x + 1 - depth / 2
     distance = np.maximum(np.abs(along) - depth / 2, np.abs(y) - size)
     around = np.arcsin(np.clip(y / size, -1, 1))
@@ -248,7 +248,7 @@ def cap_head(x: Array, y: Array, random: Random, radius: float) -> tuple[Array, 
 
 def countersunk_head(x: Array, y: Array, random: Random, radius: float) -> tuple[Array, Array]:
     """90 degree cone with a thin cylindrical rim."""
-    size, rim = random.uniform(2.0, 2.3) * radius, 0.04
+    size, rim = random.uniform(2.0, 2.2) * radius, 0.05
     taper = np.clip(size - (x + 1 - rim), radius, size)
     distance = np.maximum(np.maximum(-1 - x, x + 1 - rim - (size - radius)), np.abs(y) - taper)
     return distance, radius + dome(y, taper)
@@ -256,12 +256,12 @@ def countersunk_head(x: Array, y: Array, random: Random, radius: float) -> tuple
 
 def stud(x: Array, y: Array, random: Random) -> Relief:
     """Threaded at both ends, no head."""
-    radius, pitch = random.uniform(0.15, 0.2), random.uniform(0.075, 0.11)
+    radius, pitch = random.uniform(0.2, 0.26), random.uniform(0.09, 0.13)
     threaded = np.where(np.abs(x) > random.choice([0.0, 0.25]), 1.0, 0.0)
-    local = radius - 0.035 * threaded * thread(x, y, radius, pitch)
+    local = radius - 0.045 * threaded * thread(x, y, radius, pitch)
     tip = 0.6 * np.clip(np.abs(x) - 0.92, 0, 1)
     distance = np.maximum(np.abs(y) - local + tip, np.abs(x) - 1)
-    return Relief(distance, radius + dome(y, local) - 0.04 * threaded * thread(x, y, radius, pitch))
+    return Relief(distance, radius + dome(y, local) - 0.05 * threaded * thread(x, y, radius, pitch))
 
 
 def spring(x: Array, y: Array, random: Random) -> Relief:

@@ -60,7 +60,7 @@ class TrainingRecipe:
     warmup_epochs: float = 1.0
     weight_decay: float = 0.05
     label_smoothing: float = 0.05
-    ema_decay: float = 0.998
+    ema_decay: float = 0.995
     augment: Augment = field(default_factory=Augment)
     seed: int = 0
 
