@@ -2,8 +2,8 @@
 
     python benchmarks/jetson_estimate.py
 
-No GPU is used and nothing is measured here: the figures are other people's, the estimates are computed. For each network
-the constants are fitted once more without its figures (leave one network out): that error is the honest one.
+No GPU is used and nothing is measured here: the figures are other people's, the estimates are computed. For each
+network the constants are fitted once more without its figures (leave one network out): that error is the honest one.
 """
 
 from __future__ import annotations
@@ -136,7 +136,9 @@ def main() -> None:
     everything = fit(PUBLISHED)
     print(f"fitted: {everything}")
     print(f"used:   {Constants()}")
-    print(f"{'board':<18}{'network':<13}{'batch':>5} {'':<5}{'published':>10}{'estimate':>10}{'ratio':>7}{'left out':>9}")
+    print(
+        f"{'board':<18}{'network':<13}{'batch':>5} {'':<5}{'published':>10}{'estimate':>10}{'ratio':>7}{'left out':>9}"
+    )
     for figure in [*PUBLISHED, *OTHER_BOARD]:
         value = estimated_ms(figure, Constants())
         others = [other for other in PUBLISHED if other.network != figure.network]

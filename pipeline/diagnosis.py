@@ -19,7 +19,9 @@ def diagnose() -> dict[str, Any]:
     targets = [load_target(name) for name in names()]
     return {
         "machine": {"cpu": cpu_model(), **_disk(), **toolchain()},
-        "targets": [{"target": target.name, **asdict(load_adapter(target.compiler).probe(target))} for target in targets],
+        "targets": [
+            {"target": target.name, **asdict(load_adapter(target.compiler).probe(target))} for target in targets
+        ],
     }
 
 

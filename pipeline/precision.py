@@ -1,4 +1,4 @@
-"""Is INT8 worth it? On a GPU it often gains small networks little, and it costs accuracy: it must prove that it pays."""
+"""Is INT8 worth it? On a GPU it often gains small networks little and costs accuracy: it must prove that it pays."""
 
 from __future__ import annotations
 

@@ -129,8 +129,9 @@ def make_recipe(
     """Resolve names and files to a request that can be run; reads no tensor and no image.
 
     Raises:
-        EdgecError: ``unknown-model``, ``unknown-target``, ``no-such-file``, ``bad-model-file``, ``data-needed``, ``unsupported-precision``,
-            ``conflicting-data``, ``class-mismatch``, ``option-not-for-onnx`` and what weights and data raise.
+        EdgecError: ``unknown-model``, ``unknown-target``, ``no-such-file``, ``bad-model-file``, ``data-needed``,
+            ``conflicting-data``, ``class-mismatch``, ``option-not-for-onnx``, ``unsupported-precision`` and
+            what weights and data raise.
     """
     board = load_target(target)
     board = with_precision(board, precision) if precision else board

@@ -282,7 +282,7 @@ def prove(engine: Engine, spec: dict[str, Any], golden: str) -> dict[str, Any]:
         wanted = outputs[i * size_out : (i + 1) * size_out]
         found = array.array("f", engine.run(inputs[i * size_in : (i + 1) * size_in].tobytes()))
         signal += sum(value * value for value in wanted)
-        noise += sum((a - b) ** 2 for a, b in zip(found, wanted))
+        noise += sum((found[k] - wanted[k]) ** 2 for k in range(size_out))
         agreed += found.index(max(found)) == wanted.index(max(wanted))
     sqnr_db = 10 * math.log10(max(signal, 1e-30) / max(noise, 1e-30))
     if not sqnr_db >= spec["least_sqnr_db"]:  # NaN is refused as well
@@ -303,8 +303,9 @@ def measure(engine: Engine, budget_s: float) -> dict[str, Any]:
     if before["clocks_locked"] is False:
         tell("warning: the clocks are not locked ('sudo jetson_clocks'): times will vary")
     count = max(MIN_SAMPLES, min(MAX_SAMPLES, int(1000 * budget_s / max(now, 1e-3))))
-    on_gpu, on_host = zip(*(engine.time() for _ in range(count)))
-    return {"gpu_ms": on_gpu, "host_ms": on_host, "num_warmup": num_warmup, "before": before, "after": state()}
+    samples = [engine.time() for _ in range(count)]
+    times = {"gpu_ms": [sample[0] for sample in samples], "host_ms": [sample[1] for sample in samples]}
+    return {**times, "num_warmup": num_warmup, "before": before, "after": state()}
 
 
 def read_mhz(name: str) -> float | None:
@@ -317,7 +318,7 @@ def read_mhz(name: str) -> float | None:
 
 def ask(*command: str) -> str | None:
     """What a tool prints, where the board has it."""
-    if shutil.which(command[0]) is None or shutil.which(command[-1]) is None and command[0] == "timeout":
+    if shutil.which(command[0]) is None:
         return None
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
     return done.stdout.decode(errors="replace").strip() or None
@@ -362,9 +363,9 @@ def built_before(folder: str, key: dict[str, Any]) -> bytes:
 def write_all(folder: str, contents: tuple[bytes, ...]) -> None:
     """First all files beside their places, then all into place: a full disk leaves the old ones."""
     paths = [os.path.join(folder, name) for name in PRODUCTS]
-    for path, content in zip(paths, contents):
+    for i, path in enumerate(paths):
         with open(path + ".part", "wb") as file:
-            file.write(content)
+            file.write(contents[i])
             os.fsync(file.fileno())
     for path in paths:
         os.replace(path + ".part", path)

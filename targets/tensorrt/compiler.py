@@ -1,10 +1,10 @@
 """QDQ ONNX to the folder from which a device builds its engine. Needs neither TensorRT nor a GPU.
 
-    model.onnx        the QDQ reference in TensorRT's dialect, batch of one; computes the same bits
-    engine_spec.json  digests, precision and limits: what build_engine.py must find on the device
-    golden.bin        inputs and the reference's outputs, raw little-endian float32
-    lint.json         Q/DQ nodes that TensorRT will not fuse
-    build_engine.py   builds, proves and measures the engine there
+model.onnx        the QDQ reference in TensorRT's dialect, batch of one; computes the same bits
+engine_spec.json  digests, precision and limits: what build_engine.py must find on the device
+golden.bin        inputs and the reference's outputs, raw little-endian float32
+lint.json         Q/DQ nodes that TensorRT will not fuse
+build_engine.py   builds, proves and measures the engine there
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def _refuse_violations(findings: list[Finding]) -> None:
     violations = [finding for finding in findings if finding.severity == "violation"]
     if violations:
         first = violations[0]
-        message = f"{len(violations)} Q/DQ nodes break TensorRT's rules, first '{first.node}' ({first.rule}): {first.message}"
+        message = (
+            f"{len(violations)} Q/DQ nodes break TensorRT's rules, first '{first.node}' ({first.rule}): {first.message}"
+        )
         raise EdgecError("unfusable-qdq", message, "the scheme must extend 'tensorrt'; see docs/jetson.md")
 
 

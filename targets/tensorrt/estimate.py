@@ -58,16 +58,10 @@ FITTED = Constants()
 
 @dataclass(frozen=True)
 class Estimate:
-    """Milliseconds for a batch of one; the truth should lie between ``low_ms`` and ``high_ms``."""
+    """Milliseconds of one call; the truth should lie between ``low_ms`` and ``high_ms``."""
 
     low_ms: float
     high_ms: float
-    num_kernels: int
-
-    @property
-    def note(self) -> str:
-        """In words."""
-        return f"estimated, not measured: {self.low_ms:.2f} to {self.high_ms:.2f} ms (roofline of {self.num_kernels} kernels)"
 
 
 def estimate_latency(model: onnx.ModelProto, gpu: Gpu, precision: str) -> Estimate | None:
@@ -76,17 +70,18 @@ def estimate_latency(model: onnx.ModelProto, gpu: Gpu, precision: str) -> Estima
     if seconds is None:
         return None
     milliseconds = 1000 * sum(seconds)
-    return Estimate(milliseconds / FACTOR, milliseconds * FACTOR, len(seconds))
+    return Estimate(milliseconds / FACTOR, milliseconds * FACTOR)
 
 
-def kernel_seconds(
-    found: list[Kernel], gpu: Gpu, precision: str, constants: Constants = FITTED
-) -> list[float] | None:
+def kernel_seconds(found: list[Kernel], gpu: Gpu, precision: str, constants: Constants = FITTED) -> list[float] | None:
     """The roofline of each kernel, or None where the board's rates are not known."""
     int8 = gpu.int8_tops if precision == "int8" else 0.0
     if gpu.fp16_tflops is None or gpu.bandwidth_gb_s is None or int8 is None:
         return None
-    rates = {True: 1e12 * int8 * constants.compute_efficiency, False: 1e12 * gpu.fp16_tflops * constants.compute_efficiency}
+    rates = {
+        True: 1e12 * int8 * constants.compute_efficiency,
+        False: 1e12 * gpu.fp16_tflops * constants.compute_efficiency,
+    }
     bandwidth = 1e9 * gpu.bandwidth_gb_s * constants.memory_efficiency
     return [
         constants.launch_us * 1e-6 + max(2 * kernel.macs / (rates[kernel.integer] or 1.0), kernel.bytes / bandwidth)
@@ -95,7 +90,7 @@ def kernel_seconds(
 
 
 def kernels(model: onnx.ModelProto) -> list[Kernel]:
-    """The file's operators, fused as TensorRT fuses them: convolution + Add + activation, and chains of pointwise work."""
+    """The file's operators, fused as TensorRT does: convolution + Add + activation, and chains of pointwise work."""
     network = _Fused(Graph.read(model))
     groups: dict[str, list[Node]] = {}
     leader: dict[str, str] = {}
@@ -137,15 +132,18 @@ class _Fused:
         for name in node.inputs:
             source = self.origin(name)
             maker = self.graph.producer.get(source)
-            is_ours = maker is not None and self.readers.get(source) == 1 or self._gate(node, maker)
+            is_ours = self.readers.get(source) == 1 or self._gate(node, maker)
             if maker is not None and is_ours and maker.op in (*LINEAR, *POINTWISE):
                 makers.append(maker)
         return sorted(makers, key=lambda maker: maker.op in POINTWISE)
 
     def _gate(self, node: Node, maker: Node | None) -> bool:
         """``x * HardSigmoid(x)`` reads x twice and is one piece of pointwise work."""
-        return maker is not None and node.op in ("Mul", "HardSigmoid") and self.readers.get(maker.output) == 2 and (
-            node.op == "HardSigmoid" or any(self._is_gate_of(name, maker.output) for name in node.inputs)
+        return (
+            maker is not None
+            and node.op in ("Mul", "HardSigmoid")
+            and self.readers.get(maker.output) == 2
+            and (node.op == "HardSigmoid" or any(self._is_gate_of(name, maker.output) for name in node.inputs))
         )
 
     def _is_gate_of(self, name: str, source: str) -> bool:

@@ -74,14 +74,14 @@ def one_scale_per_activation(graph: Graph, node: Node) -> Iterator[Finding]:
 
 
 def stored_integers(graph: Graph, node: Node) -> Iterator[Finding]:
-    """Constants reach DequantizeLinear through QuantizeLinear: integer initializers need TensorRT 10, int32 none takes."""
+    """Constants reach DQ through Q: integer initializers need TensorRT 10, and int32 no version takes."""
     if node.op == "DequantizeLinear" and node.inputs[0] in graph.constants:
         dtype = graph.constants[node.inputs[0]].dtype
         yield Finding("violation", "stored-integers", node.name, f"expected float values with a Q, got {dtype}")
 
 
 def whole_linear(graph: Graph, node: Node) -> Iterator[Finding]:
-    """A convolution or product is integer when both its input and its weight come from a DQ; one alone stays in float."""
+    """A convolution or product is integer when both its input and its weight come from a DQ."""
     if node.op not in LINEAR:
         return
     given = [_is_dequantized(graph, name) for name in node.inputs[:2]]
@@ -127,7 +127,9 @@ def enough_channels(graph: Graph, node: Node) -> Iterator[Finding]:
         return
     channels = min(graph.shapes[node.inputs[1]][:2], key=lambda size: size or 0)
     if channels is not None and channels < MIN_CHANNELS:
-        message = f"{channels} channels do not fill an INT8 tensor core (ModelOpt leaves fewer than {MIN_CHANNELS} in FP16)"
+        message = (
+            f"{channels} channels do not fill an INT8 tensor core (ModelOpt leaves fewer than {MIN_CHANNELS} in FP16)"
+        )
         yield Finding("advice", "few-channels", node.name, message)
 
 

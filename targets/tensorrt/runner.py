@@ -47,7 +47,7 @@ class EngineRunner:
 
     def predict(self, batch: Batch) -> Batch:
         """``(N, 3, H, W)`` to the first output, image by image as on the device."""
-        outputs = [np.frombuffer(self.engine.run(image.tobytes()), np.float32) for image in np.float32(batch)]
+        outputs = [np.frombuffer(self.engine.run(image.tobytes()), np.float32) for image in batch.astype(np.float32)]
         return np.stack(outputs).reshape(len(batch), *self.output_shape)
 
     def single(self, image: Batch) -> Callable[[], None]:
@@ -81,7 +81,9 @@ def probe(target: TargetSpec | None = None) -> Probe:
     """Artifacts are built anywhere; engines run where driver and TensorRT answer and the GPU is the board's."""
     found = _facts()
     if "error" in found:
-        return Probe(True, False, "", f"{found['message']}: {HOW_TO.get(found['error'], 'see the message')}; {ELSEWHERE}")
+        return Probe(
+            True, False, "", f"{found['message']}: {HOW_TO.get(found['error'], 'see the message')}; {ELSEWHERE}"
+        )
     facts = f"TensorRT {found['tensorrt']}, {found['gpu']} ({found['compute_capability']}), {found['driver']}"
     wanted = gpu_of(target).compute_capability if target else None
     if wanted and wanted != found["compute_capability"]:

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.errors import EdgecError
-from edgec.targets.adapter import Batch
+from edgec.targets.adapter import Batch, OnDevice
+from edgec.targets.devices.device import Device
 from edgec.targets.spec import TargetSpec
 from edgec.targets.tflite.compiler import INSTALL, METADATA_NAME
 
