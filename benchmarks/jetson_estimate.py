@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from edgec.pipeline.export import export_onnx
 from edgec.pipeline.models.spec import NetworkConfig, build_network
 from edgec.targets.spec import load_target
-from edgec.targets.tensorrt.estimate import Constants, Kernel, kernel_seconds, kernels
+from edgec.targets.tensorrt.roofline import Constants, Kernel, kernel_seconds, kernels
 
 ORIN = "onnxsim's scripts/nvidia/README.md: Orin Nano 8GB, MAXN_SUPER, TensorRT 10.3.0, trtexec, mean GPU ms"
 NANO = "kentaroy47/benchmark-FP32-FP16-INT8-with-TensorRT: Jetson Nano, torch2trt, 256 px"

@@ -189,7 +189,10 @@ def configure(trt: Any, version: tuple[int, ...], builder: Any, spec: dict[str, 
 def build(trt: Any, version: tuple[int, ...], spec: dict[str, Any], model: str, cache: bytes) -> tuple[bytes, bytes]:
     """(engine, timing cache) of an ONNX file."""
     logger = trt.Logger(trt.Logger.WARNING)
-    builder = trt.Builder(logger)
+    try:
+        builder = trt.Builder(logger)
+    except TypeError as error:  # the bindings' way to say that TensorRT gave them no builder
+        raise Refusal("missing-driver", f"TensorRT found no GPU that it can use: {error}") from None
     explicit_batch = 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH) if version < (10,) else 0
     network = builder.create_network(explicit_batch)
     parser = trt.OnnxParser(network, logger)
@@ -433,16 +436,16 @@ def end_with_connection() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0, or 1 after a refusal."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, file in (("model", "model.onnx"), ("spec", "engine_spec.json"), ("golden", "golden.bin"), ("output", "")):
-        parser.add_argument(f"--{name}", default=os.path.join(HERE, file), metavar="PATH")
-    parser.add_argument("--facts", action="store_true")
-    parser.add_argument("--check", action="store_true")
-    parser.add_argument("--predict", nargs=2, metavar=("IN", "OUT"))
-    parser.add_argument("--budget-s", type=float, default=8.0, help="seconds of measuring")
-    parser.add_argument("--attached", action="store_true", help="for edgec: stop when standard input ends")
-    parser.add_argument("--copy", action="store_true", help="for edgec: copies of the products, to be moved")
-    options = parser.parse_args(arguments)
+        command.add_argument(f"--{name}", default=os.path.join(HERE, file), metavar="PATH")
+    command.add_argument("--facts", action="store_true")
+    command.add_argument("--check", action="store_true")
+    command.add_argument("--predict", nargs=2, metavar=("IN", "OUT"))
+    command.add_argument("--budget-s", type=float, default=8.0, help="seconds of measuring")
+    command.add_argument("--attached", action="store_true", help="for edgec: stop when standard input ends")
+    command.add_argument("--copy", action="store_true", help="for edgec: copies of the products, to be moved")
+    options = command.parse_args(arguments)
     if options.attached:
         end_with_connection()
     try:

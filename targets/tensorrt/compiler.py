@@ -140,10 +140,10 @@ def _write_json(path: Path, value: object) -> None:
 
 
 def estimate(artifact: Path, target: TargetSpec) -> tuple[float, float] | None:
-    """A roofline of the folder's model on the board's GPU; see ``estimate.py``."""
+    """A roofline of the folder's model on the board's GPU; see ``roofline.py``."""
     import onnx
 
-    from edgec.targets.tensorrt.estimate import estimate_latency
+    from edgec.targets.tensorrt.roofline import estimate_latency
 
     found = estimate_latency(onnx.load(artifact / "model.onnx"), gpu_of(target), target.precision)
     return (found.low_ms, found.high_ms) if found else None

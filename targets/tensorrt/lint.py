@@ -19,7 +19,7 @@ from edgec.pipeline.quantize.graph import Graph, Node
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 POOLING = ("MaxPool", "AveragePool", "GlobalAveragePool")
 MOVING = ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Concat", "Resize", "Slice", "Pad")
-INTEGER = (*LINEAR, *POOLING, *MOVING, "Add")
+INTEGER = (*LINEAR, *POOLING, *MOVING, "Add", "Relu", "Clip")
 """Operators with an INT8 kernel, or that move values whatever their type."""
 
 ABSORBED = ("Relu", "Clip")
