@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -15,6 +18,7 @@ import psutil
 import pytest
 from boards import WAITS, Board, Network, refused, script, start_board, stop_board, visit
 
+from edgec.pipeline.cli import main
 from edgec.pipeline.store import file_sha256
 from edgec.targets.devices import describe, measure_latency, open_device, predict
 from edgec.targets.devices.ssh import CHUNK, SshDevice
@@ -142,7 +146,9 @@ def test_a_lost_upload_resumes_where_it_broke_off(board: Board, big_file: Path) 
     assert len(sent) < len(set(sent)) + 3  # a chunk or two went twice, not the whole file
 
 
-def test_a_line_that_keeps_breaking_is_an_error_and_the_next_try_resumes(board: Board, big_file: Path) -> None:
+def test_a_line_that_keeps_breaking_is_an_error_and_the_next_try_resumes(
+    board: Board, big_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     sent: list[int] = []
 
     def cut_always(done: int, total: int) -> None:
@@ -151,6 +157,8 @@ def test_a_line_that_keeps_breaking_is_an_error_and_the_next_try_resumes(board: 
 
     with refused("connection-lost"):
         board.device().push(big_file, cut_always)
+    gc.collect()
+    assert "never retrieved" not in caplog.text  # one error for the user, not one more for each block under way
     assert f"{file_sha256(big_file)}.bin" not in board.uploads()
     assert f"{file_sha256(big_file)}.bin.part" in board.uploads()
     later: list[int] = []
@@ -178,6 +186,20 @@ def test_a_run_that_takes_too_long_is_stopped(board: Board, tmp_path: Path) -> N
         board.device().run(script(tmp_path, WAITS), [], 3, lambda *_: started.extend(board.commands()))
     assert started
     assert not psutil.wait_procs(started, timeout=10)[1]
+
+
+def test_a_disk_that_hangs_is_not_waited_for(board: Board, big_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgec.targets.devices.ssh.CHUNK_TIMEOUT_S", 1.0)
+
+    def hang(done: int, total: int) -> None:
+        for process in board.sessions():
+            if "internal-sftp" in " ".join(process.cmdline()):
+                process.suspend()
+
+    with refused("remote-timeout"):
+        board.device().push(big_file, hang)
+    for process in board.sessions():
+        process.resume()
 
 
 @pytest.mark.parametrize(
@@ -306,6 +328,20 @@ def test_the_clock_decides_how_many_samples(board: Board, network: Network) -> N
     assert 0 < latency.p50_ms <= latency.p90_ms <= latency.p99_ms
     assert latency.num_warmup > 0
     assert measured.board.num_cores == len(os.sched_getaffinity(0))
+
+
+def test_a_board_from_the_command_line(board: Board, capsys: pytest.CaptureFixture[str]) -> None:
+    """The address names the interpreter, and what is shown is the board's."""
+    spec = f"{board.device().name}{board.bin}/python3"
+    assert open_device(spec) == board.device()
+    assert main(["device", "show", spec, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["machine"] == platform.machine()
+    (board.client / ".ssh/known_hosts").rename(board.client / "kept")
+    try:
+        assert main(["device", "show", spec]) == 1
+        assert "error[unknown-host-key]" in capsys.readouterr().err
+    finally:
+        (board.client / "kept").rename(board.client / ".ssh/known_hosts")
 
 
 # ---- addresses

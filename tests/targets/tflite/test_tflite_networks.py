@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxsim
 import pytest
 import torch
 from qdq_graphs import run_onnx
@@ -44,8 +45,9 @@ def exported(name: str, padding: str, folder: Path) -> Path:
     network = build_network(NetworkConfig(name, width, NETWORKS[name], 16, padding))
     initialise(network)
     settle_batch_norm(network, NETWORKS[name])
-    path = folder / f"{name}-{padding}.onnx"
-    export_onnx(network, NETWORKS[name], path)
+    raw, path = folder / "raw.onnx", folder / f"{name}-{padding}.onnx"
+    export_onnx(network, NETWORKS[name], raw)
+    onnx.save(onnxsim.simplify(onnx.load(raw), skipped_optimizers=["fuse_bn_into_conv"])[0], path)
     return path
 
 
