@@ -17,9 +17,9 @@ REFUSALS = {
     "unusable-artifact": "build for this device's target, or install a newer runtime there",
     "wrong-input": "preprocess the images as the artifact's bundle says",
     "missing-driver": "engines need an NVIDIA GPU and its driver: on a Jetson, flash JetPack",
-    "missing-tensorrt": "on a Jetson 'sudo apt-get install nvidia-jetpack', and name the system's Python in the address: "
+    "missing-tensorrt": "on a Jetson 'sudo apt-get install nvidia-jetpack', and name the system's Python: "
     "ssh://user@host/usr/bin/python3",
-    "wrong-tensorrt": "docs/jetson.md tells which JetPack has which version; or run the trtexec line of engine_spec.json",
+    "wrong-tensorrt": "docs/jetson.md tells which JetPack has which version; engine_spec.json has a line for trtexec",
     "wrong-gpu": "build for the board that it is; 'edgec targets' lists them",
     "tampered-file": "build the bundle again, or get a fresh copy",
     "missing-file": "copy the bundle's whole folder",

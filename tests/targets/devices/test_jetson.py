@@ -1,4 +1,4 @@
-"""``--on ssh://`` for TensorRT: a real sshd on loopback, stand-ins for TensorRT and CUDA behind it. Nothing is a GPU's."""
+"""``--on ssh://`` for TensorRT: a real sshd on loopback, stand-ins for TensorRT and CUDA behind it; no GPU."""
 
 from __future__ import annotations
 

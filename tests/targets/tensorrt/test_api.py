@@ -1,8 +1,8 @@
 """Every name of TensorRT that build_engine.py uses exists in the versions that it uses it in.
 
 The table was checked against the published bindings 8.6.0 (``tensorrt``), 10.3.0 (``tensorrt_cu12_bindings``) and
-11.4.0 (``tensorrt_cu13_bindings``). To check again: ``EDGEC_TENSORRT_PYTHON`` names one Python with ``tensorrt``, or several
-separated by colons. Bindings without their libraries import where empty libraries of those names are on the path.
+11.4.0 (``tensorrt_cu13_bindings``). To check again: ``EDGEC_TENSORRT_PYTHON`` names one Python with ``tensorrt``, or
+several separated by colons. Bindings without their libraries import where empty ones of those names are on the path.
 """
 
 from __future__ import annotations

@@ -110,6 +110,7 @@ REFUSALS: list[tuple[str, dict[str, str], dict[str, Any]]] = [
     ("engine-build-failed", {"fault": "bad-onnx"}, {}),
     ("engine-build-failed", {"fault": "no-engine"}, {}),
     ("foreign-engine", {"fault": "foreign"}, {}),
+    ("cuda-failed", {"fault": "no-start"}, {}),
     ("golden-mismatch", {"fault": "wrong-answers"}, {}),
     ("too-many-reformats", {}, {"max_reformats": 0}),
 ]

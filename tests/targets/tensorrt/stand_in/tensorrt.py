@@ -1,7 +1,7 @@
 """A stand-in for the ``tensorrt`` module: it records calls and runs the ONNX file in ONNX Runtime. Not TensorRT.
 
 Environment: ``STAND_IN_VERSION``, ``STAND_IN_LOG`` (a line per call), ``STAND_IN_FAULT`` (``no-engine``, ``bad-onnx``,
-``wrong-answers``, ``foreign``, ``hang``).
+``wrong-answers``, ``no-start``, ``foreign``, ``hang``).
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Context:
         output = self.engine.session.run([sink.name], {source.name: image})[0]
         output = -output if FAULT == "wrong-answers" else output
         ctypes.memmove(self.addresses[sink.name], output.tobytes(), output.nbytes)
-        return True
+        return FAULT != "no-start"
 
 
 class Inspector:
