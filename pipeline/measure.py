@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +24,11 @@ class Latency:
     """Milliseconds of one inference with a batch of one.
 
     Attributes:
-        status: ``measured``, ``estimated`` or ``not-measured``; the numbers are None for the last.
+        status: ``measured`` or ``not-measured``; the numbers are None for the latter.
         p99_ms: None from fewer than 1,000 samples.
         threads: of the runtime.
         device: the processor that ran it.
+        estimated_ms: low and high end of what a model of the board expects; never a measurement.
     """
 
     status: str
@@ -39,6 +41,22 @@ class Latency:
     num_blocks: int = 0
     num_warmup: int = 0
     note: str = ""
+    estimated_ms: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one inference costs, on this machine or on a device.
+
+    Attributes:
+        latency: measured, or the words why not.
+        instructions: guest instructions of an emulated core; a deterministic cost, never a latency.
+        board: facts of the device; empty for this machine.
+    """
+
+    latency: Latency
+    instructions: int | None = None
+    board: Mapping[str, Any] = field(default_factory=dict)
 
 
 def measure(invoke: Callable[[], None], threads: int, budget_s: float = 8.0) -> Latency:

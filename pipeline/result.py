@@ -15,12 +15,18 @@ from edgec.pipeline.recipe import Recipe
 from edgec.pipeline.store import Run
 
 
-def make_result(recipe: Recipe, built: Built, latency: Latency, runs: list[Run], folder: Path) -> dict[str, Any]:
+def accuracy_of(built: Built) -> Accuracy:
+    """What ``Evaluate`` found."""
+    return Accuracy(**json.loads((built.evaluation.path / "accuracy.json").read_text()))
+
+
+def make_result(
+    recipe: Recipe, built: Built, accuracy: Accuracy, latency: Latency, runs: list[Run], folder: Path
+) -> dict[str, Any]:
     """The result of one build. Accuracies in percent, times in the unit of their name.
 
     ``float_layers`` lists what quantization left in float and why.
     """
-    accuracy = Accuracy(**json.loads((built.evaluation.path / "accuracy.json").read_text()))
     report = json.loads((built.qdq.path / "report.json").read_text())
     return {
         "model": recipe.name,
@@ -34,6 +40,7 @@ def make_result(recipe: Recipe, built: Built, latency: Latency, runs: list[Run],
         "build_seconds": {run.stage: round(run.seconds, 3) for run in runs},
         "cached_stages": [run.stage for run in runs if run.cached],
         "quantizer": recipe.quantizer,
+        "precision": recipe.target.precision,
         "float_layers": report.get("float_layers", []),
-        "notes": list(recipe.notes),
+        "notes": [*recipe.notes, *recipe.target.notes],
     }

@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from edgec.pipeline.errors import EdgecError
+
 if TYPE_CHECKING:
     import onnx
 
+    from edgec.pipeline.measure import Cost
+    from edgec.targets.devices.device import Device
     from edgec.targets.spec import TargetSpec
 
 Batch = npt.NDArray[np.float32]
@@ -50,6 +54,16 @@ class Runner(Predictor, Protocol):
         """Bind one ``(1, 3, H, W)`` image to preallocated buffers; the returned call runs it once."""
 
 
+class OnDevice(Predictor, Protocol):
+    """A compiled network on a device. Each call starts the runtime there: give it many images at once."""
+
+    def cost(self) -> Cost:
+        """What one inference costs there."""
+
+    def fetch(self, folder: Path) -> None:
+        """Bring home what the device made of the artifact, an engine say; nothing where it runs as it is."""
+
+
 class Adapter(Protocol):
     """A module's functions, by name."""
 
@@ -72,8 +86,25 @@ class Adapter(Protocol):
     def open_runner(self, artifact: Path, target: TargetSpec, threads: int) -> Runner:
         """Load the artifact for execution on this machine."""
 
-    def probe(self) -> Probe:
-        """Find out what works here."""
+    def on_device(self, device: Device, artifact: Path, target: TargetSpec, threads: int) -> OnDevice:
+        """The artifact on ``device``; nothing is contacted yet.
+
+        Raises:
+            EdgecError: ``cannot-run-there``.
+        """
+
+    def estimate(self, artifact: Path, target: TargetSpec) -> tuple[float, float] | None:
+        """Milliseconds between which the latency should lie, computed from the board's rates; None without a model."""
+
+    def probe(self, target: TargetSpec | None = None) -> Probe:
+        """Find out what works here, for ``target`` where boards differ."""
+
+
+def stays_here(target: TargetSpec) -> EdgecError:
+    """For ``on_device`` of compilers whose artifacts are not brought to devices."""
+    message = f"'{target.name}' artifacts are not brought to devices"
+    hint = "leave --on out, or build for an Arm or Jetson target"
+    return EdgecError("cannot-run-there", message, hint)
 
 
 def load_adapter(compiler: str) -> Adapter:

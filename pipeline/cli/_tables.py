@@ -47,6 +47,9 @@ def print_latency(latency: dict[str, Any], console: Console) -> None:
     """Percentiles, or why there are none."""
     if latency["p50_ms"] is None:
         console.print(f"latency: {latency['status']} ({latency['note']})")
+        if latency["estimated_ms"]:
+            low, high = latency["estimated_ms"]
+            console.print(f"latency (estimated from the board's rates, not measured): {low:.2f} to {high:.2f} ms")
         return
     p99 = f"{latency['p99_ms']:.3f}" if latency["p99_ms"] is not None else "needs 1,000 samples"
     console.print(

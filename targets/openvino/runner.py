@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgec.targets.adapter import Batch
+from edgec.targets.adapter import Batch, OnDevice, stays_here
 
 if TYPE_CHECKING:
+    from edgec.targets.devices.device import Device
     from edgec.targets.spec import TargetSpec
 
 
@@ -57,3 +58,12 @@ class OpenVinoRunner:
 def open_runner(artifact: Path, target: TargetSpec, threads: int) -> OpenVinoRunner:
     """The IR with the board's inference precision."""
     return OpenVinoRunner(artifact, threads, str(target.options.get("inference_precision", "f32")))
+
+
+def on_device(device: Device, artifact: Path, target: TargetSpec, threads: int) -> OnDevice:
+    """OpenVINO runs on this machine's CPU alone.
+
+    Raises:
+        EdgecError: ``cannot-run-there``.
+    """
+    raise stays_here(target)
