@@ -36,6 +36,27 @@ class Probe:
     missing: str = ""
 
 
+@dataclass(frozen=True)
+class Placement:
+    """What a runtime makes of an artifact, in counts that repeat exactly; None where the runtime has no such thing.
+
+    Attributes:
+        num_operators: that it executes.
+        num_transposes: of them, changes of the layout that the model itself asks for.
+        num_reformats: copies between layouts or precisions that the runtime or the compiler put in.
+        num_float_layers: convolutions and matrix products that compute in float.
+        delegate_pieces: parts that a delegate takes the graph apart into.
+        arena_bytes: what an interpreter without an allocator takes of its arena.
+    """
+
+    num_operators: int
+    num_transposes: int
+    num_float_layers: int
+    num_reformats: int | None = None
+    delegate_pieces: int | None = None
+    arena_bytes: int | None = None
+
+
 class Runner(Protocol):
     """A compiled network, loaded."""
 
@@ -67,6 +88,9 @@ class Adapter(Protocol):
 
     def open_runner(self, artifact: Path, target: TargetSpec, threads: int) -> Runner:
         """Load the artifact for execution on this machine."""
+
+    def placement(self, artifact: Path, target: TargetSpec) -> Placement:
+        """Count what the runtime makes of the artifact, without running it on a device."""
 
     def probe(self) -> Probe:
         """Find out what works here."""

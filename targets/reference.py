@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgec.pipeline.ort import OrtRunner
-from edgec.targets.adapter import Probe
+from edgec.targets.adapter import Placement, Probe
 
 if TYPE_CHECKING:
     import onnx
@@ -30,6 +30,18 @@ def compile_model(qdq: Path, output: Path, target: TargetSpec) -> None:
 def open_runner(artifact: Path, target: TargetSpec, threads: int) -> OrtRunner:
     """The artifact with ONNX Runtime's own optimisations, as a user would run it."""
     return OrtRunner(artifact, threads)
+
+
+def placement(artifact: Path, target: TargetSpec) -> Placement:
+    """The file's own nodes; QuantizeLinear and DequantizeLinear describe types and are not counted."""
+    import onnx
+
+    nodes = onnx.load(artifact, load_external_data=False).graph.node
+    dequantized = {output for node in nodes if node.op_type == "DequantizeLinear" for output in node.output}
+    kinds = [node.op_type for node in nodes if node.op_type not in ("QuantizeLinear", "DequantizeLinear")]
+    layers = [node for node in nodes if node.op_type in ("Conv", "Gemm", "MatMul")]
+    in_float = sum(node.input[0] not in dequantized for node in layers)
+    return Placement(len(kinds), kinds.count("Transpose"), in_float)
 
 
 def probe() -> Probe:
