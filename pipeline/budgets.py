@@ -1,19 +1,19 @@
 """``budgets.toml``: what a model may cost on a device, kept and reviewed like code.
 
-    [[budget]]
-    model = "mobilenetv2"
-    target = "cpu"
-    device = "AMD EPYC, 2 cores"      # as 'edgec measure' names it; "none" where no device is at hand
-    owner = "vision team"
-    reason = "the camera delivers 100 frames a second"
+[[budget]]
+model = "mobilenetv2"
+target = "cpu"
+device = "AMD EPYC, 2 cores"      # as 'edgec measure' names it; "none" where no device is at hand
+owner = "vision team"
+reason = "the camera delivers 100 frames a second"
 
-    [budget.limits]
-    p50_ms = 4.0
-    drop_pp = 1.0
+[budget.limits]
+p50_ms = 4.0
+drop_pp = 1.0
 
-    [budget.relative]
-    baseline = "main"
-    max_slowdown = 0.02
+[budget.relative]
+baseline = "main"
+max_slowdown = 0.02
 """
 
 from __future__ import annotations
@@ -176,7 +176,9 @@ class Budgets:
         """
         found = tuple(budget for budget in self.budget if (budget.model, budget.target) == (model, target))
         if not found:
-            raise EdgecError("no-budget", f"no budget for '{model}' on '{target}'", "write one with 'edgec budget init'")
+            raise EdgecError(
+                "no-budget", f"no budget for '{model}' on '{target}'", "write one with 'edgec budget init'"
+            )
         return found
 
 
@@ -221,7 +223,9 @@ def _check_waivers(budget: Budget, path: Path, today: datetime.date) -> None:
             raise EdgecError("bad-budgets", message, nearest_hint(waiver.limit, known))
         if waiver.until < today:
             message = f"'{path}': {_name(budget)}: the waiver of '{waiver.limit}' expired on {waiver.until}"
-            raise EdgecError("expired-waiver", message, f"ask {waiver.owner}: mend the model, or renew it with a reason")
+            raise EdgecError(
+                "expired-waiver", message, f"ask {waiver.owner}: mend the model, or renew it with a reason"
+            )
 
 
 def _name(budget: Budget) -> str:

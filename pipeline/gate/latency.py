@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 
 import numpy as np
 
 from edgec.pipeline.gate.bootstrap import MIN_PROCESSES, Bootstrap, bootstrap
+from edgec.pipeline.gate.finding import Finding, Verdict
 from edgec.pipeline.gate.opinions import mann_whitney_p
 from edgec.pipeline.gate.sampling import MeasurementFailed, Process, Source
 from edgec.pipeline.measure import SAMPLES_FOR_P99
@@ -22,38 +22,6 @@ MAX_ROUNDS = 3
 CONFIRM_P = 0.05  # of the fresh processes alone; the alert itself had to clear 0.025
 SECOND_OPINION_P = 0.05
 CANDIDATE, BASELINE, BASELINE_AGAIN = 0, 1, 2  # contestants of a relative measurement
-
-
-class Verdict(str, Enum):
-    """What the gate says of one limit."""
-
-    PASS = "pass"
-    FAIL = "fail"
-    INCONCLUSIVE = "inconclusive"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One limit judged.
-
-    Attributes:
-        value, low, high: estimate and 95 % interval, in the limit's unit; None where nothing was measured.
-        p_value: one-sided, of "the limit is kept"; None where no statistics are involved.
-        reason: one sentence, for people.
-        least_effect: relative limits: the smallest slowdown that this measurement lets fail.
-        num_processes: measured for it.
-    """
-
-    limit: str
-    bound: float
-    verdict: Verdict
-    reason: str
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    p_value: float | None = None
-    least_effect: float | None = None
-    num_processes: int = 0
 
 
 @dataclass(frozen=True)

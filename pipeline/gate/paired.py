@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 LEVEL = 0.95
-POWER = 0.8
+Z = 1.959964  # of a two-sided 95 % interval
+PLANNING_Z = Z + 0.841621  # a new sample of that size clears the limit in 80 % of cases
+PLANNING_LEVEL = math.erf(PLANNING_Z / math.sqrt(2))
 
 
 @dataclass(frozen=True)
@@ -18,10 +21,11 @@ class Share:
     high: float
 
 
-def drop_interval(only_before: int, only_after: int, num_images: int, level: float = LEVEL) -> Share:
+def drop_interval(only_before: float, only_after: float, num_images: int, level: float = LEVEL) -> Share:
     """Drop in percentage points from discordant pairs: Tango's score interval (Statistics in Medicine 17, 1998).
 
-    Holds its level for few discordant pairs, where Wald's interval shrinks to a point.
+    Holds its level for few discordant pairs, where Wald's interval shrinks to a point. Its test of "no drop" is
+    McNemar's (Psychometrika 12, 1947) without continuity correction.
 
     Args:
         only_before: images that only the older network gets right.
@@ -45,7 +49,7 @@ def drop_interval(only_before: int, only_after: int, num_images: int, level: flo
     return Share(100 * drop, 100 * float(low), 100 * float(high))
 
 
-def _score(b: int, c: int, n: int, delta: float) -> float:
+def _score(b: float, c: float, n: int, delta: float) -> float:
     """Tango's equation 3: the drop minus ``delta`` over its standard error where ``delta`` is true."""
     a = 2 * n
     linear = -b - c + (2 * n - b + c) * delta
@@ -55,38 +59,62 @@ def _score(b: int, c: int, n: int, delta: float) -> float:
     return (b - c - n * delta) / math.sqrt(max(variance, 1e-300))
 
 
-def share_interval(count: int, num_images: int, level: float = LEVEL) -> Share:
-    """A share in percent with Wilson's score interval (J. Am. Stat. Assoc. 22, 1927)."""
-    from scipy.stats import binomtest
-
-    found = binomtest(count, num_images).proportion_ci(level, method="wilson")
-    return Share(100 * count / num_images, 100 * float(found.low), 100 * float(found.high))
-
-
-def images_for_drop(discordant_share: float, drop_pp: float, limit_pp: float) -> int | None:
-    """Images that let a true drop of ``drop_pp`` pass below ``limit_pp`` with 80 % power; None where it lies above.
-
-    Connor's formula for a paired design (Biometrics 43, 1987): the variance of the difference is
-    ``discordant share - drop^2``.
-    """
-    room = (limit_pp - drop_pp) / 100
-    if room <= 0:
-        return None
-    drop = drop_pp / 100
-    return _images(max(discordant_share, abs(drop), 1e-4) - drop**2, room)
-
-
-def images_for_share(percent: float, limit_percent: float) -> int | None:
-    """Images that let a true share of ``percent`` show above ``limit_percent`` with 80 % power."""
-    room = (percent - limit_percent) / 100
-    if room <= 0:
-        return None
-    share = min(max(percent / 100, 1e-4), 1 - 1e-4)
-    return _images(share * (1 - share), room)
-
-
-def _images(variance: float, room: float) -> int:
+def drop_p(only_before: float, only_after: float, num_images: int, bound_pp: float) -> float:
+    """One-sided p-value of "the true drop is at most ``bound_pp``", of the same score test."""
     from scipy.stats import norm
 
-    z = float(norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER))
-    return math.ceil(variance * (z / room) ** 2)
+    return float(norm.sf(_score(only_before, only_after, num_images, bound_pp / 100)))
+
+
+def share_p(count: int, num_images: int, bound_percent: float) -> float:
+    """One-sided exact binomial p-value of "the true share is at least ``bound_percent``"."""
+    from scipy.stats import binom
+
+    return float(binom.cdf(count, num_images, bound_percent / 100))
+
+
+def share_interval(count: int, num_images: int) -> Share:
+    """A share in percent with Wilson's score interval (J. Am. Stat. Assoc. 22, 1927)."""
+    low, high = _wilson(count / num_images, num_images, Z)
+    return Share(100 * count / num_images, 100 * low, 100 * high)
+
+
+def images_for_drop(only_before: int, only_after: int, num_images: int, bound_pp: float) -> int | None:
+    """Images after which a drop like this one would pass its limit with 80 % power; None where it is not below it."""
+    if 100 * (only_before - only_after) / num_images >= bound_pp:
+        return None
+
+    def passes(count: int) -> bool:
+        scale = count / num_images
+        return drop_interval(only_before * scale, only_after * scale, count, PLANNING_LEVEL).high < bound_pp
+
+    return _smallest(passes)
+
+
+def images_for_share(count: int, num_images: int, bound_percent: float) -> int | None:
+    """Images after which a share like this one would pass its lower limit with 80 % power; None where it is below."""
+    share = count / num_images
+    if 100 * share <= bound_percent:
+        return None
+
+    def passes(images: int) -> bool:
+        return _wilson(share, images, PLANNING_Z)[0] > bound_percent / 100
+
+    return _smallest(passes)
+
+
+def _wilson(share: float, num_images: int, z: float) -> tuple[float, float]:
+    centre, weight = share + z**2 / (2 * num_images), 1 + z**2 / num_images
+    half = z * math.sqrt(share * (1 - share) / num_images + z**2 / (4 * num_images**2))
+    return (centre - half) / weight, (centre + half) / weight
+
+
+def _smallest(passes: Callable[[int], bool], most: int = 10**8) -> int | None:
+    """The least number of images that passes; a pass stays one with more."""
+    if not passes(most):
+        return None
+    low, high = 1, most
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if passes(middle) else (middle + 1, high)
+    return low

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,28 +40,33 @@ class Proxies:
         if name == "size_bytes":
             return _size_bytes(self.bundle.artifact)
         if name in ("macs", "params"):
-            return network_cost(self.bundle.float_onnx)[name == "params"]
+            return self._cost[name == "params"]
         if name == "instructions":
             return _instructions(self.bundle)
         value: int | None = getattr(self._placement, name)
         if value is None:
             target = self.bundle.target.name
-            raise EdgecError("no-count", f"'{target}' gives no '{name}' here", "delete the limit, or see 'edgec doctor'")
+            raise EdgecError(
+                "no-count", f"'{target}' gives no '{name}' here", "delete the limit, or see 'edgec doctor'"
+            )
         return value
 
     def known(self) -> dict[str, int]:
         """All counts that this machine can give, instructions apart: they take an emulated core."""
         counted = {name: getattr(self._placement, name) for name in PLACEMENT}
-        macs, params = network_cost(self.bundle.float_onnx)
+        macs, params = self._cost
         found = {"size_bytes": _size_bytes(self.bundle.artifact), "macs": macs, "params": params, **counted}
         return {name: value for name, value in found.items() if value is not None}
+
+    @cached_property
+    def _cost(self) -> tuple[int, int]:
+        return network_cost(self.bundle.float_onnx)
 
     @cached_property
     def _placement(self) -> Placement:
         return load_adapter(self.bundle.target.compiler).placement(self.bundle.artifact, self.bundle.target)
 
 
-@lru_cache
 def network_cost(path: Path) -> tuple[int, int]:
     """(multiply-accumulates, parameters) of a float ONNX file for one image.
 
