@@ -61,7 +61,8 @@ def show(history: Path, measure: str, as_json: bool) -> None:
             for point in points:
                 strength = "strong" if point.strong else "weak"
                 click.echo(
-                    f"  {strength} change at {entries[point.index].commit[:12]}: {point.before:.6g} -> {point.after:.6g} "
+                    f"  {strength} change at {entries[point.index].commit[:12]}: "
+                    f"{point.before:.6g} -> {point.after:.6g} "
                     f"({100 * (point.ratio - 1):+.1f} %, p = {point.p_value:.3f})"
                 )
     if as_json:

@@ -88,6 +88,8 @@ def bootstrap(processes: Sequence[npt.NDArray[Any]], quantile: float = 0.5, seed
 def _resample_blocks(values: npt.NDArray[Any], quantile: float, stream: np.random.Generator) -> Values:
     """The process's quantile in each replicate, ``(REPLICATES,)``, in pieces that stay in the cache."""
     picked = stream.integers(0, len(values), (REPLICATES, len(values)))
+    if values.ndim == 1 and quantile == 0.5:  # np.median is several times faster
+        return np.asarray(np.median(values[picked], axis=1))
     if values.ndim == 1:
         return np.asarray(np.quantile(values[picked], quantile, axis=1))
     pieces = np.array_split(picked, max(1, picked.size * values.shape[1] // 2_000_000))

@@ -1,9 +1,9 @@
 """Where a history changed: E-divisive with a weak and a strong threshold, the same answer on every run.
 
-Matteson & James, "A Nonparametric Approach for Multiple Change Point Analysis of Multivariate Data", J. Am. Stat. Assoc.
-109 (2014), with the energy distance's exponent 1. Segments are divided at a weak threshold first, so that a small change
-beside a large one is not lost, and each point is then tested again between its neighbours at the strong one, as Fleming
-et al. do ("Hunter", ICPE 2023).
+Matteson & James, "A Nonparametric Approach for Multiple Change Point Analysis of Multivariate Data", J. Am. Stat.
+Assoc. 109 (2014), with the energy distance's exponent 1. Segments are divided at a weak threshold first, so that a
+small change beside a large one is not lost, and each point is then tested again between its neighbours at the strong
+one, as Fleming et al. do ("Hunter", ICPE 2023).
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ def change_points(values: Sequence[float], seed: int = 0) -> list[ChangePoint]:
     series = np.asarray(values, np.float64)
     indices = _divide(series, 0, len(series), np.random.default_rng(seed))
     edges = [0, *indices, len(series)]
-    return [_tested(series, *edges[i : i + 3], np.random.default_rng(seed)) for i in range(len(indices))]
+    return [
+        _tested(series, start, index, stop, np.random.default_rng(seed))
+        for start, index, stop in zip(edges, edges[1:], edges[2:], strict=False)
+    ]
 
 
 def _divide(series: Values, start: int, stop: int, stream: np.random.Generator) -> list[int]:

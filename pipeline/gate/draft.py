@@ -14,9 +14,10 @@ from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.gate.accuracy import judge_accuracy
 from edgec.pipeline.gate.latency import Limits, judge
 from edgec.pipeline.gate.proxies import Proxies
-from edgec.pipeline.gate.record import measured, read_accuracy
+from edgec.pipeline.gate.record import read_accuracy
 from edgec.pipeline.gate.sampling import Sampler
 from edgec.pipeline.measure import cpu_model
+from edgec.pipeline.toml_file import validate
 
 HEAD = """\
 # Budgets of 'edgec check'. Review changes like code.
@@ -64,7 +65,7 @@ def draft_budget(folder: Path, owner: str, reason: str, margins: Margins, budget
         device=cpu_model() if here else NO_DEVICE,
         owner=owner,
         reason=reason,
-        limits=Absolute(**times, **_accuracy(bundle, margins), **limits),
+        limits=validate(Absolute, {**times, **_accuracy(bundle, margins), **limits}, folder, "bad-budgets"),
         relative=Relative(baseline, margins.slowdown) if here else None,
     )
 
@@ -127,13 +128,14 @@ def _rounded(value: float) -> float:
 
 def _refreshed(budget: Budget, draft: Budget) -> Budget:
     fresh = {name: value for name, value in draft.limits.given().items() if name in budget.limits.given()}
-    return replace(budget, limits=replace(budget.limits, **fresh))
+    limits = validate(Absolute, {**budget.limits.given(), **fresh}, Path("budgets.toml"), "bad-budgets")
+    return replace(budget, limits=limits)
 
 
 def _budget_toml(budget: Budget) -> str:
     scalars = [(f.name, getattr(budget, f.name)) for f in fields(Budget)][: len(fields(Budget)) - 3]
     text = "\n[[budget]]\n" + "".join(f"{name} = {_value(value)}\n" for name, value in scalars)
-    tables = [("budget.limits", budget.limits.given())]
+    tables: list[tuple[str, dict[str, object]]] = [("budget.limits", dict(budget.limits.given()))]
     if budget.relative:
         tables.append(("budget.relative", {"baseline": budget.relative.baseline, **budget.relative.given()}))
     for name, table in tables:

@@ -61,10 +61,10 @@ def as_text(report: Report) -> str:
 
 def as_junit(report: Report) -> str:
     """One suite for each model, target and device; a failed limit is a failure, an inconclusive one an error."""
-    root = ElementTree.Element("testsuites", name="edgec check", **_counts(report.lines))
+    root = ElementTree.Element("testsuites", {"name": "edgec check", **_counts(report.lines)})
     for key, group in groupby(report.lines, key=lambda line: (line.model, line.target, line.device)):
         lines = list(group)
-        suite = ElementTree.SubElement(root, "testsuite", name=" / ".join(key), **_counts(lines))
+        suite = ElementTree.SubElement(root, "testsuite", {"name": " / ".join(key), **_counts(lines)})
         for line in lines:
             case = ElementTree.SubElement(
                 suite, "testcase", classname=f"{line.model}.{line.target}", name=line.finding.limit, time="0"
@@ -79,7 +79,7 @@ def as_junit(report: Report) -> str:
 
 
 def as_github(report: Report) -> str:
-    """Workflow commands: an error for each failed line, a warning for each inconclusive or waived one, a notice last."""
+    """Workflow commands: errors for failed lines, warnings for inconclusive and waived ones, a notice last."""
     levels = {Verdict.FAIL: "error", Verdict.INCONCLUSIVE: "warning"}
     commands = [
         f"::{levels.get(line.verdict, 'warning')} title={_property(f'{line.model} {line.target} {line.finding.limit}')}"

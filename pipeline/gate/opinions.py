@@ -18,7 +18,7 @@ def mann_whitney_p(slower: Values, faster: Values) -> float:
 
 
 def welch_interval(ours: Sequence[float], theirs: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
-    """(difference of means, low, high) of two independent samples with unequal variances (Welch, Biometrika 34, 1947)."""
+    """(difference of means, low, high) of two independent samples (Welch, Biometrika 34, 1947)."""
     from scipy.stats import t
 
     spreads = [float(np.var(values, ddof=1)) / len(values) for values in (ours, theirs)]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.gate.fingerprint import Fingerprint, differences
-from edgec.pipeline.gate.strain import Strain
+from edgec.pipeline.gate.strain import CALM, Strain
 from edgec.pipeline.gate.worker import Request
 
 START_TIMEOUT_S = 120.0
@@ -47,16 +47,18 @@ class Process:
     num_warmup: tuple[int, ...] = ()
     steady: bool = True
     involuntary_switches: int = 0
-    strain: Strain = Strain(0.0, 0.0, 0)
+    strain: Strain = CALM
 
     def block_log_medians(self, contestant: int) -> npt.NDArray[np.float64]:
         """``(blocks,)``: the unit of every judgement."""
-        return np.asarray(np.log(np.median(self.blocks[contestant], axis=1)))
+        medians: npt.NDArray[np.float64] = np.log(np.median(self.blocks[contestant], axis=1))
+        return medians
 
     def turn_log_ratios(self, ours: int, theirs: int) -> npt.NDArray[np.float64]:
         """``(turns,)``: mean log of the two blocks of one contestant in a turn, less that of the other."""
         a, b = (self.block_log_medians(index).reshape(-1, 2).mean(axis=1) for index in (ours, theirs))
-        return a - b
+        difference: npt.NDArray[np.float64] = a - b
+        return difference
 
 
 Source = Callable[[int], list[Process]]

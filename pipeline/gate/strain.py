@@ -1,4 +1,4 @@
-"""What disturbed a measurement: stolen time, a throttled quota, a throttled clock. Counters only grow; two readings tell."""
+"""What disturbed a measurement: stolen time, a throttled quota, a throttled clock. Two readings of counters tell."""
 
 from __future__ import annotations
 
@@ -61,6 +61,9 @@ class Strain:
         if self.clock_throttled:
             return f"the processor throttled its clock {self.clock_throttled} times"
         return ""
+
+
+CALM = Strain(0.0, 0.0, 0)
 
 
 def read_counters(cores: tuple[int, ...], proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Counters:

@@ -83,7 +83,7 @@ def pin(threads: int) -> None:
 
 
 def time_turns(contestants: Sequence[Invoke], last_ms: Sequence[float], turn_s: float) -> Blocks:
-    """Blocks of single-call times in ms by contestant, two a turn, until ``turn_s`` is spent and five turns are made."""
+    """Single-call times in ms by contestant, two blocks a turn, until ``turn_s`` is spent and five turns are made."""
     counts = [max(MIN_BLOCK_CALLS, round(BLOCK_MS / max(ms, 1e-3))) for ms in last_ms]
     blocks: Blocks = [[] for _ in contestants]
     deadline, num_turns = time.perf_counter() + turn_s, 0

@@ -21,7 +21,7 @@ LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 
 
 def placement(artifact: Path, target: TargetSpec) -> Placement:
-    """Operators from the file; delegate pieces by loading it with XNNPACK; the arena by TFLite Micro, where installed."""
+    """Operators from the file, delegate pieces by loading it with XNNPACK, the arena by TFLite Micro if installed."""
     content, options = artifact.read_bytes(), options_of(target)
     file = read_tflite(content)
     kinds = [operator.kind for operator in file.operators]
