@@ -3,7 +3,7 @@
     python benchmarks/gate.py simulate                     noise known by construction; minutes, any machine
     python benchmarks/gate.py record BUNDLE POOL           live processes under three loads, kept in the folder POOL
     python benchmarks/gate.py replay POOL                  decisions on the recorded processes
-    python benchmarks/gate.py live BUNDLE                  whole decisions, measured one after the other, with their time
+    python benchmarks/gate.py live BUNDLE                  whole decisions, measured one after the other
 
 The limit is ``max_slowdown = 0.01`` throughout: a gate that is asked to catch 3 % has to be told to allow less. The
 naive gate compares the means of 100 runs of each artifact and fails above 5 %, as benchmark actions do by default.

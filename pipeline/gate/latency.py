@@ -142,14 +142,21 @@ def _confirmed(finding: Finding, fresh: Sequence[Process], processes: Sequence[P
     pooled = judge_limit(finding.limit, finding.bound, processes)
     if finding.verdict is not Verdict.FAIL:
         return pooled if finding.verdict is Verdict.INCONCLUSIVE and pooled.verdict is Verdict.PASS else finding
-    alone = judge_limit(finding.limit, finding.bound, fresh)
-    agrees = alone.p_value is not None and alone.p_value < CONFIRM_P
-    if agrees and pooled.verdict is Verdict.FAIL:
+    if _confirms(finding, fresh) and pooled.verdict is Verdict.FAIL:
         return replace(pooled, reason=f"{pooled.reason}; confirmed in {len(fresh)} new processes")
     if pooled.verdict is Verdict.PASS:
         return pooled
     why = "new processes did not confirm it" if fresh else "no time was left to confirm it in new processes"
     return replace(pooled, verdict=Verdict.INCONCLUSIVE, reason=f"an alert, but {why}")
+
+
+def _confirms(finding: Finding, fresh: Sequence[Process]) -> bool:
+    """Fresh processes alone, whatever their number of samples."""
+    if len(fresh) < MIN_PROCESSES:
+        return False
+    if finding.limit == "max_slowdown":
+        return slowdown(fresh).p_above(float(np.log1p(finding.bound))) < CONFIRM_P
+    return percentile(finding.limit, fresh).p_above(float(np.log(finding.bound))) < CONFIRM_P
 
 
 def _all(limits: Limits, reason: str, count: int = 0) -> tuple[Finding, ...]:
