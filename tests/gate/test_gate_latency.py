@@ -128,12 +128,8 @@ def test_noise_floor_of_equal_contestants_is_small() -> None:
 
 def test_second_opinion_ignores_drift() -> None:
     drift = np.exp(np.linspace(0, 1, 12))[:, None]
-    same = [
-        replace(p, blocks=tuple(block * drift for block in p.blocks)) for p in source(2.0, 2.0, spread=0.001)(6)
-    ]
-    slow = [
-        replace(p, blocks=tuple(block * drift for block in p.blocks)) for p in source(2.1, 2.0, spread=0.001)(6)
-    ]
+    same = [replace(p, blocks=tuple(block * drift for block in p.blocks)) for p in source(2.0, 2.0, spread=0.001)(6)]
+    slow = [replace(p, blocks=tuple(block * drift for block in p.blocks)) for p in source(2.1, 2.0, spread=0.001)(6)]
     assert second_opinion(slow) < 1e-6
     assert second_opinion(same) > 1e-4
 

@@ -144,6 +144,7 @@ def test_needed_images_of_a_share_by_scipy() -> None:
     assert needed is not None
     level = 1 - 2 * stats.norm.sf(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
     ends = [
-        stats.binomtest(round(0.975 * n), n).proportion_ci(level, method="wilson").low for n in (needed * 2, needed // 2)
+        stats.binomtest(round(0.975 * n), n).proportion_ci(level, method="wilson").low
+        for n in (needed * 2, needed // 2)
     ]
     assert ends[0] > 0.955 > ends[1]
