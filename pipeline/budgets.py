@@ -3,7 +3,7 @@
 [[budget]]
 model = "mobilenetv2"
 target = "cpu"
-device = "AMD EPYC, 2 cores"      # as 'edgec measure' names it; "none" where no device is at hand
+device = "AMD EPYC, 2 cores"      # as 'edgec measure' names it; "any" for limits that hold everywhere
 owner = "vision team"
 reason = "the camera delivers 100 frames a second"
 
@@ -29,7 +29,7 @@ from pydantic import Field
 from edgec.pipeline.errors import EdgecError, nearest_hint
 from edgec.pipeline.toml_file import STRICT, read_toml, validate
 
-NO_DEVICE = "none"
+ANY_DEVICE = "any"
 
 Count = Annotated[int, Field(ge=0, strict=True)]
 Ms = Annotated[float, Field(gt=0, strict=True)]
@@ -121,7 +121,7 @@ class Budget:
     """What one model may cost on one target and device.
 
     Attributes:
-        device: ``none`` limits what needs no device.
+        device: ``any`` is for devices without a budget of their own; it cannot limit milliseconds.
         threads: of the runtime while it is measured.
     """
 
@@ -155,14 +155,15 @@ class Budgets:
     budget: tuple[Budget, ...] = ()
 
     def find(self, model: str, target: str, device: str) -> Budget:
-        """The one budget for a model on a target and device.
+        """The budget for a model on a target and device, or for any device.
 
         Raises:
             EdgecError: ``no-budget``.
         """
-        for budget in self.budget:
-            if budget.key == (model, target, device):
-                return budget
+        by_key = {budget.key: budget for budget in self.budget}
+        for key in ((model, target, device), (model, target, ANY_DEVICE)):
+            if key in by_key:
+                return by_key[key]
         others = [budget.device for budget in self.budget if (budget.model, budget.target) == (model, target)]
         where = f"; there is one for: {', '.join(others)}" if others else ""
         hint = "write one with 'edgec budget init', or judge what needs no device with --no-device"
@@ -209,10 +210,9 @@ def _check_limits(budget: Budget, path: Path) -> None:
     if not limits and not (budget.relative and budget.relative.given()):
         raise EdgecError("bad-budgets", f"'{path}': {_name(budget)} limits nothing", "give it a limit, or delete it")
     timed = [name for name in LATENCY_LIMITS if name in limits]
-    timed += ["max_slowdown"] if budget.relative and budget.relative.max_slowdown is not None else []
-    if budget.device == NO_DEVICE and timed:
-        message = f"'{path}': {_name(budget)} has no device, so it cannot limit {', '.join(timed)}"
-        raise EdgecError("bad-budgets", message, "name the device, or limit what needs none, such as instructions")
+    if budget.device == ANY_DEVICE and timed:
+        message = f"'{path}': {_name(budget)} cannot limit {', '.join(timed)}: milliseconds belong to one device"
+        raise EdgecError("bad-budgets", message, "name the device, or limit max_slowdown against a baseline")
 
 
 def _check_waivers(budget: Budget, path: Path, today: datetime.date) -> None:

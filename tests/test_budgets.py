@@ -101,9 +101,17 @@ def test_a_budget_that_limits_nothing(tmp_path: Path) -> None:
         load(BUDGET[: BUDGET.index("[budget.limits]")], tmp_path)
 
 
-def test_no_device_has_no_latency(tmp_path: Path) -> None:
-    with pytest.raises(EdgecError, match="cannot limit p50_ms, max_slowdown"):
-        load(BUDGET.replace('"a machine"', '"none"'), tmp_path)
+def test_any_device_cannot_limit_milliseconds(tmp_path: Path) -> None:
+    everywhere = BUDGET.replace('"a machine"', '"any"')
+    with pytest.raises(EdgecError, match="cannot limit p50_ms: milliseconds belong to one device"):
+        load(everywhere, tmp_path)
+
+
+def test_any_device_stands_in_for_those_without_a_budget(tmp_path: Path) -> None:
+    everywhere = BUDGET[: BUDGET.index("[[budget.waiver]]")].replace('"a machine"', '"any"').replace("p50_ms = 4\n", "")
+    budgets = load(BUDGET + everywhere, tmp_path)
+    assert budgets.find("tiny", "cpu", "a machine").device == "a machine"
+    assert budgets.find("tiny", "cpu", "another machine").device == "any"
 
 
 def test_an_expired_waiver(tmp_path: Path) -> None:

@@ -46,11 +46,12 @@ def change_points(values: Sequence[float], seed: int = 0) -> list[ChangePoint]:
     """Weak and strong change points in order; none in fewer than six values."""
     series = np.asarray(values, np.float64)
     indices = _divide(series, 0, len(series), np.random.default_rng(seed))
-    edges = [0, *indices, len(series)]
-    return [
-        _tested(series, start, index, stop, np.random.default_rng(seed))
-        for start, index, stop in zip(edges, edges[1:], edges[2:], strict=False)
-    ]
+    while points := _tested(series, indices, seed):
+        weakest = max(points, key=lambda point: point.p_value)
+        if weakest.p_value <= WEAK_P:
+            return points
+        indices.remove(weakest.index)
+    return []
 
 
 def _divide(series: Values, start: int, stop: int, stream: np.random.Generator) -> list[int]:
@@ -67,13 +68,17 @@ def _divide(series: Values, start: int, stop: int, stream: np.random.Generator) 
     return [*left, start + split, *right]
 
 
-def _tested(series: Values, start: int, index: int, stop: int, stream: np.random.Generator) -> ChangePoint:
-    """One point alone between its neighbours."""
-    segment = series[start:stop]
-    distances = np.abs(segment[:, None] - segment[None, :])
-    p_value = _p_value(distances, float(split_statistics(distances).max()), stream)
-    before, after = float(np.median(series[start:index])), float(np.median(series[index:stop]))
-    return ChangePoint(index, p_value, before, after, p_value <= STRONG_P)
+def _tested(series: Values, indices: Sequence[int], seed: int) -> list[ChangePoint]:
+    """Each point alone between its neighbours."""
+    points, edges = [], [0, *indices, len(series)]
+    for start, index, stop in zip(edges, edges[1:], edges[2:], strict=False):
+        segment = series[start:stop]
+        distances = np.abs(segment[:, None] - segment[None, :])
+        observed = float(split_statistics(distances).max())
+        p_value = _p_value(distances, observed, np.random.default_rng(seed))
+        before, after = float(np.median(series[start:index])), float(np.median(series[index:stop]))
+        points.append(ChangePoint(index, p_value, before, after, p_value <= STRONG_P))
+    return points
 
 
 def split_statistics(distances: Values) -> Values:
@@ -97,8 +102,10 @@ def split_statistics(distances: Values) -> Values:
 
 def _p_value(distances: Values, observed: float, stream: np.random.Generator) -> float:
     """Share of random orders whose best split is at least as good (permutation test of the paper's section 2.3)."""
-    n, beyond = len(distances), 0
-    for _ in range(PERMUTATIONS):
-        order = stream.permutation(n)
-        beyond += float(split_statistics(distances[np.ix_(order, order)]).max()) >= observed * (1 - 1e-12)
+    n = len(distances)
+    orders = stream.permuted(np.tile(np.arange(n), (PERMUTATIONS, 1)), axis=1)
+    beyond = 0
+    for some in np.array_split(orders, 1 + PERMUTATIONS * n * n // 1_000_000):  # pieces that stay in the cache
+        best = split_statistics(distances[some[:, :, None], some[:, None, :]]).max(axis=-1)
+        beyond += int(np.sum(best >= observed * (1 - 1e-12)))
     return (1 + beyond) / (1 + PERMUTATIONS)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edgec.pipeline.budgets import NO_DEVICE, PROXY_LIMITS, Budget, Budgets, Waiver
+from edgec.pipeline.budgets import ANY_DEVICE, PROXY_LIMITS, Budget, Budgets, Waiver
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.gate.accuracy import judge_accuracy
@@ -118,7 +118,7 @@ def _budgets_of(bundle: Bundle, budgets: Budgets, conditions: Conditions) -> tup
     model, target = str(bundle.manifest["model"]), bundle.target.name
     if conditions.no_device:
         return budgets.for_any_device(model, target)
-    here = cpu_model() if bundle.target.device.is_this_machine else NO_DEVICE
+    here = cpu_model() if bundle.target.device.is_this_machine else ANY_DEVICE
     return (budgets.find(model, target, conditions.device or here),)
 
 
@@ -149,6 +149,15 @@ def judge_proxies(proxies: Proxies, limits: Mapping[str, float]) -> Iterator[Fin
         yield Finding(name, bound, Verdict.FAIL if over else Verdict.PASS, reason, value)
 
 
+def _not_here(bundle: Bundle, budget: Budget) -> str:
+    """Why this machine's times say nothing about the budget's device; empty where they do."""
+    if not bundle.target.device.is_this_machine and budget.device == ANY_DEVICE:
+        return f"no device of the target '{bundle.target.name}' is at hand"
+    if budget.device not in (ANY_DEVICE, cpu_model()):
+        return f"this machine is '{cpu_model()}', not '{budget.device}'"
+    return ""
+
+
 def _judge_latency(
     bundle: Bundle, budget: Budget, baseline: Baseline, conditions: Conditions
 ) -> tuple[list[Finding], Measured | None]:
@@ -157,8 +166,7 @@ def _judge_latency(
     slowdown = budget.relative.max_slowdown if budget.relative else None
     if not bounds and slowdown is None:
         return [], None
-    if budget.device != cpu_model():
-        reason = f"this machine is '{cpu_model()}', not '{budget.device}'"
+    if reason := _not_here(bundle, budget):
         names = {**bounds, **({"max_slowdown": slowdown} if slowdown else {})}
         return [Finding(n, bound, Verdict.INCONCLUSIVE, reason) for n, bound in names.items()], None
     folders = [bundle.folder]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from edgec.pipeline.budgets import LATENCY_LIMITS, NO_DEVICE, Absolute, Budget, Budgets, Relative
+from edgec.pipeline.budgets import LATENCY_LIMITS, ANY_DEVICE, Absolute, Budget, Budgets, Relative
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.gate.accuracy import judge_accuracy
@@ -62,7 +62,7 @@ def draft_budget(folder: Path, owner: str, reason: str, margins: Margins, budget
     return Budget(
         model=str(bundle.manifest["model"]),
         target=bundle.target.name,
-        device=cpu_model() if here else NO_DEVICE,
+        device=cpu_model() if here else ANY_DEVICE,
         owner=owner,
         reason=reason,
         limits=validate(Absolute, {**times, **_accuracy(bundle, margins), **limits}, folder, "bad-budgets"),

@@ -161,7 +161,7 @@ def _measured_text(record: Measured) -> str:
     return (
         f"{record.model} on {record.target}: p50 {record.p50_ms:.3f} ms{p99}, {len(record.process_log_p50)} processes, "
         f"{record.num_blocks} blocks, {record.num_samples:,} samples, {record.num_spikes} spikes kept{floor}; "
-        f"{record.device}, {record.fingerprint.threads} threads, fingerprint {record.fingerprint.digest}"
+        f"{record.fingerprint.device}, {record.fingerprint.threads} threads, fingerprint {record.fingerprint.digest}"
     )
 
 

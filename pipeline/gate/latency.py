@@ -17,8 +17,9 @@ from edgec.pipeline.gate.opinions import mann_whitney_p
 from edgec.pipeline.gate.sampling import MeasurementFailed, Process, Source
 from edgec.pipeline.measure import SAMPLES_FOR_P99
 
-PER_ROUND = 4
-MAX_ROUNDS = 3
+PER_ROUND = 6
+MAX_ROUNDS = 2
+CONFIRMING = 4
 CONFIRM_P = 0.05  # of the fresh processes alone; the alert itself had to clear 0.025
 SECOND_OPINION_P = 0.05
 CANDIDATE, BASELINE, BASELINE_AGAIN = 0, 1, 2  # contestants of a relative measurement
@@ -51,7 +52,7 @@ def judge(limits: Limits, source: Source) -> Outcome:
             if len(fresh) < PER_ROUND or all(f.verdict is not Verdict.INCONCLUSIVE for f in findings):
                 break
         if any(f.verdict is Verdict.FAIL for f in findings):
-            fresh = source(PER_ROUND)
+            fresh = source(CONFIRMING)
             processes += fresh
             findings = tuple(_confirmed(finding, fresh, processes) for finding in findings)
     except MeasurementFailed as failure:

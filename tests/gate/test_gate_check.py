@@ -22,7 +22,7 @@ from edgec.pipeline.gate.accuracy import judge_accuracy
 from edgec.pipeline.gate.check import Line, Report, corrected
 from edgec.pipeline.gate.finding import Finding, Verdict
 from edgec.pipeline.gate.formats import FORMATS
-from edgec.pipeline.gate.latency import Limits, judge
+from edgec.pipeline.gate.latency import PER_ROUND, Limits, judge
 from edgec.pipeline.gate.record import Measured
 from edgec.pipeline.gate.sampling import Process
 from edgec.pipeline.measure import cpu_model
@@ -179,6 +179,27 @@ def test_another_device_cannot_be_measured_here(run: Run, bundle: Path, tmp_path
     status, out, _ = run("check", bundle, "--budgets", file, "--device", "a board", "--json")
     assert status == 4
     assert "not 'a board'" in lines_of(out)["p50_ms"]["reason"]
+
+
+@pytest.mark.parametrize(("candidate", "status"), [(2.0, 0), (2.2, 3)])
+def test_a_relative_limit_holds_on_any_device(
+    candidate: float, status: int, run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float]
+) -> None:
+    truth["candidate"] = candidate
+    file = budgets(tmp_path, more=MAIN, device="any")
+    assert run("check", bundle, "--budgets", file, "--baseline", bundle)[0] == status
+
+
+def test_a_target_that_is_not_this_machine_has_no_times_here(
+    run: Run, build: Callable[[str], Path], tmp_path: Path, truth: dict[str, float]
+) -> None:
+    pytest.importorskip("ai_edge_litert")
+    bundle = build("arm")
+    file = budgets(tmp_path, more=MAIN, device="any")
+    file.write_text(file.read_text().replace('"reference"', '"arm"'))
+    status, out, _ = run("check", bundle, "--budgets", file, "--baseline", bundle, "--json")
+    assert status == 4
+    assert "no device of the target 'arm'" in lines_of(out)["max_slowdown"]["reason"]
 
 
 def test_without_a_device_only_counts_are_judged(run: Run, bundle: Path, tmp_path: Path) -> None:
@@ -412,4 +433,4 @@ def test_a_machine_that_cannot_be_measured(
 
 def test_judging_rests_on_all_processes() -> None:
     outcome = judge(Limits((("p50_ms", 3.0),)), source(2.0))
-    assert outcome.findings[0].num_processes == len(outcome.processes) == 4
+    assert outcome.findings[0].num_processes == len(outcome.processes) == PER_ROUND

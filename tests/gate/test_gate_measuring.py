@@ -15,9 +15,9 @@ from noise import HERE, source
 
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.gate import sampling, worker
+from edgec.pipeline.gate.finding import Verdict
 from edgec.pipeline.gate.fingerprint import Fingerprint, cgroup_cpus, differences, read_fingerprint
 from edgec.pipeline.gate.latency import Limits, judge
-from edgec.pipeline.gate.finding import Verdict
 from edgec.pipeline.gate.sampling import MeasurementFailed, Process, Sampler, run_process
 from edgec.pipeline.gate.strain import Counters, Strain, read_counters, strain, temperature_c
 from edgec.pipeline.gate.worker import Request, count_spikes, slowed, time_turns, turn_order

@@ -98,7 +98,7 @@ def test_welch_is_scipys() -> None:
 
 
 def test_drop_interval_of_a_published_example() -> None:
-    """Airway hyper-responsiveness in 21 children, discordant 1 and 7: Fagerland, Lydersen & Laake (Stat. Med. 33, 2014)."""
+    """Airway hyper-responsiveness, 21 children, discordant 1 and 7: Fagerland et al. (Stat. Med. 33, 2014)."""
     share = drop_interval(1, 7, 21)
     assert share.estimate == pytest.approx(-28.6, abs=0.05)
     assert (share.low, share.high) == pytest.approx((-51.7, -2.6), abs=0.1)
