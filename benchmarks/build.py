@@ -46,7 +46,8 @@ def report(name: str, runs: list[tuple[float, float]]) -> None:
     """One line: median, smallest and largest time, largest memory."""
     seconds = [run[0] for run in runs]
     peak = max(run[1] for run in runs)
-    print(f"{name:<34} {statistics.median(seconds):8.2f} s  ({min(seconds):.2f} to {max(seconds):.2f}), peak {peak:6.0f} MB")
+    spread = f"({min(seconds):.2f} to {max(seconds):.2f})"
+    print(f"{name:<34} {statistics.median(seconds):8.2f} s  {spread}, peak {peak:6.0f} MB")
 
 
 def whole_builds(runs: int, folder: Path) -> None:
@@ -82,7 +83,8 @@ def calibration_memory(folder: Path) -> None:
         started = time.perf_counter()
         done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
         seconds = time.perf_counter() - started
-        print(f"calibrate mobilenetv3-small, {count:>4} images: peak {float(done.stdout):6.0f} MB, {seconds:.1f} s with imports")
+        peak = f"peak {float(done.stdout):6.0f} MB"
+        print(f"calibrate mobilenetv3-small, {count:>4} images: {peak}, {seconds:.1f} s with imports")
 
 
 def _export_small(path: Path) -> None:

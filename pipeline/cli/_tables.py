@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from rich.console import Console
@@ -14,8 +15,8 @@ def print_result(result: dict[str, Any]) -> None:
     console.print(f"[bold]{result['model']}[/] for [bold]{result['target']}[/], weights {result['weights']}")
     print_accuracy(result["accuracy"], console)
     print_latency(result["latency"], console)
-    for layer in result["float_layers"]:
-        console.print(f"left in float: {layer['layer']} ({layer['reason']})")
+    for reason, count in Counter(layer["reason"] for layer in result["float_layers"]).most_common():
+        console.print(f"left in float: {count} x {reason}")
     for note in result["notes"]:
         console.print(f"[yellow]note:[/] {note}")
     cached = len(result["cached_stages"])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from edgec.pipeline.budgets import LATENCY_LIMITS, ANY_DEVICE, Absolute, Budget, Budgets, Relative
+from edgec.pipeline.budgets import ANY_DEVICE, LATENCY_LIMITS, Absolute, Budget, Budgets, Relative
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.gate.accuracy import judge_accuracy

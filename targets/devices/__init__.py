@@ -1,6 +1,7 @@
 """Devices that an artifact is brought to: emulated Arm cores and boards behind ssh."""
 
 from edgec.targets.devices.device import Device, open_device
+from edgec.targets.devices.device_runner import DeviceRunner
 from edgec.targets.devices.inference import (
     Board,
     BoardLatency,
@@ -16,6 +17,7 @@ __all__ = [
     "BoardLatency",
     "BoardState",
     "Device",
+    "DeviceRunner",
     "count_instructions",
     "describe",
     "measure_latency",

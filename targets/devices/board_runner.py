@@ -180,10 +180,10 @@ def load(options: argparse.Namespace) -> Any:
 
 def predict(options: argparse.Namespace) -> dict[str, Any]:
     """Run every row of INPUTS, already in the model's own type and layout; write the raw first outputs beside it."""
-    import numpy as np
-
     interpreter = load(options)
     verify(options.inputs)
+    import numpy as np
+
     inputs = np.load(options.inputs, mmap_mode="r")
     wanted, first = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     if inputs.dtype != wanted["dtype"] or tuple(inputs.shape[1:]) != tuple(wanted["shape"][1:]):

@@ -46,7 +46,8 @@ class Apt:
 
     Attributes:
         folder: apt's state and what it downloaded.
-        status: the dpkg status file that says what is there already; None where nothing is.
+        status: dpkg's file that says what is there already; None where nothing is. A copy is used, because apt locks
+            the folder that it lies in.
     """
 
     folder: Path
@@ -68,7 +69,7 @@ class Apt:
         keyring = KEYRINGS / f"{self.distribution}-archive-keyring.gpg"
         source = f"{self.mirror} {self.suite} {DISTRIBUTIONS[self.distribution].components}"
         (self.folder / "sources.list").write_text(f"deb [signed-by={keyring}] {source}\n")
-        (self.folder / "status").write_text("")
+        (self.folder / "status").write_bytes(self.status.read_bytes() if self.status else b"")
         self._call("update")
         self._call("install", "--yes", "--no-install-recommends", "--download-only", *packages)
         return sorted(archives.glob("*.deb"))
@@ -78,7 +79,7 @@ class Apt:
             "Dir::Etc::sourcelist": self.folder / "sources.list",
             "Dir::Etc::sourceparts": "/dev/null",
             "Dir::State": self.folder / "state",
-            "Dir::State::status": self.status or self.folder / "status",
+            "Dir::State::status": self.folder / "status",
             "Dir::Cache": self.folder / "cache",
             "APT::Architecture": self.architecture,
             "APT::Architectures::": self.architecture,

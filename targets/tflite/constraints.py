@@ -153,18 +153,20 @@ def depthwise_or_dense(graph: Graph, node: Node, options: TfliteOptions) -> bool
 
 
 @constraint("MaxPool", "AveragePool")
-def pool_fits_floor(graph: Graph, node: Node, options: TfliteOptions) -> bool:
-    """ceil_mode adds no row and no column to what the padded size gives; dilations are 1."""
-    window, size = window_of(graph, node), graph.tensors[node.inputs[0]].shape[2:]
-    padded = [size[i] + window.pads[i] + window.pads[i + 2] - window.kernel[i] for i in (0, 1)]
-    expected = tuple(p // s + 1 for p, s in zip(padded, window.strides, strict=True))
-    return window.dilations == (1, 1) and graph.tensors[node.output].shape[2:] == expected
+def pool_is_dense(graph: Graph, node: Node, options: TfliteOptions) -> bool:
+    """dilations are 1; under ceil_mode no window starts behind the input, where runtimes disagree about it."""
+    window, sides = window_of(graph, node), (node.inputs[0], node.output)
+    size, output = (graph.tensors[name].shape[2:] for name in sides)
+    inside = all((output[i] - 1) * window.strides[i] < size[i] + window.pads[i] for i in (0, 1))
+    return window.dilations == (1, 1) and inside
 
 
 @constraint("AveragePool")
 def average_counts_what_tflite_counts(graph: Graph, node: Node, options: TfliteOptions) -> bool:
-    """With pads, count_include_pad is 1, or the pads are SAME's."""
+    """ceil_mode is 0; with pads, count_include_pad is 1, or the pads are SAME's."""
     window = window_of(graph, node)
+    if node.attributes.get("ceil_mode"):
+        return False
     return not any(window.pads) or bool(node.attributes.get("count_include_pad", 0)) or window.is_same
 
 

@@ -39,17 +39,17 @@ class LiteRtRunner:
         """``(N, 3, H, W)`` float32 to ``(N, ...)`` float32 outputs, dequantized; feature maps come back as NCHW."""
         outputs = []
         for image in batch:
-            self.interpreter.set_tensor(self._input["index"], self._quantized(image[None]))
+            self.interpreter.set_tensor(self._input["index"], self.encode(image[None]))
             self.interpreter.invoke()
-            outputs.append(_dequantized(self.interpreter.get_tensor(self._output["index"]), self._output))
+            outputs.append(self.decode(self.interpreter.get_tensor(self._output["index"])))
         return np.concatenate(outputs)
 
     def single(self, image: Batch) -> Callable[[], None]:
         """One image in the input tensor; the call runs the network alone."""
-        self.interpreter.set_tensor(self._input["index"], self._quantized(image))
+        self.interpreter.set_tensor(self._input["index"], self.encode(image))
         return self.interpreter.invoke  # type: ignore[no-any-return]
 
-    def _quantized(self, image: Batch) -> npt.NDArray[Any]:
+    def encode(self, image: Batch) -> npt.NDArray[Any]:
         """``(1, C, H, W)`` to the input tensor's layout and integers."""
         pixels = np.ascontiguousarray(image.transpose(0, 2, 3, 1)) if image.ndim == 4 else image
         dtype = self._input["dtype"]
@@ -61,6 +61,15 @@ class LiteRtRunner:
         scale, zero_point = self._input["quantization"]
         limits = np.iinfo(dtype)
         return np.asarray(np.clip(np.rint(pixels / np.float32(scale)) + zero_point, limits.min, limits.max), dtype)
+
+    def decode(self, values: npt.NDArray[Any]) -> Batch:
+        """The output tensor's integers to float32; feature maps come back as NCHW."""
+        scale, zero_point = self._output["quantization"]
+        if scale:
+            values = (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+        if values.ndim == 4:
+            values = values.transpose(0, 3, 1, 2)
+        return values.astype(np.float32, copy=False)
 
 
 def open_runner(artifact: Path, target: TargetSpec, threads: int) -> LiteRtRunner:
@@ -99,15 +108,6 @@ def _runtime() -> Any:
 
         return interpreter
     raise EdgecError("missing-runtime", "neither ai-edge-litert nor tflite-runtime is installed", INSTALL)
-
-
-def _dequantized(values: npt.NDArray[Any], details: dict[str, Any]) -> Batch:
-    scale, zero_point = details["quantization"]
-    if scale:
-        values = (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
-    if values.ndim == 4:
-        values = values.transpose(0, 3, 1, 2)
-    return values.astype(np.float32, copy=False)
 
 
 def _pixel_normalisation(path: Path) -> tuple[Batch, Batch]:

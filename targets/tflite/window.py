@@ -15,7 +15,8 @@ class Window:
     """A 2-D window.
 
     Attributes:
-        pads: top, left, bottom, right; without rows and columns at the end that no window reaches.
+        pads: top, left, bottom, right; as many at the end as the last window reaches, which under ceil_mode may be more
+            than the node says.
         is_same: ``pads`` are what SAME pads at this input size: as much as gives ceil(size / stride) outputs, the odd
             one at the bottom and right.
     """
@@ -37,7 +38,10 @@ def window_of(graph: Graph, node: Node) -> Window:
     top, left, bottom, right = _pads(node, same)
     output = _pair(graph.tensors[node.output].shape[2:])
     reach = [(output[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - size[i] for i in (0, 1)]
-    pads = (top, left, min(bottom, max(reach[0] - top, 0)), min(right, max(reach[1] - left, 0)))
+    rest = max(reach[0] - top, 0), max(reach[1] - left, 0)
+    if not node.attributes.get("ceil_mode"):
+        rest = min(rest[0], bottom), min(rest[1], right)
+    pads = (top, left, *rest)
     return Window(kernel, strides, dilations, pads, pads == same)
 
 

@@ -159,7 +159,7 @@ def test_plot_to_a_file(suffix: str, magic: bytes, run: Run, kept: Path, tmp_pat
 def test_no_matplotlib(run: Run, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     status, _, err = run("plot", "--history", kept, "--output", tmp_path / "x.svg")
-    assert (status, err.startswith("error[missing-matplotlib]")) == (1, True)
+    assert (status, "missing-matplotlib" in err) == (1, True)
 
 
 def cut_off(kept: Path, tmp_path: Path) -> list[object]:
@@ -206,7 +206,7 @@ def test_the_commit_is_gits(run: Run, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     given = ("add", report(tmp_path / "r.json", 2.0))
     status, _, err = run(*given)
-    assert (status, err.startswith("error[no-commit]")) == (1, True)
+    assert (status, "no-commit" in err) == (1, True)
     who = ("-c", "user.name=a", "-c", "user.email=a@b")
     for command in (["init", "-q"], [*who, "commit", "-q", "--allow-empty", "-m", "x"]):
         subprocess.run(["git", *command], check=True)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -128,7 +128,7 @@ def test_xception_flows_have_the_sizes_of_figure_5() -> None:
 def test_xception_activates_before_every_separable_convolution_but_the_first() -> None:
     network = build_network(NetworkConfig("xception", 0.25))
     first, second = (list(network.get_submodule(f"blocks.{i}.residual")._modules) for i in (0, 1))
-    assert first == ["separable0", "bn0", "relu1", "separable1", "bn1", "pool"]  # the stem's output is activated already
+    assert first == ["separable0", "bn0", "relu1", "separable1", "bn1", "pool"]  # the stem has activated its output
     assert second == ["relu0", "separable0", "bn0", "relu1", "separable1", "bn1", "pool"]
 
 
@@ -173,6 +173,7 @@ def test_option_out_of_range_or_foreign_to_the_family(options: dict) -> None:
 
 
 @given(st.floats(1, 4096))
+@example(11.0)  # 8 is the nearest multiple, and 27 % below: 16
 def test_make_divisible_keeps_the_promise_of_its_docstring(channels: float) -> None:
     rounded = make_divisible(channels)
     assert rounded % 8 == 0

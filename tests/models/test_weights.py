@@ -314,6 +314,15 @@ def test_step_counters_of_batch_norm_may_be_absent(tmp_path: Path) -> None:
 # Cards.
 
 
+@pytest.mark.parametrize("model", models.names())
+def test_bundled_cards_fill_their_network_and_name_their_classes(model: str) -> None:
+    for name in weights.bundled(model):
+        resolved = resolve_weights(name, models.get(model))
+        load_weights(build_network(resolved.network_config()), resolved)
+        assert len(resolved.labels) == resolved.num_classes
+        assert resolved.accuracy is not None
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

@@ -62,8 +62,8 @@ def depthwise_or_dense(g: QdqGraph) -> str:
     return g.op("Conv", [g.x, weights(g, 4, 2, 1, 1)], 0.1, 0, group=2)
 
 
-def pool_fits_floor(g: QdqGraph) -> str:
-    return g.op("MaxPool", [g.x], 0.05, 3, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
+def pool_is_dense(g: QdqGraph) -> str:
+    return g.op("MaxPool", [g.x], 0.05, 3, kernel_shape=[2, 2], dilations=[2, 2])
 
 
 def average_counts_what_tflite_counts(g: QdqGraph) -> str:
@@ -117,7 +117,7 @@ def reshape_keeps_order(g: QdqGraph) -> str:
 
 BREAKERS: tuple[Callable[[QdqGraph], str], ...] = (
     rank_is_two_or_four, int8_throughout, channels_last_inside, constant_weights, symmetric_weights,
-    weight_granularity, depthwise_or_dense, pool_fits_floor, average_counts_what_tflite_counts, plain_gemm,
+    weight_granularity, depthwise_or_dense, pool_is_dense, average_counts_what_tflite_counts, plain_gemm,
     operands_broadcast_by_channel, clip_is_an_activation, hard_sigmoid_saturates, softmax_over_channels,
     arg_max_drops_its_axis, concat_of_computed, constant_pad, resize_reads_the_same_pixels, reshape_keeps_order,
 )  # fmt: skip

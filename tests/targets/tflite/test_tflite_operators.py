@@ -163,12 +163,17 @@ def test_constant_operand(seed, op, shape, scale, zero):
 
 
 @quick
-@given(seeds, st.tuples(st.integers(5, 9), st.integers(5, 9)), st.integers(1, 3), st.integers(1, 3), pads, zero_points)
-def test_max_pool_is_exact(seed, side, kernel, stride, pad, zero):
+@given(
+    seeds, st.tuples(st.integers(5, 9), st.integers(5, 9)), st.integers(1, 3), st.integers(1, 3), pads, zero_points,
+    st.integers(0, 1),
+)  # fmt: skip
+def test_max_pool_is_exact(seed, side, kernel, stride, pad, zero, ceil):
     pad = tuple(min(p, kernel - 1) for p in pad)
+    ends = [(-(-(side[i] + pad[i] + pad[i + 2] - kernel) // stride) * stride, side[i] + pad[i]) for i in (0, 1)]
+    assume(not ceil or all(start < end for start, end in ends))
     rng = np.random.default_rng(seed)
     g = QdqGraph((1, 3, *side), 0.05, zero)
-    y = g.op("MaxPool", [g.x], 0.05, zero, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=pad)
+    y = g.op("MaxPool", [g.x], 0.05, zero, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=pad, ceil_mode=ceil)
     x = integers(rng, 1, 3, *side)
     for options, reference in ((MICRO, True), (EXPLICIT, True), (XNNPACK, False)):
         assert steps_from_onnx(g, y, x, run_int8(g.model(y), x, options, reference), 0.05, zero) < 1e-3

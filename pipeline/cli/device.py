@@ -1,0 +1,55 @@
+"""``edgec device``: set up emulated Arm cores, and ask a device what it is."""
+
+from __future__ import annotations
+
+import click
+
+from edgec.pipeline.cli._options import json_option
+
+
+@click.group()
+def command() -> None:
+    """Devices for --on: emulated Arm cores (qemu:cortex-a76) and boards (ssh://user@host)."""
+
+
+@command.group()
+def setup() -> None:
+    """Prepare this machine for a kind of device."""
+
+
+@setup.command()
+@click.option("--cpu", default="cortex-a76", show_default=True, help="cortex-a76, cortex-a72, cortex-a53 or armv7.")
+@click.option("--mirror", help="Distribution mirror to download from, instead of the one that apt uses here.")
+def qemu(cpu: str, mirror: str | None) -> None:
+    """Set up an emulated Arm userland in edgec's cache, without root: one for the 64-bit cores, one for armv7."""
+    from edgec.pipeline.cli._progress import progress_bar
+    from edgec.targets.devices.qemu import find_core
+    from edgec.targets.devices.userland import set_up
+
+    core = find_core(cpu)
+    with progress_bar():
+        userland = set_up(core.machine, mirror)
+    counting = f"no: {userland.counter_missing}" if userland.counter_missing else "yes"
+    click.echo(f"qemu:{core.name} is ready in {userland.folder}")
+    click.echo(
+        f"runtime: {userland.board['runtime']}, Python {userland.board['python']}; counts instructions: {counting}"
+    )
+
+
+@command.command()
+@click.argument("spec", metavar="DEVICE")
+@json_option
+def show(spec: str, as_json: bool) -> None:
+    """Connect to DEVICE and print its processor, clock, temperature and runtime."""
+    import json
+    from dataclasses import asdict
+
+    from edgec.targets.devices import describe, open_device
+
+    board, state = describe(open_device(spec))
+    facts = {**asdict(board), **asdict(state)}
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    for name, value in facts.items():
+        click.echo(f"{name:14} {'-' if value is None else value}")

@@ -1,0 +1,59 @@
+"""What the documents promise exists: commands, options, files, links."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from edgec.pipeline.cli import COMMANDS, group
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_in_the_readme(name: str) -> None:
+    assert f"edgec {name}" in README
+
+
+def commands_in(document: Path) -> list[list[str]]:
+    """Lines of shell blocks that start with edgec, as words; comments and pipes end them."""
+    blocks = re.findall(r"```(?:bash|sh|console)\n(.*?)```", document.read_text(), re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    calls = [part for line in lines for part in re.split(r"&&|\|(?!\|)|;", line.split(" #")[0])]
+    return [shlex.split(call) for call in calls if call.strip().removeprefix("$ ").startswith("edgec ")]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_documented_commands_parse(document: Path) -> None:
+    """Each command and option of a shell block is one that the command line knows."""
+    for words in commands_in(document):
+        words = words[words.index("edgec") + 1 :]
+        command: click.Command = group
+        context = click.Context(group)
+        while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+            name = words.pop(0)
+            found = command.get_command(context, name)
+            assert found is not None, f"{document.name}: edgec has no command '{name}'"
+            command = found
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        used = {word.split("=")[0] for word in words if word.startswith("--")}
+        assert used <= known | {"--help", "--version"}, f"{document.name}: {' '.join(words)}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+        if "://" not in link:
+            assert (document.parent / link).exists(), f"{document.name} links to {link}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_named_files_exist(document: Path) -> None:
+    """``pipeline/...``, ``targets/...`` and ``benchmarks/...`` in code style are files or folders of the repository."""
+    for name in re.findall(r"`((?:pipeline|targets|benchmarks|calib_data|tests)/[\w./-]*)`", document.read_text()):
+        assert (ROOT / name).exists(), f"{document.name} names {name}"
