@@ -40,6 +40,27 @@ class Probe:
     missing: str = ""
 
 
+@dataclass(frozen=True)
+class Placement:
+    """What a runtime makes of an artifact, in counts that repeat exactly; None where the runtime has no such thing.
+
+    Attributes:
+        num_operators: that it executes.
+        num_transposes: of them, changes of the layout that the model itself asks for.
+        num_reformats: copies between layouts or precisions that the runtime or the compiler put in.
+        num_float_layers: convolutions and matrix products that compute in float.
+        delegate_pieces: parts that a delegate takes the graph apart into.
+        arena_bytes: what an interpreter without an allocator takes of its arena.
+    """
+
+    num_operators: int
+    num_transposes: int
+    num_float_layers: int
+    num_reformats: int | None = None
+    delegate_pieces: int | None = None
+    arena_bytes: int | None = None
+
+
 class Predictor(Protocol):
     """A compiled network that answers, wherever it runs."""
 
@@ -92,6 +113,9 @@ class Adapter(Protocol):
         Raises:
             EdgecError: ``cannot-run-there``.
         """
+
+    def placement(self, artifact: Path, target: TargetSpec) -> Placement:
+        """Count what the runtime makes of the artifact, without running it on a device."""
 
     def estimate(self, artifact: Path, target: TargetSpec) -> tuple[float, float] | None:
         """Milliseconds between which the latency should lie, computed from the board's rates; None without a model."""

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgec.pipeline.ort import OrtRunner
-from edgec.targets.adapter import OnDevice, Probe, stays_here
+from edgec.targets.adapter import OnDevice, Placement, Probe, stays_here
+from edgec.targets.onnx_placement import onnx_placement
 
 if TYPE_CHECKING:
     import onnx
@@ -44,6 +45,11 @@ def on_device(device: Device, artifact: Path, target: TargetSpec, threads: int) 
 
 def estimate(artifact: Path, target: TargetSpec) -> None:
     """Nobody computes this board's latency; measure it."""
+
+
+def placement(artifact: Path, target: TargetSpec) -> Placement:
+    """The file's own nodes."""
+    return onnx_placement(artifact)
 
 
 def probe(target: TargetSpec | None = None) -> Probe:

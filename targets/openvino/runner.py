@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,14 +26,7 @@ class OpenVinoRunner:
     """
 
     def __init__(self, path: Path, threads: int, precision: str = "f32") -> None:
-        import openvino
-
-        config = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": precision,
-        }
-        self._compiled = openvino.Core().compile_model(path / "model.xml", "CPU", config)
+        self._compiled = compile_for_cpu(path, threads, precision)
 
     def predict(self, batch: Batch) -> Batch:
         """``(N, 3, H, W)`` to the first output, image by image as on the device."""
@@ -53,6 +46,18 @@ class OpenVinoRunner:
             request.infer()
 
         return invoke
+
+
+def compile_for_cpu(path: Path, threads: int, precision: str) -> Any:
+    """The folder's IR as the CPU plugin executes it: an ``openvino.CompiledModel``."""
+    import openvino
+
+    config = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": precision,
+    }
+    return openvino.Core().compile_model(path / "model.xml", "CPU", config)
 
 
 def open_runner(artifact: Path, target: TargetSpec, threads: int) -> OpenVinoRunner:
