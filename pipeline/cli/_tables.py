@@ -17,6 +17,7 @@ def print_result(result: dict[str, Any]) -> None:
     print_latency(result["latency"], console)
     for reason, count in Counter(layer["reason"] for layer in result["float_layers"]).most_common():
         console.print(f"left in float: {count} x {reason}")
+    print_memory(result["memory"], console)
     for note in result["notes"]:
         console.print(f"[yellow]note:[/] {note}")
     cached = len(result["cached_stages"])
@@ -25,6 +26,19 @@ def print_result(result: dict[str, Any]) -> None:
     console.print(
         f"bundle: {result['bundle']} ({result['artifact']}, {result['size_bytes'] / 1e6:.2f} MB)", soft_wrap=True
     )
+
+
+def print_memory(memory: dict[str, Any], console: Console) -> None:
+    """The arena where it was measured, and each limit of the board that is passed."""
+    if memory["arena_bytes"] is not None:
+        reserve = f"{memory['arena_with_margin_bytes']:,}"
+        console.print(f"arena: {memory['arena_bytes']:,} bytes in TFLite Micro; reserve {reserve}")
+    for limit in memory["over"]:
+        console.print(f"[red]over the board's limit:[/] {limit}")
+    if memory["over"]:
+        console.print(
+            f"what should fit: {' or '.join(memory['would_fit']) or 'no width or input size of this network'}"
+        )
 
 
 def print_accuracy(accuracy: dict[str, Any], console: Console) -> None:

@@ -9,6 +9,8 @@ import click
 
 from edgec.pipeline.cli._options import FOLDER, json_option, on_option, recipe_options, threads_option
 
+OVER_A_LIMIT = 3  # exit status: built, but the board has too little memory for it
+
 
 @click.command()
 @recipe_options
@@ -16,7 +18,7 @@ from edgec.pipeline.cli._options import FOLDER, json_option, on_option, recipe_o
 @threads_option
 @on_option
 @json_option
-def command(output: Path | None, threads: int, on: str | None, as_json: bool, **request: Any) -> None:
+def command(output: Path | None, threads: int, on: str | None, as_json: bool, **request: Any) -> int:
     """Compile MODEL for a target: INT8, checked for accuracy and latency, handed over as a bundle.
 
     MODEL is a name ('edgec models'), a float ONNX file, or a model.toml (ONNX and its preprocessing).
@@ -38,3 +40,4 @@ def command(output: Path | None, threads: int, on: str | None, as_json: bool, **
         click.echo(json.dumps(result, indent=2))
     else:
         print_result(result)
+    return OVER_A_LIMIT if result["memory"]["over"] else 0
