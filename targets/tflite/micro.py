@@ -17,7 +17,7 @@ import numpy.typing as npt
 from edgec.pipeline.errors import EdgecError
 from edgec.targets.tflite.flatbuffer import read_tflite
 
-INSTALL = "pip install tflite-micro pyyaml"
+INSTALL = "pip install 'edgec[mcu]'"
 TIMEOUT_SECONDS = 300
 
 
