@@ -19,10 +19,16 @@ from edgec.pipeline.quantize.graph import Graph, Node
 Values = dict[str, Tensor]
 After = Callable[[str, Tensor], Tensor]
 """Sees each activation under its name as it is made, the network's inputs included, and may replace it."""
+Operator = Callable[[Node, Mapping[str, Tensor]], Iterable[Tensor]]
+"""The outputs of a node, given its inputs by name."""
 
 
 def run(
-    graph: Graph, feeds: Mapping[str, Tensor], after: After | None = None, constants: Mapping[str, Tensor] | None = None
+    graph: Graph,
+    feeds: Mapping[str, Tensor],
+    after: After | None = None,
+    constants: Mapping[str, Tensor] | None = None,
+    operator: Operator | None = None,
 ) -> Values:
     """Execute the graph and return its outputs by name.
 
@@ -30,13 +36,15 @@ def run(
         feeds: the network's inputs, ``(N, C, H, W)``.
         after: hook on every activation.
         constants: as from ``tensors(graph)``; entries may be differentiable.
+        operator: computes a node instead of ``compute``.
     """
+    operator = operator or compute
     values = dict(constants) if constants is not None else tensors(graph)
     remaining = {name: len(nodes) for name, nodes in graph.consumers.items()}
     for name, feed in feeds.items():
         values[name] = after(name, feed) if after is not None else feed
     for node in graph.nodes:
-        for name, value in zip(node.outputs, compute(node, values), strict=False):
+        for name, value in zip(node.outputs, operator(node, values), strict=False):
             values[name] = after(name, value) if after is not None else value
         for name in dict.fromkeys(node.inputs):
             remaining[name] = remaining.get(name, 1) - 1
@@ -72,8 +80,8 @@ def _reference(node: Node, inputs: list[Tensor | None]) -> tuple[Tensor, ...]:
     return tuple(torch.from_numpy(np.ascontiguousarray(result)) for result in results)
 
 
-def _padded(x: Tensor, attributes: Mapping[str, Any], kernel: Iterable[int], value: float) -> tuple[Tensor, Any]:
-    """Split ONNX pads into what the operator takes symmetrically and an explicit pad before it."""
+def padded(x: Tensor, attributes: Mapping[str, Any], kernel: Iterable[int], value: float) -> tuple[Tensor, Any]:
+    """Split ONNX pads into what torch takes symmetrically, returned per axis, and an explicit pad before it."""
     kernel = list(kernel)
     rank = len(kernel)
     strides = attributes.get("strides", [1] * rank)
@@ -95,7 +103,7 @@ def _padded(x: Tensor, attributes: Mapping[str, Any], kernel: Iterable[int], val
 
 
 def _conv(a: Mapping[str, Any], x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-    x, padding = _padded(x, a, w.shape[2:], 0.0)
+    x, padding = padded(x, a, w.shape[2:], 0.0)
     convolve = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}[w.dim()]
     rank = w.dim() - 2
     strides, dilations = a.get("strides", [1] * rank), a.get("dilations", [1] * rank)
@@ -122,15 +130,15 @@ def _clip(a: Mapping[str, Any], x: Tensor, low: Tensor | None = None, high: Tens
 
 def _max_pool(a: Mapping[str, Any], x: Tensor) -> Tensor:
     kernel = a["kernel_shape"]
-    x, padding = _padded(x, a, kernel, -torch.inf)
+    x, padding = padded(x, a, kernel, -torch.inf)
     strides, dilations = a.get("strides", [1] * len(kernel)), a.get("dilations", [1] * len(kernel))
     return F.max_pool2d(x, kernel, strides, padding, dilations, bool(a.get("ceil_mode", 0)))
 
 
 def _average_pool(a: Mapping[str, Any], x: Tensor) -> Tensor:
     kernel, strides = a["kernel_shape"], a.get("strides", [1] * len(a["kernel_shape"]))
-    ones, padding = _padded(torch.ones_like(x[:1, :1]), a, kernel, 0.0)
-    x, _ = _padded(x, a, kernel, 0.0)
+    ones, padding = padded(torch.ones_like(x[:1, :1]), a, kernel, 0.0)
+    x, _ = padded(x, a, kernel, 0.0)
     ceil = bool(a.get("ceil_mode", 0))
     if a.get("count_include_pad", 0):
         return F.avg_pool2d(x, kernel, strides, padding, ceil, True)
