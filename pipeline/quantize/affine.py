@@ -49,7 +49,8 @@ class QuantParams:
     def quantize(self, x: Array) -> Array:
         """Round half to even, add the zero_point, saturate. ONNX QuantizeLinear."""
         scale, zero_point = self.shaped(x.ndim)
-        return np.clip(np.rint(x / scale) + zero_point, self.qmin, self.qmax).astype(self.dtype)
+        quantized: Array = np.clip(np.rint(x / scale) + zero_point, self.qmin, self.qmax).astype(self.dtype)
+        return quantized
 
     def dequantize(self, q: Array) -> Array:
         scale, zero_point = self.shaped(q.ndim)

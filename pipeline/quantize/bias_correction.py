@@ -43,7 +43,7 @@ def correct_biases(
             nearest without it. The graph that is returned holds the chosen weights.
     """
     exact, integer = tensors(graph), quantized_constants(graph, plan)
-    start = list(images.to(memory_format=torch.channels_last).split(BATCH_SIZE))
+    start = list(torch.split(images.to(memory_format=torch.channels_last), BATCH_SIZE))
     reference = {graph.inputs[0]: start}
     quantized = {graph.inputs[0]: [fake_quantize(x, plan.activations.get(graph.inputs[0])) for x in start]}
     changed: dict[str, Array] = {}

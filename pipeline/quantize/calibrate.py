@@ -146,7 +146,7 @@ class _Probes:
         reduced = frozenset(name for name in names if len(graph.shapes[name]) == 4 and graph.shapes[name][2:] != (1, 1))
         nodes: list[Node] = list(graph.nodes)
         constants: dict[str, Array] = {"edgec.axes": np.array([2, 3])}
-        outputs = []
+        outputs: list[str] = []
         for name in names:
             if name in reduced:
                 added = _probe_nodes(graph, name, constants)
@@ -222,7 +222,7 @@ class _Running:
             )
         means = [(total / self.num_images).astype(np.float32) for total in self.sums]
         counts, limit = self.histogram.counts, np.array(self.histogram.limit)
-        return TensorStatistics(extremes[0], extremes[1], *means, counts, limit)
+        return TensorStatistics(*(extremes[0], extremes[1], *means, counts, limit))
 
 
 def _session(model: onnx.ModelProto) -> Any:

@@ -119,7 +119,7 @@ def _conv_transpose(a: Mapping[str, Any], x: Tensor, w: Tensor, b: Tensor | None
 
 def _gemm(a: Mapping[str, Any], x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     x = x.T if a.get("transA") else x
-    y = a.get("alpha", 1.0) * (x @ (w.T if a.get("transB") else w))
+    y: Tensor = a.get("alpha", 1.0) * (x @ (w.T if a.get("transB") else w))
     return y if b is None else y + a.get("beta", 1.0) * b
 
 

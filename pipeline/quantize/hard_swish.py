@@ -27,7 +27,7 @@ def split_hard_swish(network: Network) -> Network:
     """
     graph, seen = network.graph, dict(network.seen)
     nodes: list[Node] = []
-    constants: dict[str, Array] = {f"hard_swish.{name}": np.float32(value) for name, value in _BOUNDS.items()}
+    constants: dict[str, Array] = {f"hard_swish.{name}": np.array(value, np.float32) for name, value in _BOUNDS.items()}
     results = []
     for node in graph.nodes:
         shape = graph.shapes.get(node.inputs[0], ()) if node.op == "HardSwish" else ()

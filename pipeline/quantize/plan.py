@@ -37,7 +37,8 @@ class Channels:
 
     @property
     def variance(self) -> Array:
-        return np.maximum(self.power - self.mean**2, 0.0)
+        variance: Array = np.maximum(self.power - self.mean**2, 0.0)
+        return variance
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +121,7 @@ def fused_tensors(graph: Graph, scheme: Scheme) -> set[str]:
 
 
 def _summands_in_place(graph: Graph, add: Node) -> list[str]:
-    """The summand that its convolution adds to the other one while it computes: the last one that only ``add`` reads."""
+    """The summand that its convolution adds to the other one while it computes: the last that only ``add`` reads."""
     producers = [graph.producer[name] for name in graph.data_inputs(add) if name in graph.producer]
     alone = [node.output for node in producers if node.op == "Conv" and graph.only_consumer(node.output) is add]
     return alone[-1:]

@@ -119,6 +119,6 @@ def _histograms(graph: Graph, names: list[str], images: Tensor) -> dict[str, His
         return value
 
     constants = tensors(graph)
-    for batch in images.to(memory_format=torch.channels_last).split(BATCH_SIZE):
+    for batch in torch.split(images.to(memory_format=torch.channels_last), BATCH_SIZE):
         run(graph, {graph.inputs[0]: batch}, observe, constants)
     return histograms

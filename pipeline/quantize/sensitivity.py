@@ -98,4 +98,4 @@ def layer_sqnr(graph: Graph, plan: Plan, images: Tensor) -> Mapping[str, float]:
 
 
 def _feeds(node: Node, constants: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: values.get(name, constants.get(name)) for name in node.inputs if name}  # type: ignore[misc]
+    return {name: values[name] if name in values else constants[name] for name in node.inputs if name}

@@ -28,7 +28,7 @@ def _run(graph: Graph, images: Tensor, batch_size: int, constants: Values, plan:
         return fake_quantize(value, plan.activations.get(name)) if plan is not None else value
 
     with torch.no_grad():
-        batches = images.split(batch_size)
+        batches = torch.split(images, batch_size)
         return torch.cat([run(graph, {graph.inputs[0]: x}, store, constants)[graph.outputs[0]] for x in batches])
 
 
