@@ -81,7 +81,7 @@ class Compile:
         adapter = load_adapter(self.target.compiler)
         qdq = inputs[0].path / "model.onnx"
         adapter.compile_model(qdq, output, self.target)
-        if adapter.probe().can_run:
+        if adapter.probe(self.target).can_run:
             self._compare(qdq, output)
 
     def _compare(self, qdq: Path, artifact: Path) -> None:

@@ -16,10 +16,12 @@ from edgec.targets.spec import load_target, names
 
 def diagnose() -> dict[str, Any]:
     """Facts of the machine, and for each target whether it can be built and run here."""
-    probes = {compiler: load_adapter(compiler).probe() for compiler in {load_target(name).compiler for name in names()}}
+    targets = [load_target(name) for name in names()]
     return {
         "machine": {"cpu": cpu_model(), **_disk(), **toolchain()},
-        "targets": [{"target": name, **asdict(probes[load_target(name).compiler])} for name in names()],
+        "targets": [
+            {"target": target.name, **asdict(load_adapter(target.compiler).probe(target))} for target in targets
+        ],
     }
 
 

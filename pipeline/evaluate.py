@@ -22,6 +22,7 @@ from edgec.targets.adapter import Predictor, load_adapter
 from edgec.targets.spec import TargetSpec
 
 BATCH_SIZE = 16
+IMAGES_PER_PUSH = 128  # a device loads the runtime once per call: few calls, yet bounded memory
 
 Logits = npt.NDArray[np.float32]
 Number = float  # inside Accuracy, ``float`` is a field
@@ -100,7 +101,7 @@ class Evaluate:
             "float": OrtRunner(fp32.path, threads),
             "reference": OrtRunner(qdq.path / "model.onnx", threads, as_written=True),
         }
-        if adapter.probe().can_run:
+        if adapter.probe(self.target).can_run:
             runners["target"] = adapter.open_runner(binary.path, self.target, threads)
         logits = predict_all(runners, self.images, self.preprocess)
         check_classes(self.images, logits["float"].shape[1])

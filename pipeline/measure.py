@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 NUM_BLOCKS = 10
 SAMPLES_FOR_P99 = 1000  # fewer leave less than ten samples above the percentile
-WINDOW = 32  # calls per warm-up window
-STEADY = 0.02  # two windows' medians closer than this end the warm-up
+GROUP = 8  # calls per point of the warm-up's trend; one where a call takes longer than SLOW_MS
+WINDOW = 8  # points under the trend
+STEADY = 0.02  # a trend that moves less than this over the window is flat
+SLOW_MS = 50.0
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,11 @@ class Latency:
     """Milliseconds of one inference with a batch of one.
 
     Attributes:
-        status: ``measured``, ``estimated`` or ``not-measured``; the numbers are None for the last.
+        status: ``measured`` or ``not-measured``; the numbers are None for the latter.
         p99_ms: None from fewer than 1,000 samples.
         threads: of the runtime.
         device: the processor that ran it.
+        estimated_ms: low and high end of what a model of the board expects; never a measurement.
     """
 
     status: str
@@ -39,13 +43,29 @@ class Latency:
     num_blocks: int = 0
     num_warmup: int = 0
     note: str = ""
+    estimated_ms: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one inference costs, on this machine or on a device.
+
+    Attributes:
+        latency: measured, or the words why not.
+        instructions: guest instructions of an emulated core; a deterministic cost, never a latency.
+        board: facts of the device; empty for this machine.
+    """
+
+    latency: Latency
+    instructions: int | None = None
+    board: Mapping[str, Any] = field(default_factory=dict)
 
 
 def measure(invoke: Callable[[], None], threads: int, budget_s: float = 8.0) -> Latency:
     """Time ``invoke`` until 1,000 samples or ``budget_s`` seconds are spent, at least ten blocks; drop nothing."""
-    num_warmup, last_ms = _warm_up(invoke, budget_s / 4)
-    wanted = int(np.clip(1000 * budget_s / max(last_ms, 1e-3), 10 * NUM_BLOCKS, SAMPLES_FOR_P99))
-    blocks = [_block(invoke, -(-wanted // NUM_BLOCKS)) for _ in range(NUM_BLOCKS)]
+    warmed = warm_up(invoke, budget_s / 4)
+    wanted = int(np.clip(1000 * budget_s / max(warmed.last_ms, 1e-3), 10 * NUM_BLOCKS, SAMPLES_FOR_P99))
+    blocks = [time_block(invoke, -(-wanted // NUM_BLOCKS)) for _ in range(NUM_BLOCKS)]
     samples = np.concatenate(blocks)
     p50, p90, p99 = (float(value) for value in np.percentile(samples, (50, 90, 99)))
     return Latency(
@@ -57,11 +77,11 @@ def measure(invoke: Callable[[], None], threads: int, budget_s: float = 8.0) -> 
         threads=threads,
         device=cpu_model(),
         num_blocks=NUM_BLOCKS,
-        num_warmup=num_warmup,
+        num_warmup=warmed.num_calls,
     )
 
 
-def _block(invoke: Callable[[], None], count: int) -> npt.NDArray[np.float64]:
+def time_block(invoke: Callable[[], None], count: int) -> npt.NDArray[np.float64]:
     """``count`` single calls in milliseconds."""
     clock = time.perf_counter_ns
     times = np.empty(count, np.float64)
@@ -72,16 +92,35 @@ def _block(invoke: Callable[[], None], count: int) -> npt.NDArray[np.float64]:
     return times / 1e6
 
 
-def _warm_up(invoke: Callable[[], None], limit_s: float) -> tuple[int, float]:
-    """Call until two windows' medians agree or the limit is spent: (calls made, last median in ms)."""
-    deadline, count, before = time.perf_counter() + limit_s, 0, float("inf")
+@dataclass(frozen=True)
+class WarmUp:
+    """What it took until times were steady.
+
+    Attributes:
+        last_ms: median of the last group of calls.
+        steady: False where the limit ended it before the trend was flat.
+    """
+
+    num_calls: int
+    last_ms: float
+    steady: bool
+
+
+def warm_up(invoke: Callable[[], None], limit_s: float) -> WarmUp:
+    """Call until the least-squares slope through the last eight group medians is flat, or the limit is spent."""
+    deadline, count, medians = time.perf_counter() + limit_s, 0, list[float]()
     while True:
-        size = WINDOW if before < 10.0 else 5
-        median = float(np.median(_block(invoke, size)))
+        size = 1 if medians and medians[-1] > SLOW_MS else GROUP
+        medians = [*medians[1 - WINDOW :], float(np.median(time_block(invoke, size)))]
         count += size
-        if abs(median - before) < STEADY * median or time.perf_counter() > deadline:
-            return count, median
-        before = median
+        steady = len(medians) == WINDOW and _is_flat(medians)
+        if steady or time.perf_counter() > deadline:
+            return WarmUp(count, medians[-1], steady)
+
+
+def _is_flat(medians: list[float]) -> bool:
+    slope = np.polyfit(np.arange(len(medians)), np.log(np.maximum(medians, 1e-9)), 1)[0]
+    return bool(abs(slope) * len(medians) < STEADY)
 
 
 def cpu_model() -> str:

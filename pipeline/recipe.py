@@ -14,7 +14,7 @@ from edgec.pipeline.models.weights import Weights, resolve_weights
 from edgec.pipeline.preprocess import Preprocess
 from edgec.pipeline.progress import reporter
 from edgec.pipeline.toml_file import STRICT, read_toml, validate
-from edgec.targets.spec import TargetSpec, load_target
+from edgec.targets.spec import Precision, TargetSpec, load_target, with_precision
 
 Level = Literal["fast", "accurate", "best"]
 
@@ -118,15 +118,23 @@ class DataFolders:
 
 
 def make_recipe(
-    model: str, target: str, folders: DataFolders, choices: Choices, calibration_samples: int, quantizer: Level
+    model: str,
+    target: str,
+    folders: DataFolders,
+    choices: Choices,
+    calibration_samples: int,
+    quantizer: Level,
+    precision: Precision | None = None,
 ) -> Recipe:
     """Resolve names and files to a request that can be run; reads no tensor and no image.
 
     Raises:
         EdgecError: ``unknown-model``, ``unknown-target``, ``no-such-file``, ``bad-model-file``, ``data-needed``,
-            ``conflicting-data``, ``class-mismatch``, ``option-not-for-onnx`` and what weights and data raise.
+            ``conflicting-data``, ``class-mismatch``, ``option-not-for-onnx``, ``unsupported-precision`` and
+            what weights and data raise.
     """
     board = load_target(target)
+    board = with_precision(board, precision) if precision else board
     network = _onnx(Path(model), choices) if Path(model).suffix in (".onnx", ".toml") else _torch(model, choices)
     calibration, test = _data(folders, network)
     check_names(network.labels, test)

@@ -52,12 +52,12 @@ def check_can_plot() -> None:
     """Refuse before the work, not after it.
 
     Raises:
-        EdgecError: ``plot-extra-missing``.
+        EdgecError: ``missing-matplotlib``.
     """
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
-        raise EdgecError("plot-extra-missing", "matplotlib is not installed", "pip install 'edgec[plot]'")
+        raise EdgecError("missing-matplotlib", "matplotlib is not installed", "pip install 'edgec[plot]'")
 
 
 def plot(ranked: list[Sensitivity], title: str, output: Path, count: int = 20) -> None:

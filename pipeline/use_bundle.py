@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +12,10 @@ import numpy.typing as npt
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.data import check_classes, open_dataset, read_image
 from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.evaluate import BATCH_SIZE, Accuracy, compare, predict_all
-from edgec.pipeline.measure import Latency, measure
+from edgec.pipeline.evaluate import BATCH_SIZE, IMAGES_PER_PUSH, Accuracy, compare, predict_all
+from edgec.pipeline.measure import Cost, measure
 from edgec.pipeline.ort import OrtRunner
-from edgec.targets.adapter import Predictor, Runner, load_adapter
-
-IMAGES_PER_PUSH = 128  # a device loads the runtime once per call: few calls, yet bounded memory
+from edgec.targets.adapter import OnDevice, Predictor, Runner, load_adapter
 
 
 @dataclass(frozen=True)
@@ -29,21 +25,6 @@ class Answer:
     image: Path
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one inference costs, on this machine or on a device.
-
-    Attributes:
-        latency: measured, or the words why not.
-        instructions: guest instructions of an emulated core; a deterministic cost, never a latency.
-        board: facts of the device; empty for this machine.
-    """
-
-    latency: Latency
-    instructions: int | None = None
-    board: Mapping[str, Any] = field(default_factory=dict)
 
 
 def evaluate_bundle(folder: Path, data: Path, on: str | None = None) -> Accuracy:
@@ -62,7 +43,7 @@ def evaluate_bundle(folder: Path, data: Path, on: str | None = None) -> Accuracy
     if on is None:
         runners["target"] = open_runner(bundle, threads)
     else:
-        runners["target"], batch_size = _device_runner(bundle, on), IMAGES_PER_PUSH
+        runners["target"], batch_size = _there(bundle, on, 1), IMAGES_PER_PUSH
     logits = predict_all(runners, images, bundle.preprocess, batch_size)
     check_classes(images, logits["float"].shape[1])
     labelled = bundle.manifest["recipe"].get("weights", {}).get("kind") != "random"
@@ -78,17 +59,7 @@ def measure_bundle(folder: Path, threads: int, on: str | None = None) -> Cost:
     bundle = open_bundle(folder)
     if on is None:
         return Cost(measure(open_runner(bundle, threads).single(OrtRunner(bundle.float_onnx).noise()), threads))
-    from edgec.targets.devices import count_instructions, describe, measure_latency, open_device
-    from edgec.targets.devices.qemu import QemuDevice
-
-    device = open_device(on)
-    if isinstance(device, QemuDevice):
-        board, _ = describe(device)
-        latency = Latency("not-measured", note="emulated: instructions are counted, time means nothing")
-        return Cost(latency, count_instructions(device, bundle.artifact), asdict(board))
-    found = measure_latency(device, bundle.artifact, threads=threads)
-    states = {"before": asdict(found.before), "after": asdict(found.after)}
-    return Cost(found.latency, board={**asdict(found.board), **states})
+    return _there(bundle, on, threads).cost()
 
 
 def classify(folder: Path, images: tuple[Path, ...], top: int = 5) -> list[Answer]:
@@ -109,7 +80,7 @@ def open_runner(bundle: Bundle, threads: int) -> Runner:
         EdgecError: ``cannot-run-here``.
     """
     adapter = load_adapter(bundle.target.compiler)
-    probe = adapter.probe()
+    probe = adapter.probe(bundle.target)
     if not probe.can_run:
         raise EdgecError(
             "cannot-run-here",
@@ -119,19 +90,15 @@ def open_runner(bundle: Bundle, threads: int) -> Runner:
     return adapter.open_runner(bundle.artifact, bundle.target, threads)
 
 
-def _device_runner(bundle: Bundle, on: str) -> Predictor:
+def _there(bundle: Bundle, on: str, threads: int) -> OnDevice:
     """The artifact on a device.
 
     Raises:
         EdgecError: ``cannot-run-there``; what ``open_device`` raises.
     """
-    if bundle.target.compiler != "tflite":
-        message = f"'{bundle.target.name}' artifacts are not brought to devices, only .tflite files are"
-        raise EdgecError("cannot-run-there", message, "leave --on out, or build for an Arm target")
     from edgec.targets.devices import open_device
-    from edgec.targets.devices.device_runner import DeviceRunner
 
-    return DeviceRunner(open_device(on), bundle.artifact)
+    return load_adapter(bundle.target.compiler).on_device(open_device(on), bundle.artifact, bundle.target, threads)
 
 
 def _answer(image: Path, runner: Runner, bundle: Bundle, top: int) -> Answer:

@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from edgec.pipeline.errors import EdgecError
+
 if TYPE_CHECKING:
     import onnx
 
+    from edgec.pipeline.measure import Cost
+    from edgec.targets.devices.device import Device
     from edgec.targets.spec import TargetSpec
 
 Batch = npt.NDArray[np.float32]
@@ -36,6 +40,27 @@ class Probe:
     missing: str = ""
 
 
+@dataclass(frozen=True)
+class Placement:
+    """What a runtime makes of an artifact, in counts that repeat exactly; None where the runtime has no such thing.
+
+    Attributes:
+        num_operators: that it executes.
+        num_transposes: of them, changes of the layout that the model itself asks for.
+        num_reformats: copies between layouts or precisions that the runtime or the compiler put in.
+        num_float_layers: convolutions and matrix products that compute in float.
+        delegate_pieces: parts that a delegate takes the graph apart into.
+        arena_bytes: what an interpreter without an allocator takes of its arena.
+    """
+
+    num_operators: int
+    num_transposes: int
+    num_float_layers: int
+    num_reformats: int | None = None
+    delegate_pieces: int | None = None
+    arena_bytes: int | None = None
+
+
 class Predictor(Protocol):
     """A compiled network that answers, wherever it runs."""
 
@@ -48,6 +73,16 @@ class Runner(Predictor, Protocol):
 
     def single(self, image: Batch) -> Callable[[], None]:
         """Bind one ``(1, 3, H, W)`` image to preallocated buffers; the returned call runs it once."""
+
+
+class OnDevice(Predictor, Protocol):
+    """A compiled network on a device. Each call starts the runtime there: give it many images at once."""
+
+    def cost(self) -> Cost:
+        """What one inference costs there."""
+
+    def fetch(self, folder: Path) -> None:
+        """Bring home what the device made of the artifact, an engine say; nothing where it runs as it is."""
 
 
 class Adapter(Protocol):
@@ -72,8 +107,28 @@ class Adapter(Protocol):
     def open_runner(self, artifact: Path, target: TargetSpec, threads: int) -> Runner:
         """Load the artifact for execution on this machine."""
 
-    def probe(self) -> Probe:
-        """Find out what works here."""
+    def on_device(self, device: Device, artifact: Path, target: TargetSpec, threads: int) -> OnDevice:
+        """The artifact on ``device``; nothing is contacted yet.
+
+        Raises:
+            EdgecError: ``cannot-run-there``.
+        """
+
+    def placement(self, artifact: Path, target: TargetSpec) -> Placement:
+        """Count what the runtime makes of the artifact, without running it on a device."""
+
+    def estimate(self, artifact: Path, target: TargetSpec) -> tuple[float, float] | None:
+        """Milliseconds between which the latency should lie, computed from the board's rates; None without a model."""
+
+    def probe(self, target: TargetSpec | None = None) -> Probe:
+        """Find out what works here, for ``target`` where boards differ."""
+
+
+def stays_here(target: TargetSpec) -> EdgecError:
+    """For ``on_device`` of compilers whose artifacts are not brought to devices."""
+    message = f"'{target.name}' artifacts are not brought to devices"
+    hint = "leave --on out, or build for an Arm or Jetson target"
+    return EdgecError("cannot-run-there", message, hint)
 
 
 def load_adapter(compiler: str) -> Adapter:

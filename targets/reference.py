@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgec.pipeline.ort import OrtRunner
-from edgec.targets.adapter import Probe
+from edgec.targets.adapter import OnDevice, Placement, Probe, stays_here
+from edgec.targets.onnx_placement import onnx_placement
 
 if TYPE_CHECKING:
     import onnx
 
+    from edgec.targets.devices.device import Device
     from edgec.targets.spec import TargetSpec
 
 ARTIFACT = "model.onnx"
@@ -32,7 +34,25 @@ def open_runner(artifact: Path, target: TargetSpec, threads: int) -> OrtRunner:
     return OrtRunner(artifact, threads)
 
 
-def probe() -> Probe:
+def on_device(device: Device, artifact: Path, target: TargetSpec, threads: int) -> OnDevice:
+    """The reference stays where ONNX Runtime is.
+
+    Raises:
+        EdgecError: ``cannot-run-there``.
+    """
+    raise stays_here(target)
+
+
+def estimate(artifact: Path, target: TargetSpec) -> None:
+    """Nobody computes this board's latency; measure it."""
+
+
+def placement(artifact: Path, target: TargetSpec) -> Placement:
+    """The file's own nodes."""
+    return onnx_placement(artifact)
+
+
+def probe(target: TargetSpec | None = None) -> Probe:
     """ONNX Runtime is a plain dependency."""
     import onnxruntime
 

@@ -31,7 +31,7 @@ def raised_codes() -> dict[str, str]:
 def _codes(call: ast.Call) -> list[str]:
     name = getattr(call.func, "id", getattr(call.func, "attr", ""))
     position = {"EdgecError": 0, "Refusal": 0, "read_toml": 1, "validate": 3}.get(name)
-    if position is None or len(call.args) <= position:
+    if position is None or len(call.args) <= position or isinstance(call.args[position], ast.Starred):
         return []
     return [
         node.value

@@ -28,15 +28,20 @@ ROLES = {
 }
 
 
-def write_bundle(folder: Path, recipe: Recipe, built: Built, result: dict[str, Any]) -> None:
+def write_bundle(
+    folder: Path, recipe: Recipe, built: Built, result: dict[str, Any], made: tuple[Path, ...] = ()
+) -> None:
     """Write ``folder`` whole or not at all; an older bundle there is replaced.
+
+    Args:
+        made: files that a device made of the artifact, an engine say; they go into the artifact's folder.
 
     Raises:
         EdgecError: ``output-exists``, ``output-not-writable``, ``disk-full``.
     """
     with replacing(folder) as work:
         try:
-            _fill(work, recipe, built, result)
+            _fill(work, recipe, built, result, made)
         except OSError as error:
             hint = "free some space, or choose another --output"
             raise EdgecError("disk-full", f"cannot write the bundle '{folder}': {error.strerror}", hint) from error
@@ -49,11 +54,13 @@ def artifact_files(artifact: Artifact) -> tuple[Path, ...]:
     return tuple(sorted(path for path in artifact.path.rglob("*") if path.is_file()))
 
 
-def _fill(work: Path, recipe: Recipe, built: Built, result: dict[str, Any]) -> None:
+def _fill(work: Path, recipe: Recipe, built: Built, result: dict[str, Any], made: tuple[Path, ...]) -> None:
     if built.binary.path.is_dir():
         shutil.copytree(built.binary.path, work / built.binary.path.name)
     else:
         shutil.copyfile(built.binary.path, work / built.binary.path.name)
+    for file in made:
+        shutil.copyfile(file, work / built.binary.path.name / file.name)
     (work / "reference").mkdir()
     shutil.copyfile(built.fp32.path, work / "reference" / "float.onnx")
     shutil.copyfile(built.qdq.path / "model.onnx", work / "reference" / "qdq.onnx")

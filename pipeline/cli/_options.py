@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -34,6 +34,11 @@ _RECIPE_OPTIONS = (
         default="fast",
         show_default=True,
         help="Effort.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["int8", "fp16", "auto"]),
+        help="The board's own by default; 'auto' measures both and ships the one that pays (needs the GPU).",
     ),
     click.option(
         "--width-multiplier", type=click.FloatRange(min=0.0, min_open=True), help="Factor on every layer's channels."
@@ -89,6 +94,7 @@ def recipe_of(
     test_data: Path | None,
     calibration_samples: int,
     quantizer: Level,
+    precision: Literal["int8", "fp16", "auto"] | None,
     width_multiplier: float | None,
     input_px: int | None,
     num_classes: int | None,
@@ -101,7 +107,8 @@ def recipe_of(
     """
     from edgec.pipeline.recipe import Choices, DataFolders, make_recipe
 
+    chosen = None if precision == "auto" else precision  # 'auto' starts from the board's own
     choices = Choices(weights, width_multiplier, input_px, num_classes, padding)
     return make_recipe(
-        model, target, DataFolders(data, calibration_data, test_data), choices, calibration_samples, quantizer
+        model, target, DataFolders(data, calibration_data, test_data), choices, calibration_samples, quantizer, chosen
     )

@@ -19,6 +19,7 @@ def print_result(result: dict[str, Any]) -> None:
     print_accuracy(result["accuracy"], console)
     print_latency(result["latency"], console)
     print_float_layers(result["float_layers"], console)
+    print_memory(result["memory"], console)
     for note in result["notes"]:
         console.print(f"[yellow]note:[/] {note}")
     cached = len(result["cached_stages"])
@@ -27,6 +28,19 @@ def print_result(result: dict[str, Any]) -> None:
     console.print(
         f"bundle: {result['bundle']} ({result['artifact']}, {result['size_bytes'] / 1e6:.2f} MB)", soft_wrap=True
     )
+
+
+def print_memory(memory: dict[str, Any], console: Console) -> None:
+    """The arena where it was measured, and each limit of the board that is passed."""
+    if memory["arena_bytes"] is not None:
+        reserve = f"{memory['arena_with_margin_bytes']:,}"
+        console.print(f"arena: {memory['arena_bytes']:,} bytes in TFLite Micro; reserve {reserve}")
+    for limit in memory["over"]:
+        console.print(f"[red]over the board's limit:[/] {limit}")
+    if memory["over"]:
+        console.print(
+            f"what should fit: {' or '.join(memory['would_fit']) or 'no width or input size of this network'}"
+        )
 
 
 def print_accuracy(accuracy: dict[str, Any], console: Console) -> None:
@@ -71,6 +85,9 @@ def print_latency(latency: dict[str, Any], console: Console) -> None:
     """Percentiles, or why there are none."""
     if latency["p50_ms"] is None:
         console.print(f"latency: {latency['status']} ({latency['note']})")
+        if latency["estimated_ms"]:
+            low, high = latency["estimated_ms"]
+            console.print(f"latency (estimated from the board's rates, not measured): {low:.2f} to {high:.2f} ms")
         return
     p99 = f"{latency['p99_ms']:.3f}" if latency["p99_ms"] is not None else "needs 1,000 samples"
     console.print(

@@ -7,15 +7,18 @@ from typing import Any
 
 import click
 
-from edgec.pipeline.cli._options import FOLDER, json_option, recipe_options, threads_option
+from edgec.pipeline.cli._options import FOLDER, json_option, on_option, recipe_options, threads_option
+
+OVER_A_LIMIT = 3  # exit status: built, but the board has too little memory for it
 
 
 @click.command()
 @recipe_options
 @click.option("--output", type=FOLDER, help="Bundle folder; ./edgec-out/MODEL-TARGET by default.")
 @threads_option
+@on_option
 @json_option
-def command(output: Path | None, threads: int, as_json: bool, **request: Any) -> None:
+def command(output: Path | None, threads: int, on: str | None, as_json: bool, **request: Any) -> int:
     """Compile MODEL for a target: INT8, checked for accuracy and latency, handed over as a bundle.
 
     MODEL is a name ('edgec models'), a float ONNX file, or a model.toml (ONNX and its preprocessing).
@@ -32,8 +35,9 @@ def command(output: Path | None, threads: int, as_json: bool, **request: Any) ->
         recipe = recipe_of(**request)
         folder = (output or Path("edgec-out") / f"{recipe.name}-{recipe.target.name}").absolute()
         check_replaceable(folder)
-        result = run_job(recipe, folder, threads)
+        result = run_job(recipe, folder, threads, on, weigh_precisions=request["precision"] == "auto")
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:
         print_result(result)
+    return OVER_A_LIMIT if result["memory"]["over"] else 0

@@ -16,8 +16,20 @@ REFUSALS = {
     "corrupt-upload": "the damaged file was deleted there; run the command again",
     "unusable-artifact": "build for this device's target, or install a newer runtime there",
     "wrong-input": "preprocess the images as the artifact's bundle says",
+    "missing-driver": "engines need an NVIDIA GPU and its driver: on a Jetson, flash JetPack",
+    "missing-tensorrt": "on a Jetson 'sudo apt-get install nvidia-jetpack', and name the system's Python: "
+    "ssh://user@host/usr/bin/python3",
+    "wrong-tensorrt": "docs/jetson.md tells which JetPack has which version; engine_spec.json has a line for trtexec",
+    "wrong-gpu": "build for the board that it is; 'edgec targets' lists them",
+    "tampered-file": "build the bundle again, or get a fresh copy",
+    "missing-file": "copy the bundle's whole folder",
+    "engine-build-failed": "run the trtexec line of engine_spec.json with --verbose for the full story",
+    "foreign-engine": "delete the engine on the device, and run the command again",
+    "golden-mismatch": "try --precision fp16; if that answers right, report the model",
+    "too-many-reformats": "raise 'max_reformats' in the board's [options], or try --precision fp16",
+    "cuda-failed": "is the device out of memory? Close what else uses its GPU",
 }
-"""The codes that ``board_runner.py`` answers with, and what to do about each."""
+"""The codes that the scripts on a device answer with, and what to do about each."""
 
 
 @dataclass

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from edgec.pipeline.measure import Cost, Latency
 from edgec.pipeline.progress import Report
 from edgec.targets.adapter import Batch
 from edgec.targets.devices.device import Device
-from edgec.targets.devices.inference import predict
+from edgec.targets.devices.inference import count_instructions, describe, measure_latency, predict
+from edgec.targets.devices.qemu import QemuDevice
 from edgec.targets.tflite.runner import LiteRtRunner
 
 
@@ -39,3 +41,20 @@ class DeviceRunner:
             self.device, self.artifact, inputs, threads=self.threads, xnnpack=self.xnnpack, progress=self.progress
         )
         return local.decode(outputs)
+
+    def cost(self) -> Cost:
+        """Latency on a board; instructions on an emulated core.
+
+        Raises:
+            EdgecError: see ``measure_latency`` and ``count_instructions``.
+        """
+        if isinstance(self.device, QemuDevice):
+            board, _ = describe(self.device)
+            latency = Latency("not-measured", note="emulated: instructions are counted, time means nothing")
+            return Cost(latency, count_instructions(self.device, self.artifact, xnnpack=self.xnnpack), asdict(board))
+        found = measure_latency(self.device, self.artifact, threads=self.threads, xnnpack=self.xnnpack)
+        states = {"before": asdict(found.before), "after": asdict(found.after)}
+        return Cost(found.latency, board={**asdict(found.board), **states})
+
+    def fetch(self, folder: Path) -> None:
+        """A .tflite runs as it is: there is nothing to bring home."""

@@ -1,6 +1,17 @@
 """OpenVINO for x86 and Arm CPUs: the QDQ ONNX becomes an IR (``model.xml`` and ``model.bin``)."""
 
-from edgec.targets.openvino.compiler import ARTIFACT, TOOLCHAIN, check, compile_model, probe
-from edgec.targets.openvino.runner import open_runner
+from edgec.targets.openvino.compiler import ARTIFACT, TOOLCHAIN, check, compile_model, estimate, probe
+from edgec.targets.openvino.placement import placement
+from edgec.targets.openvino.runner import on_device, open_runner
 
-__all__ = ["ARTIFACT", "TOOLCHAIN", "check", "compile_model", "open_runner", "probe"]
+__all__ = [
+    "ARTIFACT",
+    "TOOLCHAIN",
+    "check",
+    "compile_model",
+    "estimate",
+    "on_device",
+    "open_runner",
+    "placement",
+    "probe",
+]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgec.targets.adapter import Batch
+from edgec.targets.adapter import Batch, OnDevice, stays_here
 
 if TYPE_CHECKING:
+    from edgec.targets.devices.device import Device
     from edgec.targets.spec import TargetSpec
 
 
@@ -25,14 +26,7 @@ class OpenVinoRunner:
     """
 
     def __init__(self, path: Path, threads: int, precision: str = "f32") -> None:
-        import openvino
-
-        config = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": precision,
-        }
-        self._compiled = openvino.Core().compile_model(path / "model.xml", "CPU", config)
+        self._compiled = compile_for_cpu(path, threads, precision)
 
     def predict(self, batch: Batch) -> Batch:
         """``(N, 3, H, W)`` to the first output, image by image as on the device."""
@@ -54,6 +48,27 @@ class OpenVinoRunner:
         return invoke
 
 
+def compile_for_cpu(path: Path, threads: int, precision: str) -> Any:
+    """The folder's IR as the CPU plugin executes it: an ``openvino.CompiledModel``."""
+    import openvino
+
+    config = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": precision,
+    }
+    return openvino.Core().compile_model(path / "model.xml", "CPU", config)
+
+
 def open_runner(artifact: Path, target: TargetSpec, threads: int) -> OpenVinoRunner:
     """The IR with the board's inference precision."""
     return OpenVinoRunner(artifact, threads, str(target.options.get("inference_precision", "f32")))
+
+
+def on_device(device: Device, artifact: Path, target: TargetSpec, threads: int) -> OnDevice:
+    """OpenVINO runs on this machine's CPU alone.
+
+    Raises:
+        EdgecError: ``cannot-run-there``.
+    """
+    raise stays_here(target)

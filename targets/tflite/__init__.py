@@ -1,6 +1,17 @@
 """TFLite for Arm boards and microcontrollers: the QDQ ONNX becomes ``model.tflite``."""
 
-from edgec.targets.tflite.compiler import ARTIFACT, TOOLCHAIN, check, compile_model, probe
-from edgec.targets.tflite.runner import open_runner
+from edgec.targets.tflite.compiler import ARTIFACT, TOOLCHAIN, check, compile_model, estimate, probe
+from edgec.targets.tflite.placement import placement
+from edgec.targets.tflite.runner import on_device, open_runner
 
-__all__ = ["ARTIFACT", "TOOLCHAIN", "check", "compile_model", "open_runner", "probe"]
+__all__ = [
+    "ARTIFACT",
+    "TOOLCHAIN",
+    "check",
+    "compile_model",
+    "estimate",
+    "on_device",
+    "open_runner",
+    "placement",
+    "probe",
+]

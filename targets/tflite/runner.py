@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.errors import EdgecError
-from edgec.targets.adapter import Batch
+from edgec.targets.adapter import Batch, OnDevice
+from edgec.targets.devices.device import Device
 from edgec.targets.spec import TargetSpec
 from edgec.targets.tflite.compiler import INSTALL, METADATA_NAME
 
@@ -78,6 +79,14 @@ def open_runner(artifact: Path, target: TargetSpec, threads: int) -> LiteRtRunne
 
     options = options_of(target)
     return LiteRtRunner(artifact, threads, options.xnnpack, reference=options.runtime == "tflite-micro")
+
+
+def on_device(device: Device, artifact: Path, target: TargetSpec, threads: int) -> OnDevice:
+    """The file on a board or an emulated core, as the board would run it."""
+    from edgec.targets.devices.device_runner import DeviceRunner
+    from edgec.targets.tflite.options import options_of
+
+    return DeviceRunner(device, artifact, threads, options_of(target).xnnpack)
 
 
 def open_interpreter(content: bytes, threads: int, xnnpack: bool, reference: bool = False) -> Any:

@@ -1,0 +1,82 @@
+"""``edgec budget``: write and update ``budgets.toml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgec.pipeline.cli._options import FOLDER
+
+DEFAULT = Path("budgets.toml")
+
+
+@click.group()
+def command() -> None:
+    """Limits that 'edgec check' holds bundles against."""
+
+
+@command.command()
+@click.argument("bundles", type=FOLDER, nargs=-1, required=True, metavar="BUNDLE...")
+@click.option("--output", type=FOLDER, default=DEFAULT, show_default=True, help="File to write; never overwritten.")
+@click.option("--owner", required=True, help="Who answers for these limits.")
+@click.option("--reason", default="present state", show_default=True, help="Why they are what they are.")
+@click.option("--baseline", default="main", show_default=True, help="Name for relative limits.")
+@click.option("--latency-margin", type=click.FloatRange(min=0), default=0.25, show_default=True, help="Share.")
+@click.option("--count-margin", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Share.")
+@click.option("--accuracy-margin-pp", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Points.")
+@click.option("--max-slowdown", type=click.FloatRange(min=0, min_open=True), default=0.02, show_default=True)
+@click.option("--budget-s", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Time per bundle.")
+def init(
+    bundles: tuple[Path, ...],
+    output: Path,
+    owner: str,
+    reason: str,
+    baseline: str,
+    latency_margin: float,
+    count_margin: float,
+    accuracy_margin_pp: float,
+    max_slowdown: float,
+    budget_s: float,
+) -> None:
+    """Write budgets that BUNDLEs keep now, with stated margins."""
+    from edgec.pipeline.budgets import Budgets
+    from edgec.pipeline.errors import EdgecError
+    from edgec.pipeline.gate.draft import HEAD, Margins, draft_budget, to_toml
+
+    if output.exists():
+        raise EdgecError("output-exists", f"'{output}' exists", "see 'edgec budget update'")
+    margins = Margins(latency_margin, count_margin, accuracy_margin_pp, max_slowdown)
+    drafts = [draft_budget(folder, owner, reason, margins, budget_s, baseline) for folder in bundles]
+    output.write_text(to_toml(Budgets(tuple(drafts)), HEAD.format(margins=margins)), encoding="utf-8")
+    click.echo(f"{output}: {len(drafts)} budgets; read them before you commit them")
+
+
+@command.command()
+@click.argument("bundles", type=FOLDER, nargs=-1, required=True, metavar="BUNDLE...")
+@click.option("--budgets", type=FOLDER, default=DEFAULT, show_default=True, help="File to update.")
+@click.option("--latency-margin", type=click.FloatRange(min=0), default=0.25, show_default=True, help="Share.")
+@click.option("--count-margin", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Share.")
+@click.option("--accuracy-margin-pp", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Points.")
+@click.option("--budget-s", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Time per bundle.")
+@click.option("--write", is_flag=True, help="Make the change; without it, only the diff is shown.")
+def update(
+    bundles: tuple[Path, ...],
+    budgets: Path,
+    latency_margin: float,
+    count_margin: float,
+    accuracy_margin_pp: float,
+    budget_s: float,
+    write: bool,
+) -> None:
+    """Show, as a diff, what present limits would be for BUNDLEs; --write makes the change."""
+    from edgec.pipeline.budgets import load_budgets
+    from edgec.pipeline.gate.draft import Margins, comments, diff, draft_budget, to_toml, updated
+
+    before, old = load_budgets(budgets), budgets.read_text(encoding="utf-8")
+    margins = Margins(latency_margin, count_margin, accuracy_margin_pp)
+    drafts = [draft_budget(folder, "", "", margins, budget_s, "") for folder in bundles]
+    new = to_toml(updated(before, drafts), comments(old))
+    click.echo(diff(budgets, old, new) or "nothing would change", nl=False)
+    if write:
+        budgets.write_text(new, encoding="utf-8")

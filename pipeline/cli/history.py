@@ -1,0 +1,101 @@
+"""``edgec history``: figures over commits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgec.pipeline.cli._options import FOLDER, json_option
+
+if TYPE_CHECKING:
+    from edgec.pipeline.gate.history import Entry
+
+HISTORY = click.option(
+    "--history", type=FOLDER, default=Path("history.jsonl"), show_default=True, help="File, or a folder that has one."
+)
+MEASURE = click.option("--measure", default="p50_ms", show_default=True, help="Latency or count, by its limit's name.")
+
+
+@click.group()
+def command() -> None:
+    """Keep what 'edgec check' measured, commit by commit, and find where it changed."""
+
+
+@command.command()
+@click.argument("report", type=FOLDER)
+@HISTORY
+@click.option("--commit", help="Name of the state; git's HEAD by default.")
+def add(report: Path, history: Path, commit: str | None) -> None:
+    """Append what REPORT ('edgec check --format json=REPORT') measured."""
+    from edgec.pipeline.gate.history import append_history, current_commit, entries_of
+
+    entries = entries_of(report, commit or current_commit())
+    file = append_history(history, entries)
+    click.echo(f"{file}: {len(entries)} entries added for {entries[0].commit}")
+
+
+@command.command()
+@HISTORY
+@MEASURE
+@json_option
+def show(history: Path, measure: str, as_json: bool) -> None:
+    """List a measure by series, with its change points."""
+    import json
+    from dataclasses import asdict
+
+    from edgec.pipeline.gate.change_points import change_points
+
+    rows = []
+    for (model, target, fingerprint), entries in _series(history, measure).items():
+        points = change_points([entry.values[measure] for entry in entries])
+        values = [{"commit": entry.commit, "time": entry.time, measure: entry.values[measure]} for entry in entries]
+        found = [{"commit": entries[point.index].commit, **asdict(point)} for point in points]
+        series = {"model": model, "target": target, "fingerprint": fingerprint}
+        rows.append({**series, "values": values, "change_points": found})
+        if not as_json:
+            click.echo(f"{model} on {target}, fingerprint {fingerprint}: {measure} over {len(entries)} entries")
+            for entry in entries:
+                click.echo(f"  {entry.commit[:12]:12}  {entry.time}  {entry.values[measure]:.6g}")
+            for point in points:
+                strength = "strong" if point.strong else "weak"
+                click.echo(
+                    f"  {strength} change at {entries[point.index].commit[:12]}: "
+                    f"{point.before:.6g} -> {point.after:.6g} "
+                    f"({100 * (point.ratio - 1):+.1f} %, p = {point.p_value:.3f})"
+                )
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+
+
+@command.command()
+@HISTORY
+@MEASURE
+@click.option("--output", type=FOLDER, help=".svg or .png; the terminal by default.")
+def plot(history: Path, measure: str, output: Path | None) -> None:
+    """Draw a measure over commits, with its change points."""
+    from edgec.pipeline.gate.change_points import change_points
+    from edgec.pipeline.gate.plot import in_terminal, to_file
+
+    series = _series(history, measure)
+    if output:
+        to_file(output, measure, series)
+        click.echo(f"{output}: {len(series)} series")
+        return
+    for (model, target, fingerprint), entries in series.items():
+        values = [entry.values[measure] for entry in entries]
+        click.echo(f"{model} on {target}, fingerprint {fingerprint}: {measure}")
+        click.echo(in_terminal(values, change_points(values)))
+
+
+def _series(history: Path, measure: str) -> dict[tuple[str, str, str], list[Entry]]:
+    from edgec.pipeline.errors import EdgecError, nearest_hint
+    from edgec.pipeline.gate.history import read_history, series_of
+
+    entries = read_history(history)
+    series = series_of(entries, measure)
+    if not series:
+        known = {name for entry in entries for name in entry.values}
+        raise EdgecError("unknown-measure", f"no entry has '{measure}'", nearest_hint(measure, known))
+    return series

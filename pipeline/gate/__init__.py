@@ -1,0 +1,1 @@
+"""The gate: did a model become slower, bigger or less accurate, or can nobody know from what was measured."""

@@ -1,0 +1,78 @@
+"""Accuracy limits, judged on paired answers to the same images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from edgec.pipeline.gate.finding import Finding, Verdict
+from edgec.pipeline.gate.paired import (
+    Share,
+    drop_interval,
+    drop_p,
+    images_for_drop,
+    images_for_share,
+    share_interval,
+    share_p,
+)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Discordant images of two networks.
+
+    Attributes:
+        only_before: right in the older (or float) network alone.
+        only_after: right in the newer (or compiled) one alone.
+    """
+
+    only_before: int
+    only_after: int
+    num_images: int
+
+
+def judge_accuracy(limit: str, bound: float, accuracy: dict[str, Any]) -> Finding:
+    """``drop_pp`` or ``agreement`` on what an evaluation recorded (``Accuracy`` as a dictionary)."""
+    if limit == "agreement":
+        return judge_agreement(
+            bound, round(accuracy["agreement"] * accuracy["num_images"] / 100), accuracy["num_images"]
+        )
+    if accuracy["only_float_right"] is None:
+        reason = "the test images have no labels that mean anything for these weights: limit the agreement instead"
+        return Finding(limit, bound, Verdict.INCONCLUSIVE, reason)
+    pairs = Pairs(accuracy["only_float_right"], accuracy["only_target_right"], accuracy["num_images"])
+    return judge_drop(limit, bound, pairs)
+
+
+def judge_drop(limit: str, bound: float, pairs: Pairs) -> Finding:
+    """A drop in percentage points against its limit; says how many images would decide where these do not."""
+    b, c, n = pairs.only_before, pairs.only_after, pairs.num_images
+    share = drop_interval(b, c, n)
+    verdict = _verdict(share, bound)
+    needed = images_for_drop(b, c, n, bound)
+    reason = f"{b} images only before, {c} only after, of {n}" + _needed(verdict, needed)
+    return Finding(limit, bound, verdict, reason, share.estimate, share.low, share.high, drop_p(b, c, n, bound))
+
+
+def judge_agreement(bound: float, count: int, num_images: int) -> Finding:
+    """A share in percent against the least that is allowed."""
+    share = share_interval(count, num_images)
+    verdict = _verdict(Share(-share.estimate, -share.high, -share.low), -bound)
+    needed = images_for_share(count, num_images, bound)
+    reason = f"{count} of {num_images} images" + _needed(verdict, needed)
+    p_value = share_p(count, num_images, bound)
+    return Finding("agreement", bound, verdict, reason, share.estimate, share.low, share.high, p_value)
+
+
+def _verdict(share: Share, bound: float) -> Verdict:
+    if share.low > bound:
+        return Verdict.FAIL
+    return Verdict.PASS if share.high < bound else Verdict.INCONCLUSIVE
+
+
+def _needed(verdict: Verdict, needed: int | None) -> str:
+    if verdict is not Verdict.INCONCLUSIVE:
+        return ""
+    if needed is None:
+        return "; the estimate does not keep the limit, so more images promise no pass"
+    return f"; a limit of this size needs about {needed:,} images"

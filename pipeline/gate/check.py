@@ -1,0 +1,182 @@
+"""``edgec check``: bundles against budgets, one line for each limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from edgec.pipeline.budgets import ANY_DEVICE, PROXY_LIMITS, Budget, Budgets, Waiver
+from edgec.pipeline.bundle.read import Bundle, open_bundle
+from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.gate.accuracy import judge_accuracy
+from edgec.pipeline.gate.baseline import Baseline, find_baseline, judge_drop_against, judge_recorded
+from edgec.pipeline.gate.finding import Finding, Verdict
+from edgec.pipeline.gate.latency import Limits, judge
+from edgec.pipeline.gate.opinions import holm
+from edgec.pipeline.gate.proxies import Proxies
+from edgec.pipeline.gate.record import Measured, measured, read_accuracy
+from edgec.pipeline.gate.sampling import Sampler
+from edgec.pipeline.measure import cpu_model
+from edgec.pipeline.progress import reporter
+
+FAMILY_P = 0.025  # one-sided: the lower end of a 95 % interval, over all lines together
+
+
+@dataclass(frozen=True)
+class Line:
+    """One limit of one budget, judged."""
+
+    model: str
+    target: str
+    device: str
+    finding: Finding
+    waiver: Waiver | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """A waived failure lets the build pass; it stays visible."""
+        return Verdict.PASS if self.is_waived else self.finding.verdict
+
+    @property
+    def is_waived(self) -> bool:
+        return self.waiver is not None and self.finding.verdict is Verdict.FAIL
+
+    @property
+    def reason(self) -> str:
+        """The finding's, with the waiver's."""
+        if self.waiver is None or not self.is_waived:
+            return self.finding.reason
+        return f"{self.finding.reason}; waived until {self.waiver.until} by {self.waiver.owner}: {self.waiver.reason}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """All lines, and what was measured for them."""
+
+    lines: tuple[Line, ...]
+    measured: tuple[Measured, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst line's: fail before inconclusive before pass."""
+        verdicts = {line.verdict for line in self.lines}
+        return next((v for v in (Verdict.FAIL, Verdict.INCONCLUSIVE) if v in verdicts), Verdict.PASS)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How to check.
+
+    Attributes:
+        baselines: folders or recorded reports by name; ``""`` stands for every name.
+        data: labelled images; accuracy is then evaluated anew, and ``max_drop_pp`` can be judged.
+        device: whose budget counts; this machine where None.
+        no_device: judge only what needs no device, for every budget of the model and target.
+        budget_s: wall time of one bundle's latency.
+    """
+
+    baselines: Mapping[str, Path] = field(default_factory=dict)
+    data: Path | None = None
+    device: str | None = None
+    no_device: bool = False
+    budget_s: float = 60.0
+
+
+def check(folders: Sequence[Path], budgets: Budgets, conditions: Conditions) -> Report:
+    """Judge every limit of every bundle.
+
+    Raises:
+        EdgecError: ``no-budget``, ``bad-baseline``; what opening bundles, data and runtimes raises.
+    """
+    lines: list[Line] = []
+    records: list[Measured] = []
+    report = reporter("check")
+    for done, bundle in enumerate([open_bundle(folder) for folder in folders]):
+        for budget in _budgets_of(bundle, budgets, conditions):
+            findings, record = _judge_bundle(bundle, budget, conditions)
+            lines += [Line(*budget.key, finding, budget.waiver_of(finding.limit)) for finding in findings]
+            records += [record] if record else []
+        report(done + 1, len(folders))
+    return Report(corrected(lines), tuple(records))
+
+
+def corrected(lines: Sequence[Line]) -> tuple[Line, ...]:
+    """Failures that do not survive Holm's correction over all lines with statistics become inconclusive."""
+    tested = [i for i, line in enumerate(lines) if line.finding.p_value is not None]
+    adjusted = dict(zip(tested, holm([lines[i].finding.p_value or 0.0 for i in tested]), strict=True))
+    out = list(lines)
+    for i, p_value in adjusted.items():
+        finding = lines[i].finding
+        if finding.verdict is Verdict.FAIL and p_value > FAMILY_P:
+            reason = f"{finding.reason}, but not after Holm's correction for {len(tested)} lines (p = {p_value:.3f})"
+            out[i] = replace(lines[i], finding=replace(finding, verdict=Verdict.INCONCLUSIVE, reason=reason))
+    return tuple(out)
+
+
+def _budgets_of(bundle: Bundle, budgets: Budgets, conditions: Conditions) -> tuple[Budget, ...]:
+    model, target = str(bundle.manifest["model"]), bundle.target.name
+    if conditions.no_device:
+        return budgets.for_any_device(model, target)
+    here = cpu_model() if bundle.target.device.is_this_machine else ANY_DEVICE
+    return (budgets.find(model, target, conditions.device or here),)
+
+
+def _judge_bundle(bundle: Bundle, budget: Budget, conditions: Conditions) -> tuple[list[Finding], Measured | None]:
+    limits = budget.limits.given()
+    findings = list(judge_proxies(Proxies(bundle), {k: v for k, v in limits.items() if k in PROXY_LIMITS}))
+    accuracy = read_accuracy(bundle, conditions.data)
+    findings += [judge_accuracy(n, limits[n], accuracy) for n in ("drop_pp", "agreement") if n in limits]
+    baseline = find_baseline(bundle, budget, conditions.baselines)
+    if budget.relative and budget.relative.max_drop_pp is not None:
+        findings.append(judge_drop_against(baseline, bundle, budget.relative, conditions.data))
+    if conditions.no_device:
+        return findings, None
+    timed, record = _judge_latency(bundle, budget, baseline, conditions)
+    return findings + timed, record
+
+
+def judge_proxies(proxies: Proxies, limits: Mapping[str, float]) -> Iterator[Finding]:
+    """Counts against their limits; a count that cannot be had here leaves its limit open, it does not skip it."""
+    for name, bound in limits.items():
+        try:
+            value = proxies.count(name)
+        except EdgecError as error:
+            yield Finding(name, bound, Verdict.INCONCLUSIVE, error.message)
+            continue
+        over = value > bound
+        reason = f"{value - bound:,.0f} over the limit" if over else "exact"
+        yield Finding(name, bound, Verdict.FAIL if over else Verdict.PASS, reason, value)
+
+
+def _not_here(bundle: Bundle, budget: Budget) -> str:
+    """Why this machine's times say nothing about the budget's device; empty where they do."""
+    if not bundle.target.device.is_this_machine and budget.device == ANY_DEVICE:
+        return f"no device of the target '{bundle.target.name}' is at hand"
+    if budget.device not in (ANY_DEVICE, cpu_model()):
+        return f"this machine is '{cpu_model()}', not '{budget.device}'"
+    return ""
+
+
+def _judge_latency(
+    bundle: Bundle, budget: Budget, baseline: Baseline, conditions: Conditions
+) -> tuple[list[Finding], Measured | None]:
+    """All latency limits from one measurement."""
+    bounds = {k: v for k, v in budget.limits.given().items() if k in ("p50_ms", "p99_ms")}
+    slowdown = budget.relative.max_slowdown if budget.relative else None
+    if not bounds and slowdown is None:
+        return [], None
+    if reason := _not_here(bundle, budget):
+        names = {**bounds, **({"max_slowdown": slowdown} if slowdown else {})}
+        return [Finding(n, bound, Verdict.INCONCLUSIVE, reason) for n, bound in names.items()], None
+    folders = [bundle.folder]
+    if slowdown is not None and baseline.bundle:
+        bounds["max_slowdown"] = slowdown
+        folders += [baseline.bundle.folder] * 2
+    sampler = Sampler(folders, budget.threads, conditions.budget_s)
+    outcome = judge(Limits(tuple(bounds.items())), sampler)
+    record = measured(bundle, budget, outcome)
+    findings = list(outcome.findings)
+    if slowdown is not None and not baseline.bundle:
+        findings.append(judge_recorded(slowdown, baseline, record))
+    return findings, record

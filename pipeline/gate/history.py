@@ -1,0 +1,132 @@
+"""A model's figures over commits: JSON lines that are only ever appended to."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.gate.record import Measured
+
+FILE = "history.jsonl"
+MEASURES = ("p50_ms", "p99_ms", "num_spikes", "noise_floor")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One bundle at one commit.
+
+    Attributes:
+        time: UTC, ISO 8601, of the moment it was added.
+        fingerprint: digest; series of unequal fingerprints are never joined.
+        values: latencies and counts by name.
+    """
+
+    commit: str
+    time: str
+    model: str
+    target: str
+    device: str
+    fingerprint: str
+    values: dict[str, float]
+
+    @property
+    def series(self) -> tuple[str, str, str]:
+        """What must be equal for two entries to be comparable."""
+        return self.model, self.target, self.fingerprint
+
+
+def history_file(path: Path) -> Path:
+    """``path`` itself, or the file in a folder."""
+    return path / FILE if path.is_dir() else path
+
+
+def read_history(path: Path) -> list[Entry]:
+    """All entries in the order they were added.
+
+    Raises:
+        EdgecError: ``no-such-file``, ``bad-history`` names the line.
+    """
+    file = history_file(path)
+    if not file.is_file():
+        raise EdgecError("no-such-file", f"no history '{file}'", "start one with 'edgec history add'")
+    entries = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            entries.append(Entry(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            hint = "restore the file from version control; it is only ever appended to"
+            raise EdgecError("bad-history", f"'{file}' line {number}: {error}", hint) from error
+    return entries
+
+
+def append_history(path: Path, entries: Sequence[Entry]) -> Path:
+    """Add lines at the end in one write; return the file.
+
+    Raises:
+        EdgecError: ``bad-history`` (an earlier write was cut off), ``output-not-writable``.
+    """
+    file = history_file(path)
+    if file.is_file():
+        read_history(file)
+    text = "".join(json.dumps(asdict(entry), sort_keys=True) + "\n" for entry in entries)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise EdgecError("output-not-writable", f"cannot write '{file}': {error.strerror}", "see --history") from error
+    return file
+
+
+def entries_of(report: Path, commit: str) -> list[Entry]:
+    """What a report of ``edgec check --format json`` measured.
+
+    Raises:
+        EdgecError: ``no-such-file``, ``bad-report``.
+    """
+    hint = "write it with 'edgec check ... --format json=report.json'"
+    try:
+        records = [Measured.of(record) for record in json.loads(report.read_text(encoding="utf-8"))["measured"]]
+    except FileNotFoundError:
+        raise EdgecError("no-such-file", f"no report '{report}'", hint) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise EdgecError("bad-report", f"'{report}' is no report of edgec check: {error}", hint) from error
+    if not records:
+        raise EdgecError("bad-report", f"'{report}' measured nothing", "check without --no-device")
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return [_entry(record, commit, now) for record in records]
+
+
+def current_commit() -> str:
+    """Of the repository that the shell is in.
+
+    Raises:
+        EdgecError: ``no-commit``.
+    """
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        raise EdgecError("no-commit", "this folder is in no git repository with a commit", "give --commit") from None
+    return done.stdout.strip()
+
+
+def series_of(entries: Sequence[Entry], measure: str) -> dict[tuple[str, str, str], list[Entry]]:
+    """Entries that have ``measure``, by model, target and fingerprint."""
+    series: dict[tuple[str, str, str], list[Entry]] = {}
+    for entry in entries:
+        if measure in entry.values:
+            series.setdefault(entry.series, []).append(entry)
+    return series
+
+
+def _entry(record: Measured, commit: str, now: str) -> Entry:
+    plain: dict[str, Any] = record.plain()
+    values = {name: plain[name] for name in MEASURES if plain[name] is not None}
+    digest = record.fingerprint.digest
+    return Entry(commit, now, record.model, record.target, record.device, digest, {**values, **record.counts})

@@ -1,0 +1,18 @@
+"""TensorRT for Jetson and NVIDIA GPUs: a folder from which the device builds, proves and measures its engine."""
+
+from edgec.targets.tensorrt.compiler import ARTIFACT, TOOLCHAIN, check, compile_model, estimate
+from edgec.targets.tensorrt.device import on_device
+from edgec.targets.tensorrt.placement import placement
+from edgec.targets.tensorrt.runner import open_runner, probe
+
+__all__ = [
+    "ARTIFACT",
+    "TOOLCHAIN",
+    "check",
+    "compile_model",
+    "estimate",
+    "on_device",
+    "open_runner",
+    "placement",
+    "probe",
+]

@@ -1,0 +1,149 @@
+"""QDQ ONNX to the folder from which a device builds its engine. Needs neither TensorRT nor a GPU.
+
+model.onnx        the QDQ reference in TensorRT's dialect, batch of one; computes the same bits
+engine_spec.json  digests, precision and limits: what build_engine.py must find on the device
+golden.bin        inputs and the reference's outputs, raw little-endian float32
+lint.json         Q/DQ nodes that TensorRT will not fuse
+build_engine.py   builds, proves and measures the engine there
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.ort import OrtRunner
+from edgec.pipeline.store import file_sha256
+from edgec.targets.adapter import Batch
+from edgec.targets.tensorrt.dialect import to_tensorrt
+from edgec.targets.tensorrt.lint import Finding, lint
+from edgec.targets.tensorrt.options import gpu_of, options_of
+
+if TYPE_CHECKING:
+    import onnx
+
+    from edgec.targets.spec import TargetSpec
+
+ARTIFACT = "tensorrt"
+TOOLCHAIN = ("onnx", "tensorrt")
+SCRIPT = Path(__file__).with_name("build_engine.py")
+NUM_GOLDEN = 4
+PATCHES = 8  # golden inputs are random patches of colour, this many to a side
+
+UNSUPPORTED = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul", "DynamicQuantizeLinear", "Det", "Unique")
+"""Operators that a CNN might hold and onnx-tensorrt's table (``docs/operators.md``) refuses."""
+
+
+def check(model: onnx.ModelProto, target: TargetSpec) -> None:
+    """Refuse what TensorRT's ONNX parser is known not to take; the parser itself has the last word on the device.
+
+    Raises:
+        EdgecError: ``unsupported-operator`` names the node; ``bad-board``.
+    """
+    options_of(target)
+    for node in model.graph.node:
+        if node.op_type in UNSUPPORTED or node.domain not in ("", "ai.onnx"):
+            where = f"'{node.op_type}' (node '{node.name or node.output[0]}')"
+            hint = "replace it in the model, or choose another target"
+            raise EdgecError("unsupported-operator", f"TensorRT cannot take the operator {where}", hint)
+
+
+def compile_model(qdq: Path, output: Path, target: TargetSpec) -> None:
+    """Write the folder; the model in it is executed beside ``qdq`` and must give the same outputs.
+
+    Raises:
+        EdgecError: ``unfusable-qdq``, ``compile-mismatch``, ``bad-quantization``.
+    """
+    import onnx
+
+    model = to_tensorrt(_single(onnx.load(qdq)))
+    findings = lint(model)
+    _refuse_violations(findings)
+    output.mkdir()
+    onnx.save(model, output / "model.onnx")
+    golden = _golden(qdq, output / "model.onnx")
+    (output / "golden.bin").write_bytes(b"".join(array.astype("<f4").tobytes() for array in golden))
+    _write_json(output / "engine_spec.json", _spec(output, golden, target))
+    _write_json(output / "lint.json", [asdict(finding) for finding in findings])
+    shutil.copyfile(SCRIPT, output / SCRIPT.name)
+
+
+def trtexec_command(precision: str, workspace_mib: int) -> str:
+    """What TensorRT's own tool needs to build the same engine; for TensorRT 8.5 to 10."""
+    flags = "--fp16 --int8" if precision == "int8" else "--fp16"
+    return (
+        f"trtexec --onnx=model.onnx --saveEngine=model.engine --timingCacheFile=timing.cache {flags} "
+        f"--memPoolSize=workspace:{workspace_mib} --profilingVerbosity=detailed --useSpinWait"
+    )
+
+
+def _single(model: onnx.ModelProto) -> onnx.ModelProto:
+    """``model`` for a batch of one."""
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    return model
+
+
+def _refuse_violations(findings: list[Finding]) -> None:
+    violations = [finding for finding in findings if finding.severity == "violation"]
+    if violations:
+        first = violations[0]
+        message = (
+            f"{len(violations)} Q/DQ nodes break TensorRT's rules, first '{first.node}' ({first.rule}): {first.message}"
+        )
+        raise EdgecError("unfusable-qdq", message, "the scheme must extend 'tensorrt'; see docs/jetson.md")
+
+
+def _golden(qdq: Path, model: Path) -> tuple[Batch, Batch]:
+    """Inputs ``(N, 3, H, W)`` and the reference's outputs, which the rewritten model must give as well."""
+    ours = OrtRunner(model, as_written=True)
+    _, channels, height, width = ours.noise().shape
+    stream = np.random.default_rng(0)
+    rows, columns = (-(-side // PATCHES) for side in (height, width))
+    patches = stream.standard_normal((NUM_GOLDEN, channels, PATCHES, PATCHES)).astype(np.float32)
+    inputs = patches.repeat(rows, axis=2).repeat(columns, axis=3)[:, :, :height, :width]
+    expected = OrtRunner(qdq, as_written=True).predict(inputs)
+    if not np.allclose(ours.predict(inputs), expected, rtol=1e-4, atol=1e-4 * float(np.abs(expected).max())):
+        message = "the model in TensorRT's dialect answers unlike the QDQ reference"
+        raise EdgecError("compile-mismatch", message, "report the model")
+    return inputs, expected
+
+
+def _spec(folder: Path, golden: tuple[Batch, Batch], target: TargetSpec) -> dict[str, Any]:
+    options, gpu = options_of(target), gpu_of(target)
+    return {
+        "schema": 1,
+        "target": target.name,
+        "precision": target.precision,
+        "compute_capability": gpu.compute_capability,
+        "model_sha256": file_sha256(folder / "model.onnx"),
+        "golden_sha256": file_sha256(folder / "golden.bin"),
+        "num_golden": NUM_GOLDEN,
+        "input_shape": [1, *golden[0].shape[1:]],
+        "output_shape": [1, *golden[1].shape[1:]],
+        "least_sqnr_db": options.least_sqnr_db,
+        "workspace_bytes": options.workspace_mib << 20,
+        "hardware_compatible": options.hardware_compatible,
+        "max_reformats": options.max_reformats,
+        "trtexec": trtexec_command(target.precision, options.workspace_mib),
+    }
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def estimate(artifact: Path, target: TargetSpec) -> tuple[float, float] | None:
+    """A roofline of the folder's model on the board's GPU; see ``roofline.py``."""
+    import onnx
+
+    from edgec.targets.tensorrt.roofline import estimate_latency
+
+    found = estimate_latency(onnx.load(artifact / "model.onnx"), gpu_of(target), target.precision)
+    return (found.low_ms, found.high_ms) if found else None

@@ -1,0 +1,119 @@
+"""An engine on a device, this machine's GPU included: ``build_engine.py`` runs there, files travel."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.measure import SAMPLES_FOR_P99, Cost, Latency
+from edgec.pipeline.progress import reporter
+from edgec.targets.adapter import Batch, OnDevice
+from edgec.targets.devices.device import Device
+from edgec.targets.devices.qemu import QemuDevice
+
+if TYPE_CHECKING:
+    from edgec.targets.spec import TargetSpec
+
+BUILD_TIMEOUT_S = 3600.0  # the builder times every kernel; minutes on a small board
+BUDGET_S = 8.0
+UNLOCKED = "GPU clocks were not locked ('sudo jetson_clocks'): times vary"
+
+
+@dataclass(frozen=True)
+class DeviceEngine:
+    """The face of a runner for an artifact folder of ``compiler.py``.
+
+    The first call builds the engine there; the device keeps it under ``~/.cache/edgec`` for the next ones. One call
+    starts TensorRT there once: give it as many images as memory allows.
+    """
+
+    device: Device
+    artifact: Path
+
+    def predict(self, batch: Batch) -> Batch:
+        """``(N, 3, H, W)`` float32 preprocessed images to ``(N, ...)`` float32 outputs.
+
+        Raises:
+            EdgecError: what ``build_engine.py`` refuses (``devices.answer.REFUSALS``), and see ``Device``.
+        """
+        spec = json.loads((self.artifact / "engine_spec.json").read_text())
+        with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
+            images, outputs = Path(folder) / "inputs.bin", Path(folder) / "outputs.bin"
+            images.write_bytes(np.ascontiguousarray(batch, "<f4").tobytes())
+            there = self.device.push(images, reporter("upload"))
+            answer = self._run(["--predict", there, f"{there}.outputs"], "on device")
+            self.device.pull(answer["outputs"], outputs)
+            values = np.fromfile(outputs, "<f4")
+        return values.reshape(len(batch), *spec["output_shape"][1:]).astype(np.float32, copy=False)
+
+    def cost(self) -> Cost:
+        """Latency between two CUDA events around one inference; the host's overhead apart.
+
+        Raises:
+            EdgecError: as ``predict``.
+        """
+        answer = self._run(["--budget-s", str(BUDGET_S)], "on device")
+        times = answer["latency"]
+        states = {name: times[name] for name in ("before", "after")}
+        board = {**answer["key"], "layers": answer["layers"], "golden": answer["golden"], **states}
+        return Cost(engine_latency(answer), board=board)
+
+    def fetch(self, folder: Path) -> None:
+        """Engine, timing cache and ``engine.json``, which holds every sample of the last ``cost``, into ``folder``.
+
+        Raises:
+            EdgecError: as ``predict``.
+        """
+        for path in self._run(["--budget-s", "0", "--copy"], "on device")["products"]:
+            self.device.pull(path, folder / PurePosixPath(path).name.removesuffix(".copy"))
+
+    def _run(self, arguments: Sequence[str], step: str) -> dict[str, Any]:
+        upload = reporter("upload")
+        names = {"model": "model.onnx", "spec": "engine_spec.json", "golden": "golden.bin"}
+        there = {name: self.device.push(self.artifact / file, upload) for name, file in names.items()}
+        folder = f"{PurePosixPath(there['spec']).with_suffix('')}-engine"
+        given = [part for name, path in there.items() for part in (f"--{name}", path)]
+        command = [*given, "--output", folder, "--attached", *arguments]
+        return self.device.run(self.artifact / "build_engine.py", command, BUILD_TIMEOUT_S, reporter(step))
+
+
+def on_device(device: Device, artifact: Path, target: TargetSpec, threads: int) -> OnDevice:
+    """The folder on a Jetson or a GPU server.
+
+    Raises:
+        EdgecError: ``cannot-run-there`` for emulated cores.
+    """
+    if isinstance(device, QemuDevice):
+        hint = "use a Jetson or a GPU server: --on ssh://user@host"
+        raise EdgecError("cannot-run-there", f"'{device.name}' emulates no GPU", hint)
+    return DeviceEngine(device, artifact)
+
+
+def engine_latency(answer: dict[str, Any]) -> Latency:
+    """``Latency`` from what ``build_engine.py`` measured."""
+    times, key = answer["latency"], answer["key"]
+    samples = np.array(times["gpu_ms"])
+    p50, p90, p99 = (float(value) for value in np.percentile(samples, (50, 90, 99)))
+    notes = [f"GPU time; enqueue to end on the host: p50 {np.median(times['host_ms']):.3f} ms"]
+    if times["before"]["clocks_locked"] is False:
+        notes.append(UNLOCKED)
+    if times["before"]["power_mode"]:
+        notes.append(f"power mode {times['before']['power_mode']}")
+    return Latency(
+        "measured",
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99 if len(samples) >= SAMPLES_FOR_P99 else None,
+        num_samples=len(samples),
+        num_blocks=1,
+        num_warmup=times["num_warmup"],
+        device=f"{key['gpu']} ({key['compute_capability']}), TensorRT {key['tensorrt']}, {key['driver']}",
+        note="; ".join(notes),
+    )

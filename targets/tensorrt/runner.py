@@ -1,0 +1,109 @@
+"""Runs engines on this machine's GPU, and finds out in a process of its own whether there is one.
+
+Without a driver ``tensorrt.Runtime`` crashes its process (8.6.0), so that nothing of TensorRT is touched here before
+``build_engine.py --facts`` came back well.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgec.pipeline.store import default_root, file_sha256
+from edgec.targets.adapter import Batch, Probe
+from edgec.targets.devices.answer import Transcript
+from edgec.targets.tensorrt.compiler import SCRIPT
+from edgec.targets.tensorrt.options import gpu_of
+
+if TYPE_CHECKING:
+    from edgec.targets.spec import TargetSpec
+
+ELSEWHERE = "engines are built on the device: run build_engine.py there, or give --on ssh://user@host"
+HOW_TO = {
+    "missing-driver": "install NVIDIA's driver where there is a GPU",
+    "missing-tensorrt": "pip install 'edgec[jetson]' (Python 3.10), or NVIDIA's own package",
+}
+
+
+@dataclass(frozen=True)
+class EngineRunner:
+    """An engine loaded in this process.
+
+    Attributes:
+        engine: ``build_engine.Engine``.
+        output_shape: of one image.
+    """
+
+    engine: Any
+    output_shape: tuple[int, ...]
+
+    def predict(self, batch: Batch) -> Batch:
+        """``(N, 3, H, W)`` to the first output, image by image as on the device."""
+        outputs = [np.frombuffer(self.engine.run(image.tobytes()), np.float32) for image in batch.astype(np.float32)]
+        return np.stack(outputs).reshape(len(batch), *self.output_shape)
+
+    def single(self, image: Batch) -> Callable[[], None]:
+        """One image on the GPU; a call is one inference from enqueue to its end on the host."""
+        self.engine.upload(np.ascontiguousarray(image, np.float32).tobytes())
+
+        def invoke() -> None:
+            self.engine.enqueue()
+            self.engine.cuda("cuStreamSynchronize", self.engine.stream)
+
+        return invoke
+
+
+def open_runner(artifact: Path, target: TargetSpec, threads: int) -> EngineRunner:
+    """Build the engine unless it was, in a process of its own and into edgec's cache; load it in this one.
+
+    Raises:
+        EdgecError: what ``build_engine.py`` refuses.
+    """
+    folder = default_root() / "engines" / file_sha256(artifact / "engine_spec.json")
+    _run_here(artifact / SCRIPT.name, ["--output", str(folder), "--budget-s", "0.1"])
+    from edgec.targets.tensorrt import build_engine
+
+    trt, _ = build_engine.import_tensorrt()
+    engine = build_engine.Engine(trt, build_engine.Cuda(), (folder / "model.engine").read_bytes())
+    spec = json.loads((artifact / "engine_spec.json").read_text())
+    return EngineRunner(engine, tuple(spec["output_shape"][1:]))
+
+
+def probe(target: TargetSpec | None = None) -> Probe:
+    """Artifacts are built anywhere; engines run where driver and TensorRT answer and the GPU is the board's."""
+    found = _facts()
+    if "error" in found:
+        return Probe(
+            True, False, "", f"{found['message']}: {HOW_TO.get(found['error'], 'see the message')}; {ELSEWHERE}"
+        )
+    facts = f"TensorRT {found['tensorrt']}, {found['gpu']} ({found['compute_capability']}), {found['driver']}"
+    wanted = gpu_of(target).compute_capability if target else None
+    if wanted and wanted != found["compute_capability"]:
+        return Probe(True, False, facts, f"this GPU is no {target.name if target else ''}; {ELSEWHERE}")
+    return Probe(True, True, facts)
+
+
+@lru_cache
+def _facts() -> dict[str, Any]:
+    """What ``build_engine.py --facts`` answers, or how it died."""
+    done = subprocess.run([sys.executable, str(SCRIPT), "--facts"], capture_output=True, text=True, check=False)
+    if done.returncode < 0:
+        return {"error": "missing-driver", "message": f"TensorRT ended its process with signal {-done.returncode}"}
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def _run_here(script: Path, arguments: Sequence[str]) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, check=False)
+    transcript = Transcript("this machine")
+    for line in done.stdout.splitlines():
+        transcript.feed(line)
+    return transcript.answer(done.returncode, done.stderr)

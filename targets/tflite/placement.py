@@ -1,0 +1,42 @@
+"""What LiteRT makes of a .tflite file, counted."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgec.targets.adapter import Placement
+from edgec.targets.tflite.delegate import delegate_coverage
+from edgec.targets.tflite.flatbuffer import TfliteFile, read_tflite
+from edgec.targets.tflite.micro import run_micro
+from edgec.targets.tflite.options import options_of
+
+if TYPE_CHECKING:
+    from edgec.targets.spec import TargetSpec
+
+LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+
+
+def placement(artifact: Path, target: TargetSpec) -> Placement:
+    """Operators from the file, delegate pieces by loading it with XNNPACK, the arena by TFLite Micro if installed."""
+    content, options = artifact.read_bytes(), options_of(target)
+    file = read_tflite(content)
+    kinds = [operator.kind for operator in file.operators]
+    in_float = sum(op.kind in LAYERS and file.tensors[op.inputs[0]].dtype == "float32" for op in file.operators)
+    return Placement(
+        len(kinds),
+        kinds.count("TRANSPOSE"),
+        in_float,
+        num_reformats=file.inner_conversions,
+        delegate_pieces=delegate_coverage(content).pieces if options.xnnpack else None,
+        arena_bytes=_arena_bytes(file, content) if options.runtime == "tflite-micro" else None,
+    )
+
+
+def _arena_bytes(file: TfliteFile, content: bytes) -> int | None:
+    if find_spec("tflite_micro") is None:
+        return None
+    return run_micro(content, np.zeros(file.tensors[file.inputs[0]].shape, np.int8)).arena_bytes

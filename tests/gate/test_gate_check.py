@@ -1,0 +1,436 @@
+"""``edgec check`` and ``edgec budget`` as a user runs them; latencies come from processes whose truth is known."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lxml import etree
+from noise import HERE, source
+
+from edgec.pipeline.budgets import Waiver, load_budgets
+from edgec.pipeline.cli import main
+from edgec.pipeline.gate import check as check_module
+from edgec.pipeline.gate import draft as draft_module
+from edgec.pipeline.gate.accuracy import judge_accuracy
+from edgec.pipeline.gate.check import Line, Report, corrected
+from edgec.pipeline.gate.finding import Finding, Verdict
+from edgec.pipeline.gate.formats import FORMATS
+from edgec.pipeline.gate.latency import PER_ROUND, Limits, judge
+from edgec.pipeline.gate.record import Measured
+from edgec.pipeline.gate.sampling import Process
+from edgec.pipeline.measure import cpu_model
+
+Run = Callable[..., tuple[int, str, str]]
+
+LIMITS = "size_bytes = 100000\nmacs = 10000000\nnum_transposes = 0\nagreement = 20.0\n"
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Exit status, standard output, standard error."""
+
+    def runs(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return runs
+
+
+@pytest.fixture
+def truth(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Latencies that the sampler finds: the candidate's, and everything else's."""
+    known = {"candidate": 2.0, "other": 2.0}
+
+    class Simulated:
+        def __init__(self, bundles: Sequence[Path], threads: int = 1, budget_s: float = 60.0) -> None:
+            levels = [known["candidate"], *[known["other"]] * (len(bundles) - 1)]
+            self._source = source(*levels)
+
+        def __call__(self, count: int) -> list[Process]:
+            return self._source(count)
+
+    monkeypatch.setattr(check_module, "Sampler", Simulated)
+    monkeypatch.setattr(draft_module, "Sampler", Simulated)
+    return known
+
+
+def budgets(folder: Path, limits: str = LIMITS, more: str = "", device: str | None = None) -> Path:
+    path = folder / "budgets.toml"
+    path.write_text(
+        f'[[budget]]\nmodel = "tiny"\ntarget = "reference"\ndevice = "{device or cpu_model()}"\n'
+        f'owner = "me"\nreason = "test"\n[budget.limits]\n{limits}\n{more}'
+    )
+    return path
+
+
+def code(answer: tuple[int, str, str]) -> str:
+    status, out, err = answer
+    assert (status, out) == (1, "")
+    assert "Traceback" not in err
+    return err.removeprefix("error[").partition("]")[0]
+
+
+def lines_of(out: str) -> dict[str, dict[str, Any]]:
+    return {line["limit"]: line for line in json.loads(out)["lines"]}
+
+
+def test_everything_kept(run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float]) -> None:
+    status, out, _ = run("check", bundle, "--budgets", budgets(tmp_path, f"{LIMITS}p50_ms = 3.0\np99_ms = 3.0"))
+    assert status == 0
+    assert out.splitlines()[-1] == "verdict: pass"
+
+
+@pytest.mark.parametrize(
+    ("limits", "status"),
+    [("p50_ms = 3.0", 0), ("p50_ms = 1.5", 3), ("size_bytes = 10", 3), ("agreement = 99.0", 4), ("arena_bytes = 5", 4)],
+)
+def test_exit_statuses(
+    limits: str, status: int, run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float]
+) -> None:
+    assert run("check", bundle, "--budgets", budgets(tmp_path, limits))[0] == status
+
+
+def test_fail_comes_before_inconclusive(run: Run, bundle: Path, tmp_path: Path) -> None:
+    assert run("check", bundle, "--budgets", budgets(tmp_path, "size_bytes = 10\nagreement = 99.0"))[0] == 3
+
+
+def test_usage(run: Run, bundle: Path) -> None:
+    assert run("check", bundle, "--format", "html")[0] == 2
+    assert run("check")[0] == 2
+
+
+MAIN = '[budget.relative]\nbaseline = "main"\nmax_slowdown = 0.02\n'
+
+
+@pytest.mark.parametrize(("candidate", "status"), [(2.0, 0), (2.2, 3), (1.5, 0)])
+def test_relative_to_a_bundle(
+    candidate: float, status: int, run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float]
+) -> None:
+    truth["candidate"] = candidate
+    file = budgets(tmp_path, more=MAIN)
+    found, out, _ = run("check", bundle, "--budgets", file, "--baseline", f"main={bundle.parent}", "--json")
+    assert found == status
+    line = lines_of(out)["max_slowdown"]
+    assert line["value"] == pytest.approx(candidate / 2 - 1, abs=0.01)
+    assert line["least_effect"] >= 0.02
+    assert json.loads(out)["measured"][0]["noise_floor"] < 0.02
+
+
+def test_relative_without_its_baseline_is_inconclusive(
+    run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float]
+) -> None:
+    file = budgets(tmp_path, more=MAIN)
+    for given in ((), ("--baseline", f"release={bundle}")):
+        status, out, _ = run("check", bundle, "--budgets", file, *given, "--json")
+        assert status == 4
+        assert "no baseline 'main' was given" in lines_of(out)["max_slowdown"]["reason"]
+
+
+@pytest.mark.parametrize(("candidate", "status"), [(2.0, 0), (2.2, 3)])
+def test_relative_to_a_recorded_report(
+    candidate: float, status: int, run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float]
+) -> None:
+    kept = tmp_path / "main.json"
+    first = budgets(tmp_path, "p50_ms = 5.0")
+    assert run("check", bundle, "--budgets", first, "--format", f"json={kept}")[0] == 0
+    truth["candidate"] = candidate
+    file = budgets(tmp_path, more=MAIN)
+    assert run("check", bundle, "--budgets", file, "--baseline", kept)[0] == status
+
+
+def test_another_fingerprint_is_never_compared(run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float]) -> None:
+    kept = tmp_path / "main.json"
+    run("check", bundle, "--budgets", budgets(tmp_path, "p50_ms = 5.0"), "--format", f"json={kept}")
+    kept.write_text(kept.read_text().replace('"performance"', '"powersave"'))
+    truth["candidate"] = 4.0
+    file = budgets(tmp_path, more=MAIN)
+    status, out, _ = run("check", bundle, "--budgets", file, "--baseline", kept, "--json")
+    assert status == 4
+    assert "governor: powersave -> performance" in lines_of(out)["max_slowdown"]["reason"]
+
+
+def test_bad_baselines(run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float]) -> None:
+    file = budgets(tmp_path, more=MAIN)
+    (tmp_path / "report.json").write_text("{}")
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "report.json", tmp_path / "empty"):
+        assert code(run("check", bundle, "--budgets", file, "--baseline", path)) == "bad-baseline"
+
+
+def test_errors_of_budgets_are_errors_not_skips(run: Run, bundle: Path, tmp_path: Path) -> None:
+    elsewhere = budgets(tmp_path, device="another machine")
+    assert code(run("check", bundle, "--budgets", elsewhere)) == "no-budget"
+    assert code(run("check", bundle, "--budgets", budgets(tmp_path, "p50_us = 1"))) == "bad-budgets"
+    expired = '[[budget.waiver]]\nlimit = "macs"\nuntil = 2020-01-01\nowner = "x"\nreason = "y"\n'
+    assert code(run("check", bundle, "--budgets", budgets(tmp_path, more=expired))) == "expired-waiver"
+
+
+def test_another_device_cannot_be_measured_here(run: Run, bundle: Path, tmp_path: Path) -> None:
+    file = budgets(tmp_path, "p50_ms = 3.0\nmacs = 10000000", device="a board")
+    status, out, _ = run("check", bundle, "--budgets", file, "--device", "a board", "--json")
+    assert status == 4
+    assert "not 'a board'" in lines_of(out)["p50_ms"]["reason"]
+
+
+@pytest.mark.parametrize(("candidate", "status"), [(2.0, 0), (2.2, 3)])
+def test_a_relative_limit_holds_on_any_device(
+    candidate: float, status: int, run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float]
+) -> None:
+    truth["candidate"] = candidate
+    file = budgets(tmp_path, more=MAIN, device="any")
+    assert run("check", bundle, "--budgets", file, "--baseline", bundle)[0] == status
+
+
+def test_a_target_that_is_not_this_machine_has_no_times_here(
+    run: Run, build: Callable[[str], Path], tmp_path: Path, truth: dict[str, float]
+) -> None:
+    pytest.importorskip("ai_edge_litert")
+    bundle = build("arm")
+    file = budgets(tmp_path, more=MAIN, device="any")
+    file.write_text(file.read_text().replace('"reference"', '"arm"'))
+    status, out, _ = run("check", bundle, "--budgets", file, "--baseline", bundle, "--json")
+    assert status == 4
+    assert "no device of the target 'arm'" in lines_of(out)["max_slowdown"]["reason"]
+
+
+def test_without_a_device_only_counts_are_judged(run: Run, bundle: Path, tmp_path: Path) -> None:
+    file = budgets(tmp_path, f"{LIMITS}p50_ms = 0.001", device="another machine")
+    status, out, _ = run("check", bundle, "--budgets", file, "--no-device", "--json")
+    assert status == 0
+    assert set(lines_of(out)) == {"size_bytes", "macs", "num_transposes", "agreement"}
+
+
+def test_counts_are_exact(run: Run, bundle: Path, tmp_path: Path) -> None:
+    """Convolutions 32 * 32 * 6 * 27 and 32 * 32 * 6 * 9, Gemm 6 * 3; parameters 162 + 6 + 54 + 18 + 3."""
+    size = (bundle / "model.onnx").stat().st_size
+    exact = f"macs = {32 * 32 * 6 * 36 + 18}\nparams = 243\nsize_bytes = {size}\nnum_operators = 6"
+    status, out, _ = run("check", bundle, "--budgets", budgets(tmp_path, exact), "--json")
+    assert (status, lines_of(out)["params"]["value"]) == (0, 243)
+    for name, value in (
+        ("macs", 32 * 32 * 6 * 36 + 17),
+        ("params", 242),
+        ("size_bytes", size - 1),
+        ("num_operators", 5),
+    ):
+        status, out, _ = run("check", bundle, "--budgets", budgets(tmp_path, f"{name} = {value}"), "--json")
+        assert (status, lines_of(out)[name]["reason"]) == (3, "1 over the limit")
+
+
+def test_a_count_that_is_not_to_be_had_stays_open(run: Run, bundle: Path, tmp_path: Path) -> None:
+    """`no-count` is the reason, not a skip: neither an arena nor an emulated core belongs to ONNX Runtime."""
+    file = budgets(tmp_path, "arena_bytes = 5\ninstructions = 5")
+    status, out, _ = run("check", bundle, "--budgets", file, "--json")
+    assert status == 4
+    assert "gives no 'arena_bytes'" in lines_of(out)["arena_bytes"]["reason"]
+    assert "no emulated core" in lines_of(out)["instructions"]["reason"]
+
+
+def test_no_count_is_an_error_of_its_own(bundle: Path) -> None:
+    from edgec.pipeline.bundle.read import open_bundle
+    from edgec.pipeline.errors import EdgecError
+    from edgec.pipeline.gate.proxies import Proxies
+
+    with pytest.raises(EdgecError) as caught:
+        Proxies(open_bundle(bundle)).count("delegate_pieces")
+    assert caught.value.code == "no-count"
+
+
+def test_a_waiver_lets_a_failure_pass_and_shows_it(run: Run, bundle: Path, tmp_path: Path) -> None:
+    until = datetime.date.today() + datetime.timedelta(days=9)
+    waiver = f'[[budget.waiver]]\nlimit = "size_bytes"\nuntil = {until}\nowner = "ann"\nreason = "new head"\n'
+    file = budgets(tmp_path, "size_bytes = 10", waiver)
+    status, out, _ = run("check", bundle, "--budgets", file, "--json")
+    line = lines_of(out)["size_bytes"]
+    assert (status, line["verdict"], line["waived"]) == (0, "pass", True)
+    assert f"waived until {until} by ann: new head" in line["reason"]
+
+
+def test_accuracy_on_other_images_and_against_a_baseline(
+    run: Run, bundle: Path, tmp_path: Path, tiny_images: Path
+) -> None:
+    file = budgets(tmp_path, "drop_pp = 30.0", '[budget.relative]\nbaseline = "main"\nmax_drop_pp = 30.0\n')
+    given = ("check", bundle, "--budgets", file, "--baseline", bundle, "--json")
+    status, out, _ = run(*given, "--data", tiny_images)
+    assert status == 0
+    assert "of 24" in lines_of(out)["drop_pp"]["reason"]
+    assert "of 24" in lines_of(out)["max_drop_pp"]["reason"]
+    status, out, _ = run(*given)
+    assert (status, "needs labelled images" in lines_of(out)["max_drop_pp"]["reason"]) == (4, True)
+    (tmp_path / "plain").mkdir()
+    for index, image in enumerate(sorted(tiny_images.rglob("*.png"))[:3]):
+        shutil.copy(image, tmp_path / "plain" / f"{index}.png")
+    status, out, _ = run(*given, "--data", tmp_path / "plain")
+    assert (status, "have no labels" in lines_of(out)["max_drop_pp"]["reason"]) == (4, True)
+
+
+RECORDED = {"agreement": 97.5, "num_images": 200, "only_float_right": 2, "only_target_right": 0}
+
+
+@pytest.mark.parametrize(
+    ("limit", "bound", "expected"),
+    [
+        ("drop_pp", 5.0, Verdict.PASS),
+        ("drop_pp", -2.0, Verdict.FAIL),
+        ("drop_pp", 2.0, Verdict.INCONCLUSIVE),
+        ("agreement", 90.0, Verdict.PASS),
+        ("agreement", 99.9, Verdict.FAIL),
+        ("agreement", 96.0, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_accuracy_verdicts(limit: str, bound: float, expected: Verdict) -> None:
+    finding = judge_accuracy(limit, bound, RECORDED)
+    assert finding.verdict is expected
+    assert ("needs about" in finding.reason) == (expected is Verdict.INCONCLUSIVE)
+
+
+def test_random_weights_have_no_drop() -> None:
+    finding = judge_accuracy("drop_pp", 1.0, {**RECORDED, "only_float_right": None})
+    assert finding.verdict is Verdict.INCONCLUSIVE
+
+
+def line(verdict: Verdict, p_value: float | None = None, limit: str = "p50_ms", waiver: Waiver | None = None) -> Line:
+    value = None if verdict is Verdict.INCONCLUSIVE else 5.0
+    return Line("m", "t", "d", Finding(limit, 4.0, verdict, "50 % | <why>", value, 4.5, 5.5, p_value), waiver)
+
+
+def test_holm_turns_weak_failures_inconclusive() -> None:
+    kept = corrected([line(Verdict.FAIL, 0.02)])
+    assert kept[0].verdict is Verdict.FAIL
+    lines = corrected(
+        [line(Verdict.FAIL, 0.02), line(Verdict.FAIL, 0.001), line(Verdict.PASS, 0.9), line(Verdict.FAIL)]
+    )
+    assert [each.verdict.value for each in lines] == ["inconclusive", "fail", "pass", "fail"]
+    assert "Holm's correction for 3 lines" in lines[0].reason
+
+
+@pytest.fixture
+def report() -> Report:
+    """A line of every kind, with characters that every format has to escape."""
+    waiver = Waiver("size_bytes", datetime.date(2030, 1, 1), "ann", "a % of\nnothing")
+    lines = (
+        line(Verdict.FAIL, 0.001),
+        line(Verdict.PASS, 0.9, "max_slowdown"),
+        line(Verdict.INCONCLUSIVE, limit="agreement"),
+        line(Verdict.FAIL, limit="size_bytes", waiver=waiver),
+    )
+    measured = Measured("m", "t", "d", HERE, (0.7, 0.7, 0.7), 2.0, None, 960, 48, 3, 0.004, {"macs": 5})
+    return Report((*lines, replace(line(Verdict.PASS), model="other")), (measured,))
+
+
+def test_junit_follows_its_schema(report: Report) -> None:
+    schema = etree.XMLSchema(etree.parse(Path(__file__).with_name("junit.xsd")))
+    root = etree.fromstring(FORMATS["junit"](report).encode())
+    schema.assertValid(root)
+    assert [suite.get("name") for suite in root] == ["m / t / d", "other / t / d"]
+    assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("5", "1", "1")
+    assert [case[0].tag for case in root.iter("testcase")] == [
+        "failure",
+        "system-out",
+        "error",
+        "system-out",
+        "system-out",
+    ]
+
+
+def test_the_schema_refuses_what_junit_has_not(report: Report) -> None:
+    schema = etree.XMLSchema(etree.parse(Path(__file__).with_name("junit.xsd")))
+    root = etree.fromstring(FORMATS["junit"](report).encode().replace(b"failure", b"inconclusive"))
+    assert not schema.validate(root)
+
+
+def test_github_annotations(report: Report) -> None:
+    lines = FORMATS["github"](report).splitlines()
+    assert [text.split(" ")[0] for text in lines] == ["::error", "::warning", "::warning", "::notice"]
+    assert lines[0].startswith("::error title=m t p50_ms::p50_ms ≤ 4.000 ms: found 5.000 (4.500 to 5.500); 50 %25 |")
+    assert "waived until 2030-01-01 by ann: a %25 of%0Anothing" in lines[2]
+
+
+def test_markdown_is_one_table(report: Report) -> None:
+    rows = [text for text in FORMATS["markdown"](report).splitlines() if text.startswith("|")]
+    assert {text.replace("\\|", "").count("|") for text in rows[:3]} == {10}
+    assert "❌ fail" in rows[2]
+
+
+def test_json_reads_back(report: Report) -> None:
+    content = json.loads(FORMATS["json"](report))
+    assert content["verdict"] == "fail"
+    assert Measured.of(content["measured"][0]) == report.measured[0]
+
+
+def test_text_says_what_was_measured(report: Report) -> None:
+    text = FORMATS["text"](report)
+    assert "A/A floor 0.40 %" in text
+    assert "3 spikes kept" in text
+    assert text.endswith("verdict: fail")
+
+
+def test_formats_to_files(run: Run, bundle: Path, tmp_path: Path) -> None:
+    files = [f"{name}={tmp_path / name}" for name in FORMATS]
+    given = [text for file in files for text in ("--format", file)]
+    status, out, _ = run("check", bundle, "--budgets", budgets(tmp_path), *given)
+    assert (status, out) == (0, "")
+    assert all((tmp_path / name).stat().st_size for name in FORMATS)
+
+
+def test_init_writes_budgets_that_hold(run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float]) -> None:
+    file = tmp_path / "budgets.toml"
+    status, _, _ = run("budget", "init", bundle, "--owner", "me", "--output", file)
+    assert status == 0
+    assert "latency +25 %" in file.read_text()
+    limits = load_budgets(file).budget[0].limits
+    assert limits.p50_ms == pytest.approx(2.5, rel=0.02)
+    assert run("check", bundle, "--budgets", file, "--baseline", bundle)[0] == 0
+    assert code(run("budget", "init", bundle, "--owner", "me", "--output", file)) == "output-exists"
+
+
+def test_update_shows_a_diff_and_writes_only_when_told(
+    run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float]
+) -> None:
+    file = tmp_path / "budgets.toml"
+    run("budget", "init", bundle, "--owner", "me", "--output", file)
+    before = file.read_text()
+    status, out, _ = run("budget", "update", bundle, "--budgets", file)
+    assert (status, out) == (0, "nothing would change")
+    truth["candidate"] = 4.0
+    status, out, _ = run("budget", "update", bundle, "--budgets", file)
+    assert "-p50_ms = 2.5" in out
+    assert "+p50_ms = 5.0" in out
+    assert file.read_text() == before
+    run("budget", "update", bundle, "--budgets", file, "--write")
+    after = file.read_text()
+    assert after.splitlines()[:2] == before.splitlines()[:2]
+    assert load_budgets(file).budget[0].limits.p50_ms == pytest.approx(5.0, rel=0.02)
+
+
+def test_update_keeps_what_people_decided(run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float]) -> None:
+    file = budgets(tmp_path, "size_bytes = 10", MAIN)
+    run("budget", "update", bundle, "--budgets", file, "--write")
+    budget = load_budgets(file).budget[0]
+    assert set(budget.limits.given()) == {"size_bytes"}
+    assert (budget.owner, budget.reason) == ("me", "test")
+    assert budget.relative is not None
+    elsewhere = budgets(tmp_path, device="another machine")
+    assert code(run("budget", "update", bundle, "--budgets", elsewhere)) == "no-budget"
+
+
+def test_a_machine_that_cannot_be_measured(
+    run: Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draft_module, "Sampler", lambda *places, **options: lambda count: [])
+    answer = run("budget", "init", bundle, "--owner", "me", "--output", tmp_path / "b.toml")
+    assert code(answer) == "cannot-measure"
+    assert not (tmp_path / "b.toml").exists()
+
+
+def test_judging_rests_on_all_processes() -> None:
+    outcome = judge(Limits((("p50_ms", 3.0),)), source(2.0))
+    assert outcome.findings[0].num_processes == len(outcome.processes) == PER_ROUND

@@ -1,0 +1,172 @@
+"""Verdicts on processes whose truth is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from noise import process, source
+
+from edgec.pipeline.gate.finding import Finding, Verdict
+from edgec.pipeline.gate.latency import (
+    CONFIRMING,
+    MAX_ROUNDS,
+    PER_ROUND,
+    Limits,
+    judge,
+    judge_limit,
+    noise_floor,
+    second_opinion,
+)
+from edgec.pipeline.gate.sampling import MeasurementFailed, Process, Source
+
+
+def verdict(name: str, bound: float, processes: Source) -> Finding:
+    return judge(Limits(((name, bound),)), processes).findings[0]
+
+
+@pytest.mark.parametrize(
+    ("bound", "expected"), [(1.8, Verdict.FAIL), (2.2, Verdict.PASS)], ids=["limit below", "limit above"]
+)
+@pytest.mark.parametrize("name", ["p50_ms", "p99_ms"])
+def test_absolute_limits(name: str, bound: float, expected: Verdict) -> None:
+    finding = verdict(name, bound, source(2.0))
+    assert finding.verdict is expected
+    assert finding.low is not None
+    assert finding.low < finding.value < finding.high  # type: ignore[operator]
+
+
+def test_a_limit_inside_the_interval_is_measured_on_and_then_left_open() -> None:
+    asked: list[int] = []
+    endless = source(2.0, layout=0.05, seed=2)
+
+    def counting(count: int) -> list[Process]:
+        asked.append(count)
+        return endless(count)
+
+    finding = verdict("p50_ms", 2.0, counting)
+    assert finding.verdict is Verdict.INCONCLUSIVE
+    assert asked == [PER_ROUND] * MAX_ROUNDS
+
+
+@pytest.mark.parametrize(("slower", "expected"), [(1.0, Verdict.PASS), (1.05, Verdict.FAIL), (0.9, Verdict.PASS)])
+def test_relative_limit(slower: float, expected: Verdict) -> None:
+    finding = verdict("max_slowdown", 0.02, source(2.0 * slower, 2.0, 2.0))
+    assert finding.verdict is expected
+    assert finding.value == pytest.approx(slower - 1, abs=0.01)
+
+
+def test_an_alert_names_its_confirmation() -> None:
+    assert f"confirmed in {CONFIRMING} new processes" in verdict("max_slowdown", 0.02, source(2.1, 2.0, 2.0)).reason
+
+
+def test_an_alert_that_new_processes_do_not_show_is_none() -> None:
+    slow, same = source(2.1, 2.0, 2.0), source(2.0, 2.0, 2.0)
+    rounds = iter([slow, same])
+    finding = verdict("max_slowdown", 0.02, lambda count: next(rounds)(count))
+    assert finding.verdict is not Verdict.FAIL
+
+
+def test_an_alert_without_time_to_confirm_is_inconclusive() -> None:
+    rounds = iter([source(2.1, 2.0, 2.0)(PER_ROUND), []])
+    finding = verdict("max_slowdown", 0.02, lambda count: next(rounds))
+    assert finding.verdict is Verdict.INCONCLUSIVE
+    assert "no time was left" in finding.reason
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_too_few_processes_are_no_guess(count: int) -> None:
+    finding = verdict("p50_ms", 1.0, lambda _: source(2.0)(count))
+    assert finding.verdict is Verdict.INCONCLUSIVE
+    assert f"{count} processes" in finding.reason
+    assert finding.value is None
+
+
+def test_p99_needs_a_thousand_samples() -> None:
+    stream = np.random.default_rng(0)
+    few = [process(stream, 2.0, turns=5) for _ in range(4)]  # 4 * 10 * 20 = 800
+    assert "needs 1000 samples" in judge_limit("p99_ms", 3.0, few).reason
+    assert judge_limit("p50_ms", 3.0, few).verdict is Verdict.PASS
+
+
+def test_a_failed_measurement_is_no_failed_build() -> None:
+    def broken(count: int) -> list[Process]:
+        raise MeasurementFailed("a measuring process was killed (SIGKILL)")
+
+    finding = verdict("p50_ms", 1.0, broken)
+    assert finding.verdict is Verdict.INCONCLUSIVE
+    assert "SIGKILL" in finding.reason
+
+
+def test_a_measurement_that_fails_while_confirming_leaves_it_open() -> None:
+    first = source(2.1, 2.0, 2.0)
+    calls = iter([0, 1])
+
+    def breaks(count: int) -> list[Process]:
+        if next(calls):
+            raise MeasurementFailed("the processor throttled its clock 3 times")
+        return first(count)
+
+    outcome = judge(Limits((("max_slowdown", 0.02),)), breaks)
+    assert outcome.findings[0].verdict is Verdict.INCONCLUSIVE
+    assert len(outcome.processes) == PER_ROUND
+
+
+def test_effects_below_twice_the_noise_floor_never_fail() -> None:
+    """The baseline is 4 % away from itself, so 5 % says nothing."""
+    finding = verdict("max_slowdown", 0.02, source(2.10, 2.0, 2.08))
+    assert finding.verdict is Verdict.INCONCLUSIVE
+    assert finding.least_effect == pytest.approx(0.08, abs=0.01)
+    assert "twice what the baseline differs from itself" in finding.reason
+
+
+def test_noise_floor_of_equal_contestants_is_small() -> None:
+    assert noise_floor(source(2.0, 2.0, 2.0)(8)) < 0.01
+
+
+def test_second_opinion_ignores_drift() -> None:
+    drift = np.exp(np.linspace(0, 1, 12))[:, None]
+    same = [replace(p, blocks=tuple(block * drift for block in p.blocks)) for p in source(2.0, 2.0, spread=0.001)(6)]
+    slow = [replace(p, blocks=tuple(block * drift for block in p.blocks)) for p in source(2.1, 2.0, spread=0.001)(6)]
+    assert second_opinion(slow) < 1e-6
+    assert second_opinion(same) > 1e-4
+
+
+def test_equal_data_give_equal_verdicts() -> None:
+    limits = Limits((("p50_ms", 2.0), ("p99_ms", 2.1), ("max_slowdown", 0.01)))
+    assert judge(limits, source(2.0, 2.0, 2.0)).findings == judge(limits, source(2.0, 2.0, 2.0)).findings
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([1.0, 0.98, 1.03, 1.2]))
+def test_swapping_the_contestants_mirrors_the_interval(seed: int, slower: float) -> None:
+    processes = source(2.0 * slower, 2.0, seed=seed)(5)
+    swapped = [replace(p, blocks=p.blocks[::-1]) for p in processes]
+    ours, theirs = judge_limit("max_slowdown", 0.5, processes), judge_limit("max_slowdown", 0.5, swapped)
+    assert 1 + ours.low == pytest.approx(1 / (1 + theirs.high))  # type: ignore[operator]
+    assert 1 + ours.value == pytest.approx(1 / (1 + theirs.value))  # type: ignore[operator]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 1000), st.floats(0.01, 100))
+def test_another_unit_of_time_changes_nothing(seed: int, factor: float) -> None:
+    processes = source(2.05, 2.0, 2.0, seed=seed)(5)
+    scaled = [replace(p, blocks=tuple(block * factor for block in p.blocks)) for p in processes]
+    ours, theirs = judge_limit("max_slowdown", 0.02, processes), judge_limit("max_slowdown", 0.02, scaled)
+    assert (ours.verdict, ours.value) == (theirs.verdict, pytest.approx(theirs.value))
+    assert judge_limit("p50_ms", 2.0, processes).verdict is judge_limit("p50_ms", 2.0 * factor, scaled).verdict
+
+
+def test_false_alarms_and_caught_slowdowns_by_simulation() -> None:
+    """40 decisions of each kind: with a true rate of 1 % more than three false alarms have a chance below 0.1 %."""
+    alarms = sum(
+        verdict("max_slowdown", 0.01, source(2.0, 2.0, 2.0, seed=s)).verdict is Verdict.FAIL for s in range(40)
+    )
+    caught = sum(
+        verdict("max_slowdown", 0.01, source(2.1, 2.0, 2.0, seed=s)).verdict is Verdict.FAIL for s in range(40)
+    )
+    assert alarms <= 3
+    assert caught >= 36

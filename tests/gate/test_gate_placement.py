@@ -1,0 +1,46 @@
+"""What runtimes make of the tiny network, counted; the network is small enough to count by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from edgec.pipeline.bundle.read import open_bundle
+from edgec.pipeline.gate.proxies import Proxies
+
+if TYPE_CHECKING:
+    from conftest import Build
+
+
+def test_onnx_runtime(bundle: Path) -> None:
+    """Conv, Relu, Conv, GlobalAveragePool, Flatten, Gemm; the layers read dequantized integers."""
+    known = Proxies(open_bundle(bundle)).known()
+    assert {name: known[name] for name in ("num_operators", "num_transposes", "num_float_layers")} == {
+        "num_operators": 6,
+        "num_transposes": 0,
+        "num_float_layers": 0,
+    }
+    assert "num_reformats" not in known
+
+
+def test_a_float_network_has_float_layers(tiny_onnx: Path) -> None:
+    from edgec.targets import reference
+    from edgec.targets.spec import load_target
+
+    assert reference.placement(tiny_onnx, load_target("reference")).num_float_layers == 3
+
+
+def test_openvino(build: Build) -> None:
+    pytest.importorskip("openvino")
+    known = Proxies(open_bundle(build("cpu"))).known()
+    assert known["num_float_layers"] == 0
+    assert known["num_reformats"] >= 1  # the input is planar, the kernels are not
+    assert known["macs"] == 32 * 32 * 6 * 36 + 18
+
+
+def test_litert(build: Build) -> None:
+    pytest.importorskip("ai_edge_litert")
+    known = Proxies(open_bundle(build("arm"))).known()
+    assert (known["delegate_pieces"], known["num_float_layers"], known["num_transposes"]) == (1, 0, 0)

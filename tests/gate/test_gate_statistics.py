@@ -1,0 +1,150 @@
+"""Statistics against published examples, scipy, worked answers, and simulation with fixed seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from edgec.pipeline.gate.bootstrap import bootstrap
+from edgec.pipeline.gate.opinions import holm, mann_whitney_p, welch_interval
+from edgec.pipeline.gate.paired import (
+    drop_interval,
+    drop_p,
+    images_for_drop,
+    images_for_share,
+    share_interval,
+    share_p,
+)
+
+
+def test_estimate_is_the_mean_of_process_medians() -> None:
+    found = bootstrap([np.array([1.0, 2.0, 9.0]), np.array([3.0, 4.0, 5.0]), np.array([6.0, 6.0, 6.0])])
+    assert found.estimate == pytest.approx((2 + 4 + 6) / 3)
+    assert found.standard_error == pytest.approx(2 / 3**0.5)
+
+
+def test_processes_that_agree_exactly_leave_no_doubt() -> None:
+    found = bootstrap([np.full(5, 2.0)] * 4)
+    assert found.interval() == (2.0, 2.0)
+    assert found.p_above(1.9) < 0.001
+    assert found.p_above(2.1) == 1.0
+
+
+def test_too_few_processes_are_our_bug() -> None:
+    with pytest.raises(ValueError, match="2 processes"):
+        bootstrap([np.ones(4)] * 2)
+
+
+def test_a_quantile_of_samples_inside_blocks() -> None:
+    values = np.arange(1000.0).reshape(10, 100)
+    assert bootstrap([values, values + 1, values + 2], 0.99).estimate == pytest.approx(np.quantile(values, 0.99) + 1)
+
+
+@pytest.mark.parametrize("count", [4, 8])
+def test_the_interval_covers_the_truth_as_often_as_it_says(count: int) -> None:
+    """95 % nominal; 200 runs have a standard error of 1.5 points."""
+    stream, hits = np.random.default_rng(5), 0
+    for _ in range(200):
+        luck = stream.normal(0, 0.003, (count, 1))
+        low, high = bootstrap(list(luck + 0.01 * stream.standard_t(3, (count, 12)))).interval()
+        hits += low < 0 < high
+    assert 0.90 <= hits / 200 <= 0.99
+
+
+def test_p_values_and_interval_say_the_same() -> None:
+    stream = np.random.default_rng(1)
+    found = bootstrap(list(stream.normal(0.02, 0.01, (5, 12))))
+    low, high = found.interval()
+    assert found.p_above(low) == pytest.approx(0.025, abs=1e-3)
+    assert found.p_below(high) == pytest.approx(0.025, abs=1e-3)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_negated_values_mirror_the_interval(seed: int) -> None:
+    values = list(np.random.default_rng(seed).normal(0.01, 0.02, (4, 9)))
+    low, high = bootstrap(values).interval()
+    assert bootstrap([-v for v in values]).interval() == pytest.approx((-high, -low))
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.6]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_lies_between_the_raw_and_bonferroni(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    assert all(p <= q <= min(1, len(p_values) * p) + 1e-12 for p, q in zip(p_values, adjusted, strict=True))
+    order = np.argsort(p_values, kind="stable")
+    assert list(np.diff(np.array(adjusted)[order]) >= 0) == [True] * (len(p_values) - 1)
+
+
+def test_mann_whitney_by_hand() -> None:
+    """Of the 20 ways to choose three of six ranks, one puts all of ours on top."""
+    assert mann_whitney_p(np.array([4.0, 5, 6]), np.array([1.0, 2, 3])) == pytest.approx(1 / 20)
+
+
+def test_welch_is_scipys() -> None:
+    stream = np.random.default_rng(3)
+    ours, theirs = stream.normal(1, 1, 7), stream.normal(0, 3, 11)
+    expected = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval()
+    assert welch_interval(list(ours), list(theirs))[1:] == pytest.approx((expected.low, expected.high))
+    assert welch_interval([1.0, 1.0], [2.0, 2.0]) == (-1.0, -1.0, -1.0)
+
+
+def test_drop_interval_of_a_published_example() -> None:
+    """Airway hyper-responsiveness, 21 children, discordant 1 and 7: Fagerland et al. (Stat. Med. 33, 2014)."""
+    share = drop_interval(1, 7, 21)
+    assert share.estimate == pytest.approx(-28.6, abs=0.05)
+    assert (share.low, share.high) == pytest.approx((-51.7, -2.6), abs=0.1)
+
+
+def test_the_test_of_no_drop_is_mcnemars() -> None:
+    statistic = (15 - 5) ** 2 / (15 + 5)
+    assert drop_p(15, 5, 200, 0.0) == pytest.approx(stats.chi2.sf(statistic, 1) / 2)
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(60, 500))
+def test_swapped_networks_mirror_the_drop(before: int, after: int, num_images: int) -> None:
+    ours, theirs = drop_interval(before, after, num_images), drop_interval(after, before, num_images)
+    assert (ours.low, ours.high) == pytest.approx((-theirs.high, -theirs.low), abs=1e-6)
+    assert ours.low <= ours.estimate <= ours.high
+
+
+def test_share_is_wilsons() -> None:
+    expected = stats.binomtest(195, 200).proportion_ci(method="wilson")
+    share = share_interval(195, 200)
+    assert (share.low, share.high) == pytest.approx((100 * expected.low, 100 * expected.high), abs=1e-4)
+    assert share_p(195, 200, 99.0) == pytest.approx(stats.binomtest(195, 200, 0.99, alternative="less").pvalue)
+
+
+def test_needed_images_decide_with_the_stated_power() -> None:
+    """Simulate the planned study: about four of five samples of that size pass."""
+    needed = images_for_drop(3, 1, 200, 2.0)
+    assert needed is not None
+    assert needed > 200
+    stream = np.random.default_rng(0)
+    drawn = stream.multinomial(needed, [3 / 200, 1 / 200, 196 / 200], 300)
+    passed = sum(drop_interval(int(b), int(c), needed).high < 2.0 for b, c, _ in drawn)
+    assert 0.72 <= passed / 300 <= 0.90
+
+
+def test_no_number_of_images_helps_above_the_limit() -> None:
+    assert images_for_drop(5, 1, 200, 2.0) is None
+    assert images_for_share(180, 200, 95.0) is None
+
+
+def test_needed_images_of_a_share_by_scipy() -> None:
+    needed = images_for_share(195, 200, 95.5)
+    assert needed is not None
+    level = 1 - 2 * stats.norm.sf(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
+    ends = [
+        stats.binomtest(round(0.975 * n), n).proportion_ci(level, method="wilson").low
+        for n in (needed * 2, needed // 2)
+    ]
+    assert ends[0] > 0.955 > ends[1]

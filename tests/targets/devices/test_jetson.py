@@ -1,0 +1,124 @@
+"""``--on ssh://`` for TensorRT: a real sshd on loopback, stand-ins for TensorRT and CUDA behind it; no GPU."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from boards import Board, refused
+
+from edgec.pipeline.cli import main
+from edgec.targets.devices.answer import REFUSALS, Transcript
+from edgec.targets.spec import load_target
+from edgec.targets.tensorrt import on_device
+
+pytest_plugins = ["device_fixtures"]
+
+STAND_IN = Path(__file__).parents[1] / "tensorrt" / "stand_in"
+
+
+@pytest.fixture
+def jetson(board: Board, tmp_path: Path) -> Iterator[Board]:
+    """The board's python3, with the stand-ins in its way."""
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler to build the stand-in for libcuda.so.1 with")
+    import subprocess
+
+    library = tmp_path / "libcuda.so.1"
+    subprocess.run([compiler, "-shared", "-fPIC", "-w", "-o", str(library), str(STAND_IN / "cuda.c")], check=True)
+    set_up(board, tmp_path)
+    yield board
+    board.install("python3", f'exec {shlex.quote(sys.executable)} "$@"')
+
+
+def set_up(board: Board, libraries: Path, **settings: str) -> None:
+    own = {"LD_LIBRARY_PATH": libraries, "PYTHONPATH": STAND_IN, "STAND_IN_LOG": libraries / "calls.log", **settings}
+    words = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in own.items())
+    board.install("python3", f'{words} exec {shlex.quote(sys.executable)} "$@"')
+
+
+def edgec(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    status = main([*map(str, arguments), "--json"])
+    captured = capsys.readouterr()
+    assert status == 0, captured.err
+    value: dict[str, Any] = json.loads(captured.out)
+    return value
+
+
+def test_build_evaluate_and_measure_on_a_jetson(
+    jetson: Board, tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on = f"{jetson.device().name}{jetson.bin / 'python3'}"
+    bundle = tmp_path / "bundle"
+    arguments = (tiny_onnx, "--target", "jetson", "--data", tiny_images, "--output", bundle, "--on", on)
+    result = edgec(capsys, "build", *arguments)
+    assert result["latency"]["status"] == "measured"
+    assert "stand-in GPU (8.7), TensorRT 10.3.0+stand-in" in result["latency"]["device"]
+    assert "GPU time" in result["latency"]["note"]
+    assert result["accuracy"]["target"] is not None
+    assert {"model.engine", "timing.cache", "engine.json"} <= {path.name for path in (bundle / "tensorrt").iterdir()}
+    listed = [entry["path"] for entry in json.loads((bundle / "manifest.json").read_text())["files"]]
+    assert "tensorrt/model.engine" in listed
+    assert "latency" in json.loads((bundle / "tensorrt" / "engine.json").read_text())
+    assert edgec(capsys, "evaluate", bundle, "--data", tiny_images, "--on", on)["target_agreement"] == 100.0
+    cost = edgec(capsys, "measure", bundle, "--on", on)
+    assert cost["board"]["layers"]["reformats"] == 1
+    assert (tmp_path / "calls.log").read_text().split().count("build") == 1  # kept there between the commands
+    result = edgec(capsys, "build", *arguments, "--precision", "auto")
+    assert result["precision_verdict"].startswith("ship ")
+    assert result["precision_verdict"] in result["notes"]
+
+
+@pytest.mark.parametrize(
+    ("code", "settings"),
+    [
+        ("engine-build-failed", {"STAND_IN_FAULT": "no-engine"}),
+        ("wrong-gpu", {"STAND_IN_COMPUTE_CAPABILITY": "7.2"}),
+        ("missing-driver", {"LD_LIBRARY_PATH": ""}),
+    ],
+)
+def test_what_the_device_refuses_is_an_error_here(
+    code: str, settings: dict[str, str], jetson: Board, tmp_path: Path, jetson_artifact: Path
+) -> None:
+    set_up(jetson, tmp_path, **settings)
+    with refused(code):
+        on_device(jetson.device(), jetson_artifact, load_target("jetson"), 1).cost()
+    set_up(jetson, tmp_path)
+    assert on_device(jetson.device(), jetson_artifact, load_target("jetson"), 1).cost().latency.status == "measured"
+
+
+@pytest.fixture(scope="session")
+def jetson_artifact(tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path) -> Path:
+    """A float network for FP16: what goes to the device, without quantization."""
+    from edgec.targets.spec import with_precision
+    from edgec.targets.tensorrt import compile_model
+
+    folder = tmp_path_factory.mktemp("fp16") / "tensorrt"
+    compile_model(tiny_onnx, folder, with_precision(load_target("jetson"), "fp16"))
+    return folder
+
+
+def test_emulated_cores_have_no_gpu(jetson_artifact: Path) -> None:
+    from edgec.targets.devices.cores import AARCH64, CORES
+    from edgec.targets.devices.qemu import QemuDevice
+    from edgec.targets.devices.userland import Userland
+
+    device = QemuDevice(CORES["cortex-a76"], Userland(Path(), AARCH64, {}))
+    with refused("cannot-run-there"):
+        on_device(device, jetson_artifact, load_target("jetson"), 1)
+
+
+@pytest.mark.parametrize("code", sorted(REFUSALS))
+def test_every_refusal_of_a_script_has_a_hint(code: str) -> None:
+    transcript = Transcript("ssh://board")
+    transcript.feed(json.dumps({"error": code, "message": "why"}))
+    with refused(code) as caught:
+        transcript.answer(1, "")
+    assert "ssh://board: why" in caught.value.message

@@ -1,0 +1,46 @@
+"""A bundle for Jetson, and stand-ins for TensorRT and the CUDA driver. No GPU is used anywhere in these tests."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from stand_ins import FOLDER, StandIn
+
+from edgec.pipeline.cli import main
+
+
+@pytest.fixture(scope="session")
+def jetson_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path, tiny_images: Path) -> Path:
+    """What ``edgec build tiny.onnx --target jetson`` hands over on a machine without a GPU."""
+    folder = tmp_path_factory.mktemp("jetson")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEC_CACHE", str(folder / "cache"))
+        arguments = ["build", str(tiny_onnx), "--target", "jetson", "--data", str(tiny_images)]
+        assert main([*arguments, "--output", str(folder / "bundle"), "--json"]) == 0
+    return folder / "bundle"
+
+
+@pytest.fixture
+def artifact(jetson_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the folder that goes to the device, to be changed at will."""
+    return Path(shutil.copytree(jetson_bundle / "tensorrt", tmp_path / "tensorrt"))
+
+
+@pytest.fixture(scope="session")
+def stand_in_cuda(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a libcuda.so.1 that uses the host's memory and clock."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler to build the stand-in for libcuda.so.1 with")
+    folder = tmp_path_factory.mktemp("cuda")
+    build = [compiler, "-shared", "-fPIC", "-w", "-Wl,-soname,libcuda.so.1", "-o", str(folder / "libcuda.so.1")]
+    subprocess.run([*build, str(FOLDER / "cuda.c")], check=True)
+    return folder
+
+
+@pytest.fixture
+def stand_in(stand_in_cuda: Path, tmp_path: Path) -> StandIn:
+    return StandIn(stand_in_cuda, tmp_path / "calls.log")

@@ -1,0 +1,200 @@
+"""TensorRT's dialect of QDQ: the same bits as the reference; and the rules that tell which Q/DQ will fuse."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.ort import OrtRunner
+from edgec.targets.spec import load_target
+from edgec.targets.tensorrt import check, compile_model
+from edgec.targets.tensorrt.dialect import to_tensorrt
+from edgec.targets.tensorrt.lint import RULES, lint
+
+CHANNELS = 16
+
+
+class Builder:
+    """A QDQ network, node by node."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, np.ndarray] = {}
+        self.stream = np.random.default_rng(1)
+
+    def add(self, op: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(op, inputs, [name], name, **attributes))
+        return name
+
+    def pair(self, source: str, zero_point: int = 0, scale: Any = 0.05, dtype: type = np.int8) -> str:
+        self.constants |= {f"{source}.s": np.float32(scale), f"{source}.z": np.full(np.shape(scale), zero_point, dtype)}
+        axis = {"axis": 1} if np.ndim(scale) else {}
+        self.add("QuantizeLinear", [source, f"{source}.s", f"{source}.z"], f"{source}.q", **axis)
+        return self.add("DequantizeLinear", [f"{source}.q", f"{source}.s", f"{source}.z"], f"{source}.dq", **axis)
+
+    def conv(self, source: str, name: str, stored: bool = True, channels: int = CHANNELS) -> str:
+        weight = self.stream.integers(-127, 128, (CHANNELS, channels, 1, 1)).astype(np.int8)
+        scale = self.stream.uniform(1e-3, 1e-2, CHANNELS).astype(np.float32)
+        self.constants[f"{name}.b"] = self.stream.integers(-999, 999, CHANNELS).astype(np.int32)
+        self.constants |= {f"{name}.w": weight, f"{name}.s": scale, f"{name}.z": np.zeros(CHANNELS, np.int8)}
+        self.constants |= {f"{name}.bs": scale * np.float32(0.05), f"{name}.bz": np.zeros(CHANNELS, np.int32)}
+        if not stored:
+            self.constants[f"{name}.w"] = weight.astype(np.float32)
+            return self.add("Conv", [source, f"{name}.w"], name)
+        weights = self.add("DequantizeLinear", [f"{name}.w", f"{name}.s", f"{name}.z"], f"{name}.wd", axis=0)
+        bias = self.add("DequantizeLinear", [f"{name}.b", f"{name}.bs", f"{name}.bz"], f"{name}.bd", axis=0)
+        return self.add("Conv", [source, weights, bias], name)
+
+    def model(self, output: str) -> onnx.ModelProto:
+        self.nodes[-1].output[0] = output
+        shape = ["N", CHANNELS, 8, 8]
+        values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("input", output)]
+        constants = [numpy_helper.from_array(np.asarray(value), name) for name, value in self.constants.items()]
+        graph = helper.make_graph(self.nodes, "g", values[:1], values[1:], constants)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def residual_network() -> onnx.ModelProto:
+    net = Builder()
+    first = net.add("HardSwish", [net.conv(net.pair("input"), "first")], "hs")
+    stored = net.pair(first)
+    second = net.pair(net.conv(stored, "second"))
+    net.add("Add", [stored, second], "add")
+    return net.model("logits")
+
+
+def test_the_dialect_computes_the_same_bits(tmp_path: Path) -> None:
+    model = residual_network()
+    onnx.save(model, tmp_path / "qdq.onnx")
+    ours = to_tensorrt(model)
+    onnx.save(ours, tmp_path / "trt.onnx")
+    images = np.random.default_rng(0).normal(size=(3, CHANNELS, 8, 8)).astype(np.float32)
+    expected, found = (OrtRunner(tmp_path / f"{name}.onnx", as_written=True).predict(images) for name in ("qdq", "trt"))
+    np.testing.assert_array_equal(found, expected)
+    operators = Counter(node.op_type for node in ours.graph.node)
+    assert "HardSwish" not in operators
+    assert operators["QuantizeLinear"] == operators["DequantizeLinear"] == 5
+    assert ours.opset_import[0].version == 14
+    assert all(tensor.data_type != onnx.TensorProto.INT32 for tensor in ours.graph.initializer)
+    assert lint(ours) == []
+
+
+def test_weights_off_their_grid_are_refused() -> None:
+    net = Builder()
+    net.conv(net.pair("input"), "first")
+    net.constants["first.s"][0] = np.nan
+    with pytest.raises(EdgecError) as caught:
+        to_tensorrt(net.model("logits"))
+    assert caught.value.code == "bad-quantization"
+
+
+def broken(rule: str) -> onnx.ModelProto:
+    """A network that breaks one rule."""
+    net = Builder()
+    if rule == "int8":
+        net.conv(net.pair("input", dtype=np.uint8), "c")
+    elif rule == "symmetric":
+        net.conv(net.pair("input", zero_point=3), "c")
+    elif rule == "per-tensor-activation":
+        net.conv(net.pair("input", scale=np.full(CHANNELS, 0.1)), "c")
+    elif rule == "half-quantized":
+        net.conv("input", "c")
+    elif rule == "activation-outside":
+        net.add("Relu", [net.pair(net.conv(net.pair("input"), "c"))], "r")
+    elif rule == "dequantize-for-float":
+        net.add("HardSigmoid", [net.pair("input")], "h")
+    elif rule == "few-channels":
+        net.constants |= {"g": np.arange(8)}
+        net.conv(net.pair(net.add("Gather", ["input", "g"], "few", axis=1)), "c", channels=8)
+    return net.model("logits")
+
+
+EXAMPLES = ["int8", "symmetric", "per-tensor-activation", "half-quantized", "activation-outside", "few-channels"]
+
+
+@pytest.mark.parametrize("rule", [*EXAMPLES, "dequantize-for-float"])
+def test_each_rule_names_its_node(rule: str) -> None:
+    found = lint(to_tensorrt(broken(rule)))
+    assert {finding.rule for finding in found} == {rule}
+    assert all(finding.node and finding.message for finding in found)
+
+
+def test_integers_in_the_file_are_found_before_the_rewrite() -> None:
+    assert {finding.rule for finding in lint(residual_network())} == {"int8", "stored-integers"}
+
+
+def test_a_residual_needs_both_sides_or_a_convolution() -> None:
+    for source, expected in (("conv", []), ("relu", ["half-quantized"])):
+        net = Builder()
+        left = net.pair("input")
+        right = net.conv(left, "c") if source == "conv" else net.add("Relu", ["input"], "r")
+        net.add("Add", [left, right], "add")
+        found = [finding.rule for finding in lint(to_tensorrt(net.model("logits"))) if finding.severity == "violation"]
+        assert found == expected
+
+
+def test_every_rule_says_what_it_asks_for() -> None:
+    assert all(rule.__doc__ for rule in RULES)
+
+
+def test_a_file_that_breaks_a_rule_is_no_artifact(tmp_path: Path) -> None:
+    onnx.save(broken("symmetric"), tmp_path / "qdq.onnx")
+    with pytest.raises(EdgecError) as caught:
+        compile_model(tmp_path / "qdq.onnx", tmp_path / "out", load_target("jetson"))
+    assert caught.value.code == "unfusable-qdq"
+    assert "input.q" in caught.value.message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_rewrite_that_changes_answers_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoilt(model: onnx.ModelProto) -> onnx.ModelProto:
+        rewritten = to_tensorrt(model)
+        tensor = next(tensor for tensor in rewritten.graph.initializer if tensor.name == "second.bd")
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + 1, tensor.name))
+        return rewritten
+
+    onnx.save(residual_network(), tmp_path / "qdq.onnx")
+    monkeypatch.setattr("edgec.targets.tensorrt.compiler.to_tensorrt", spoilt)
+    with pytest.raises(EdgecError) as caught:
+        compile_model(tmp_path / "qdq.onnx", tmp_path / "out", load_target("jetson"))
+    assert caught.value.code == "compile-mismatch"
+
+
+def test_an_operator_that_the_parser_lacks_is_named() -> None:
+    model = residual_network()
+    model.graph.node.append(helper.make_node("Det", ["logits"], ["det"], "volume"))
+    with pytest.raises(EdgecError) as caught:
+        check(model, load_target("jetson"))
+    assert caught.value.code == "unsupported-operator"
+    assert "'volume'" in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["mobilenetv1", "mobilenetv2", "mobilenetv3-small", "mobilenetv3", "xception"])
+def test_no_network_of_ours_breaks_a_rule(name: str, tmp_path: Path) -> None:
+    """Through the quantizer and the compiler, which refuses violations and compares every output with the reference."""
+    import json
+
+    from edgec.pipeline.export import export_onnx
+    from edgec.pipeline.models.initialise import settle_batch_norm
+    from edgec.pipeline.models.spec import NetworkConfig, build_network
+    from edgec.pipeline.quantize.calibrate import collect
+    from edgec.pipeline.quantize.quantizer import quantize
+
+    network = build_network(NetworkConfig(name, width_multiplier=0.25, num_classes=10))
+    settle_batch_norm(network, 96)
+    export_onnx(network, 96, tmp_path / "m.onnx")
+    image = np.random.default_rng(0).normal(size=(1, 3, 96, 96)).astype(np.float32)
+    statistics = collect(tmp_path / "m.onnx", lambda: iter([image]))
+    target = load_target("jetson")
+    quantized = quantize(onnx.load(tmp_path / "m.onnx"), statistics, target.scheme, "fast", lambda: iter([image]))
+    onnx.save(quantized.model, tmp_path / "qdq.onnx")
+    compile_model(tmp_path / "qdq.onnx", tmp_path / "out", target)
+    rules = {finding["rule"] for finding in json.loads((tmp_path / "out" / "lint.json").read_text())}
+    assert rules <= {"few-channels"}

@@ -1,0 +1,153 @@
+"""``--target jetson`` without a GPU: what the bundle holds, what is said and not said, and the choice of precision."""
+
+from __future__ import annotations
+
+import ast
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from edgec.pipeline.cli import main
+from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.evaluate import Accuracy
+from edgec.pipeline.measure import Latency
+from edgec.pipeline.precision import weigh
+from edgec.targets.spec import load_target, with_precision
+from edgec.targets.tensorrt import probe, runner
+from edgec.targets.tensorrt.compiler import SCRIPT
+from edgec.targets.tensorrt.options import options_of
+
+
+def test_the_bundle_of_a_host_without_a_gpu(jetson_bundle: Path) -> None:
+    result = json.loads((jetson_bundle / "result.json").read_text())
+    assert result["latency"]["status"] == "not-measured"
+    assert result["latency"]["p50_ms"] is None
+    low, high = result["latency"]["estimated_ms"]
+    assert 0 < low < high
+    assert result["accuracy"]["target"] is None
+    assert result["accuracy"]["reference"] is not None
+    assert result["precision"] == "int8"
+    folder = jetson_bundle / "tensorrt"
+    names = {"model.onnx", "engine_spec.json", "golden.bin", "lint.json", "build_engine.py"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert (folder / "build_engine.py").read_bytes() == SCRIPT.read_bytes()
+    onnx.checker.check_model(onnx.load(folder / "model.onnx"), full_check=True)
+    spec = json.loads((folder / "engine_spec.json").read_text())
+    assert spec["compute_capability"] == "8.7"
+    assert "--int8" in spec["trtexec"]
+
+
+def test_build_engine_needs_the_standard_library_and_tensorrt() -> None:
+    imported = set()
+    for node in ast.walk(ast.parse(SCRIPT.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(str(node.module))
+    assert imported - {"tensorrt", "__future__"} <= set(sys.stdlib_module_names)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert main([str(argument) for argument in arguments]) == 1
+    return capsys.readouterr().err.removeprefix("error[").partition("]")[0]
+
+
+def test_precisions_that_a_board_lacks(
+    tiny_onnx: Path, tiny_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("--data", tiny_images, "--output", tmp_path / "out")
+    for target, precision in (("jetson-nano", "int8"), ("cpu", "fp16"), ("jetson-nano", "auto")):
+        arguments = ("build", tiny_onnx, "--target", target, "--precision", precision, *given)
+        assert refused(capsys, *arguments) == "unsupported-precision"
+    arguments = ("build", tiny_onnx, "--target", "jetson", "--precision", "auto", *given)
+    assert refused(capsys, *arguments) == "precision-undecided"
+    arguments = ("build", tiny_onnx, "--target", "cpu", "--on", "ssh://nobody@localhost", *given)
+    assert refused(capsys, *arguments) == "cannot-run-there"
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_first_nano_is_built_in_fp16_and_says_so(
+    tiny_onnx: Path, tiny_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["build", str(tiny_onnx), "--target", "jetson-nano", "--data", str(tiny_images)]
+    assert main([*arguments, "--output", str(tmp_path / "out"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["precision"] == "fp16"
+    assert any("no INT8" in note for note in result["notes"])
+    model = onnx.load(tmp_path / "out" / "tensorrt" / "model.onnx")
+    assert "QuantizeLinear" not in {node.op_type for node in model.graph.node}
+    assert json.loads((tmp_path / "out" / "tensorrt" / "lint.json").read_text()) == []
+
+
+def outcome(top1: float, p50_ms: float | None) -> tuple[Accuracy, Latency]:
+    accuracy = Accuracy("top1", 80.0, 80.0, top1, 80.0 - top1, 95.0, 20.0, 100)
+    return accuracy, Latency("measured" if p50_ms else "not-measured", p50_ms=p50_ms)
+
+
+@pytest.mark.parametrize(
+    ("int8", "fp16", "text"),
+    [
+        ((78.7, 1.00), (80.0, 1.04), "ship FP16: INT8 gains 1.04x for 1.3 pp"),
+        ((79.9, 1.00), (80.0, 1.80), "ship INT8: INT8 gains 1.80x for 0.1 pp"),
+        ((70.0, 1.00), (80.0, 1.80), "ship FP16: INT8 gains 1.80x for 10.0 pp"),
+    ],
+)
+def test_int8_must_pay(int8: tuple[float, float], fp16: tuple[float, float], text: str) -> None:
+    verdict = weigh({"int8": outcome(*int8), "fp16": outcome(*fp16)})
+    assert verdict.text == text
+    assert verdict.precision in text.lower()
+
+
+def test_nothing_is_weighed_that_was_not_measured() -> None:
+    with pytest.raises(EdgecError) as caught:
+        weigh({"int8": outcome(80.0, None), "fp16": outcome(80.0, 1.0)})
+    assert caught.value.code == "precision-undecided"
+
+
+def test_a_precision_quantizes_nothing() -> None:
+    scheme = with_precision(load_target("jetson"), "fp16").scheme
+    assert (scheme.integer_operators, scheme.equalize) == ((), ())
+    assert with_precision(load_target("jetson"), "int8") == load_target("jetson")
+
+
+def test_unknown_options_of_a_board(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "jetson"\n[options]\nworkspace_mib = 64\n')
+    assert options_of(load_target(str(path))).workspace_mib == 64
+    path = tmp_path / "bad.toml"
+    path.write_text('extends = "jetson"\n[options]\nworkspace = 64\n')
+    with pytest.raises(EdgecError) as caught:
+        options_of(load_target(str(path)))
+    assert caught.value.code == "bad-board"
+    path = tmp_path / "none.toml"
+    path.write_text('extends = "jetsn"\n')
+    with pytest.raises(EdgecError) as caught:
+        load_target(str(path))
+    assert "did you mean 'jetson'?" in caught.value.hint
+
+
+def probed(monkeypatch: pytest.MonkeyPatch, returncode: int, answer: dict[str, Any] | None) -> None:
+    done = subprocess.CompletedProcess([], returncode, json.dumps(answer) if answer else "", "")
+    monkeypatch.setattr(runner.subprocess, "run", lambda *_, **__: done)
+    runner._facts.cache_clear()
+
+
+def test_probe_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"gpu": "G", "compute_capability": "8.7", "driver": "CUDA 12.6", "tensorrt": "10.3.0"}
+    probed(monkeypatch, 0, found)
+    assert probe(load_target("jetson")).can_run
+    probed(monkeypatch, 0, found | {"compute_capability": "9.0"})
+    assert not probe(load_target("jetson")).can_run
+    assert probe(load_target("gpu")).can_run
+    probed(monkeypatch, 1, {"error": "missing-driver", "message": "none"})
+    assert "install NVIDIA's driver" in probe().missing
+    probed(monkeypatch, -signal.SIGSEGV, None)
+    assert "signal 11" in probe().missing
+    assert probe().can_build
+    runner._facts.cache_clear()
