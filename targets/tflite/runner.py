@@ -6,16 +6,18 @@ import json
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.errors import EdgecError
 from edgec.targets.adapter import Batch, OnDevice
-from edgec.targets.devices.device import Device
 from edgec.targets.spec import TargetSpec
 from edgec.targets.tflite.compiler import INSTALL, METADATA_NAME
+
+if TYPE_CHECKING:
+    from edgec.targets.devices.device import Device
 
 
 class LiteRtRunner:
