@@ -40,7 +40,7 @@ class Histogram:
         extreme = float(np.abs(values).max(initial=0.0))
         limit = 2.0 ** np.ceil(np.log2(extreme * (1 + 1e-6))) if extreme > 0 else 2.0**-20
         grown = self.grow(max(limit, SMALLEST_LIMIT))
-        bins = np.floor(values.ravel() * np.float32(NUM_BINS / (2 * grown.limit)))  # a power of two: exact
+        bins = np.floor(values.ravel() * np.float64(NUM_BINS / (2 * grown.limit)))  # a power of two: exact
         index = np.clip(bins.astype(np.int32) + NUM_BINS // 2, 0, NUM_BINS - 1)
         added = np.bincount(index, None if weights is None else weights.ravel(), minlength=NUM_BINS)
         return Histogram(grown.counts + added, grown.limit)
