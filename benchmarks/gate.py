@@ -130,7 +130,7 @@ def replayed(processes: Sequence[Process], injected: float, runs: int) -> Tally:
         candidate = slow.get(injected, int(roles[2]))
         drawn = iter([_cast(processes[i], (candidate, int(roles[0]), int(roles[1]))) for i in order])
         finding = judge(Limits((("max_slowdown", LIMIT),)), _drawing(drawn)).findings[0]
-        naive = naive_fails(processes[order[0]].blocks[candidate], processes[order[1]].blocks[int(roles[0])])
+        naive = naive_fails(processes[order[0]].blocks[candidate], processes[order[-1]].blocks[int(roles[0])])
         tally.add(finding, injected, naive)
     return tally
 

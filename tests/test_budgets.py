@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from edgec.pipeline.budgets import Budgets, load_budgets
 from edgec.pipeline.errors import EdgecError
 
+ROOT = Path(__file__).resolve().parents[1]
 TODAY = datetime.date(2026, 6, 1)
 BUDGET = """
 [[budget]]
@@ -130,6 +132,15 @@ def test_a_device_without_a_budget(tmp_path: Path) -> None:
     with pytest.raises(EdgecError) as caught:
         budgets.for_any_device("tiny", "arm")
     assert caught.value.code == "no-budget"
+
+
+def test_this_projects_own_budgets() -> None:
+    assert load_budgets(ROOT / "budgets.toml").for_any_device("mobilenetv3-small", "cpu")
+
+
+def test_the_documented_example(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "ci.md").read_text(), re.DOTALL)
+    assert load(example, tmp_path).budget[0].waiver_of("p50_ms") is not None
 
 
 def test_no_file(tmp_path: Path) -> None:

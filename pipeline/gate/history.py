@@ -98,7 +98,9 @@ def entries_of(report: Path, commit: str) -> list[Entry]:
     except (ValueError, KeyError, TypeError) as error:
         raise EdgecError("bad-report", f"'{report}' is no report of edgec check: {error}", hint) from error
     if not records:
-        raise EdgecError("bad-report", f"'{report}' measured nothing", "check without --no-device")
+        raise EdgecError(
+            "bad-report", f"'{report}' measured nothing", "check without --no-device, on a machine that can measure"
+        )
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     return [_entry(record, commit, now) for record in records]
 

@@ -139,7 +139,8 @@ def run_process(request: Request) -> Process:
 
 def _process(answer: dict[str, Any]) -> Process:
     if "error" in answer:
-        raise EdgecError(*answer["error"])
+        code, message, hint = answer["error"]
+        raise EdgecError(code, message, hint)
     process = Process(
         tuple(np.array(own) for own in answer["blocks"]),
         Fingerprint.of(answer["fingerprint"]),
