@@ -8,6 +8,7 @@ import py_compile
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -190,3 +191,29 @@ def test_python_38_takes_the_file(tmp_path: Path) -> None:
             assert "build_engine.py --check" in done.stdout
             return
     pytest.skip("no Python 3.8 here: only its grammar was checked")
+
+
+HERE = """
+import sys
+import numpy as np
+from pathlib import Path
+from edgec.targets.spec import load_target
+from edgec.targets.tensorrt import open_runner, probe
+
+found, target = probe(load_target("jetson")), load_target("jetson")
+runner = open_runner(Path(sys.argv[1]), target, 1)
+outputs = runner.predict(np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32))
+runner.single(np.zeros((1, 3, 32, 32), np.float32))()
+print(found.can_run, found.facts, outputs.shape, outputs.dtype, sep="|")
+"""
+
+
+def test_a_gpu_in_this_machine_runs_the_engine_in_process(artifact: Path, stand_in: StandIn, tmp_path: Path) -> None:
+    environment = stand_in.environment() | {"EDGEC_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", HERE, str(artifact)]
+    for _ in range(2):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        facts = "TensorRT 10.3.0+stand-in, stand-in GPU (8.7), CUDA 12.6"
+        assert done.stdout.strip() == f"True|{facts}|(3, 3)|float32"
+    assert stand_in.calls().count("build") == 1
