@@ -41,7 +41,10 @@ def test_ranks_every_layer_once(model: Path, tiny_images: Path, capsys: pytest.C
 def test_a_plot_without_matplotlib_is_refused_before_the_work(
     model: Path, tiny_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *of: None if name == "matplotlib" else real(name, *of)
+    )
     arguments = ["sensitivity", str(model), "--scheme", "tflite", "--data", str(tiny_images)]
     assert main([*arguments, "--plot", str(tmp_path / "worst.svg")]) == 1
     code = capsys.readouterr().err.removeprefix("error[").partition("]")[0]
