@@ -27,7 +27,12 @@ from edgec.targets.tflite.runner import LiteRtRunner
 
 REAL = Path(__file__).resolve().parents[4] / "shared" / "real"
 NETWORKS = {"mobilenetv1": 32, "mobilenetv2": 32, "mobilenetv3": 32, "mobilenetv3-small": 32, "xception": 79}
-CASES = [*((name, "torch") for name in NETWORKS), ("mobilenetv2", "tf-same"), ("mobilenetv3-small", "tf-same")]
+TOO_FAR = pytest.mark.xfail(strict=True, reason="untrained and badly conditioned: 7.4 dB, one picture 16 steps off")
+CASES = [
+    *((name, "torch") for name in NETWORKS),
+    ("mobilenetv2", "tf-same"),
+    pytest.param("mobilenetv3-small", "tf-same", marks=TOO_FAR),
+]
 torch.set_num_threads(1)
 
 
@@ -79,9 +84,7 @@ def test_network_is_one_delegate_piece_and_agrees_with_the_reference(name: str, 
     path.write_bytes(content)
     x = smooth_noise(12, NETWORKS[name])[8:]
     expected = np.concatenate([run_onnx(qdq, image[None]) for image in x])
-    answered = LiteRtRunner(path).predict(x)
-    step = float(np.min(np.diff(np.unique(expected))))  # untrained logits may span a few steps only: no SQNR there
-    assert sqnr_db(expected, answered) > 10.0 or np.abs(expected - answered).max() <= 2.01 * step
+    assert sqnr_db(expected, LiteRtRunner(path).predict(x)) > 10.0
 
 
 @pytest.mark.parametrize("name", NETWORKS)
