@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edgec.pipeline.build import build
-from edgec.pipeline.bundle.write import write_bundle
+from edgec.pipeline.bundle.golden import Golden
+from edgec.pipeline.bundle.write import Release, write_bundle
 from edgec.pipeline.measure import Latency, measure
 from edgec.pipeline.ort import OrtRunner
 from edgec.pipeline.recipe import Recipe
@@ -17,7 +18,7 @@ from edgec.targets.adapter import load_adapter
 from edgec.targets.spec import TargetSpec
 
 
-def run_job(recipe: Recipe, folder: Path, threads: int) -> dict[str, Any]:
+def run_job(recipe: Recipe, folder: Path, threads: int, release: Release = Release()) -> dict[str, Any]:
     """Build, measure, write the bundle; return ``result.json``.
 
     Raises:
@@ -26,11 +27,14 @@ def run_job(recipe: Recipe, folder: Path, threads: int) -> dict[str, Any]:
     store = Store(default_root())
     store.sweep()
     built = build(recipe, store)
+    calibration_set = recipe.calibration.artifact()
+    vectors = Golden(recipe.target, recipe.preprocess, recipe.calibration)
+    golden = store.run(vectors, built.fp32, built.qdq, built.binary, calibration_set)
     started = time.perf_counter()
     latency = latency_of(built.binary, built.fp32, recipe.target, threads)
     store.runs.append(Run("measure", "", False, time.perf_counter() - started))
     result = make_result(recipe, built, latency, store.runs, folder)
-    write_bundle(folder, recipe, built, result)
+    write_bundle(folder, recipe, built, golden, result, release)
     return result
 
 

@@ -42,8 +42,7 @@ def evaluate_bundle(folder: Path, data: Path) -> Accuracy:
     }
     logits = predict_all(runners, images, bundle.preprocess)
     check_classes(images, logits["float"].shape[1])
-    labelled = bundle.manifest["recipe"].get("weights", {}).get("kind") != "random"
-    return compare(logits, images.labels if labelled else None)
+    return compare(logits, images.labels if bundle.manifest.origin.source.labelled else None)
 
 
 def measure_bundle(folder: Path, threads: int) -> Latency:
