@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +18,7 @@ from edgec.pipeline.ort import OrtRunner
 from edgec.pipeline.preprocess import Preprocess
 from edgec.pipeline.progress import reporter
 from edgec.pipeline.store import Artifact
-from edgec.targets.adapter import Runner, load_adapter
+from edgec.targets.adapter import Predictor, load_adapter
 from edgec.targets.spec import TargetSpec
 
 BATCH_SIZE = 16
@@ -95,7 +96,7 @@ class Evaluate:
         """
         fp32, qdq, binary, _ = inputs
         adapter, threads = load_adapter(self.target.compiler), os.cpu_count() or 1
-        runners: dict[str, Runner] = {
+        runners: dict[str, Predictor] = {
             "float": OrtRunner(fp32.path, threads),
             "reference": OrtRunner(qdq.path / "model.onnx", threads, as_written=True),
         }
@@ -109,11 +110,13 @@ class Evaluate:
         (output / "accuracy.json").write_text(json.dumps(asdict(compare(logits, labels)), indent=1))
 
 
-def predict_all(runners: dict[str, Runner], images: Dataset, preprocess: Preprocess) -> dict[str, Logits]:
+def predict_all(
+    runners: Mapping[str, Predictor], images: Dataset, preprocess: Preprocess, batch_size: int = BATCH_SIZE
+) -> dict[str, Logits]:
     """Decode every image once and give it to every runner; logits ``(N, classes)`` by runner's name."""
     outputs: dict[str, list[Logits]] = {name: [] for name in runners}
     report, done = reporter("evaluate"), 0
-    for batch in batches(images, preprocess, BATCH_SIZE):
+    for batch in batches(images, preprocess, batch_size):
         for name, runner in runners.items():
             outputs[name].append(runner.predict(batch))
         done += len(batch)

@@ -36,11 +36,15 @@ class Probe:
     missing: str = ""
 
 
-class Runner(Protocol):
-    """A compiled network, loaded."""
+class Predictor(Protocol):
+    """A compiled network that answers, wherever it runs."""
 
     def predict(self, batch: Batch) -> Batch:
         """``(N, 3, H, W)`` float32 preprocessed images to ``(N, ...)`` float32 outputs of the first output."""
+
+
+class Runner(Predictor, Protocol):
+    """A compiled network, loaded on this machine."""
 
     def single(self, image: Batch) -> Callable[[], None]:
         """Bind one ``(1, 3, H, W)`` image to preallocated buffers; the returned call runs it once."""

@@ -30,7 +30,7 @@ def raised_codes() -> dict[str, str]:
 
 def _codes(call: ast.Call) -> list[str]:
     name = getattr(call.func, "id", getattr(call.func, "attr", ""))
-    position = {"EdgecError": 0, "read_toml": 1, "validate": 3}.get(name)
+    position = {"EdgecError": 0, "Refusal": 0, "read_toml": 1, "validate": 3}.get(name)
     if position is None or len(call.args) <= position:
         return []
     return [

@@ -65,6 +65,13 @@ def threads_option(function: F) -> F:
     return option(function)
 
 
+def on_option(function: F) -> F:
+    """``--on DEVICE``: not here but there."""
+    return click.option("--on", help="Device: qemu:cortex-a76, or ssh://user@host[:port]; see 'edgec device'.")(
+        function
+    )
+
+
 def json_option(function: F) -> F:
     """``--json``: machine-readable output, and nothing else on standard output."""
     return click.option(

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
-from edgec.pipeline.cli._options import FOLDER, json_option
+from edgec.pipeline.cli._options import FOLDER, json_option, on_option
 
 
 @click.command()
 @click.argument("bundle", type=FOLDER)
 @click.option("--data", type=FOLDER, required=True, help="Images: folder per class, labels.csv, or unlabelled.")
+@on_option
 @json_option
-def command(bundle: Path, data: Path, as_json: bool) -> None:
+def command(bundle: Path, data: Path, on: str | None, as_json: bool) -> None:
     """Run BUNDLE's artifact, its QDQ reference and its float network on images and compare them."""
     import json
     from dataclasses import asdict
@@ -25,7 +26,7 @@ def command(bundle: Path, data: Path, as_json: bool) -> None:
     from edgec.pipeline.use_bundle import evaluate_bundle
 
     with progress_bar():
-        accuracy = asdict(evaluate_bundle(bundle, data))
+        accuracy = asdict(evaluate_bundle(bundle, data, on))
     if as_json:
         click.echo(json.dumps(accuracy, indent=2))
     else:

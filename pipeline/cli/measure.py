@@ -6,15 +6,16 @@ from pathlib import Path
 
 import click
 
-from edgec.pipeline.cli._options import FOLDER, json_option, threads_option
+from edgec.pipeline.cli._options import FOLDER, json_option, on_option, threads_option
 
 
 @click.command()
 @click.argument("bundle", type=FOLDER)
 @threads_option
+@on_option
 @json_option
-def command(bundle: Path, threads: int, as_json: bool) -> None:
-    """Measure BUNDLE's artifact through its own runtime, one image at a time."""
+def command(bundle: Path, threads: int, on: str | None, as_json: bool) -> None:
+    """Measure BUNDLE's artifact through its own runtime, one image at a time, here or on a device."""
     import json
     from dataclasses import asdict
 
@@ -23,8 +24,15 @@ def command(bundle: Path, threads: int, as_json: bool) -> None:
     from edgec.pipeline.cli._tables import print_latency
     from edgec.pipeline.use_bundle import measure_bundle
 
-    latency = asdict(measure_bundle(bundle, threads))
+    cost = measure_bundle(bundle, threads, on)
     if as_json:
-        click.echo(json.dumps(latency, indent=2))
-    else:
-        print_latency(latency, Console(highlight=False))
+        click.echo(
+            json.dumps({**asdict(cost.latency), "instructions": cost.instructions, "board": dict(cost.board)}, indent=2)
+        )
+        return
+    console = Console(highlight=False)
+    print_latency(asdict(cost.latency), console)
+    if cost.instructions is not None:
+        console.print(f"instructions per inference: {cost.instructions:,}")
+    for name, value in cost.board.items():
+        console.print(f"{name:<14} {value}", style="dim")

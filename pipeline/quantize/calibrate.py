@@ -21,7 +21,7 @@ Batches = Callable[[], Iterable[npt.NDArray[np.float32]]]
 Progress = Callable[[int, int], None]
 
 SAMPLED_POSITIONS = 16
-"""Spatial positions per image and channel that enter a histogram; extremes and means see every position."""
+"""Spatial positions per image and channel that enter a histogram; extremes see every position."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,8 @@ class TensorStatistics:
     Attributes:
         channel_min: over all images and positions.
         channel_max: over all images and positions.
-        channel_mean: mean.
+        channel_mean: mean over the sampled positions.
+        channel_square_mean: mean square over the sampled positions.
         channel_min_mean: mean over the images of the image's minimum ("moving average" range).
         channel_max_mean: mean over the images of the image's maximum.
         tensor_min_mean: the same for the whole tensor, shape ``()``.
@@ -43,6 +44,7 @@ class TensorStatistics:
     channel_min: Array
     channel_max: Array
     channel_mean: Array
+    channel_square_mean: Array
     channel_min_mean: Array
     channel_max_mean: Array
     tensor_min_mean: Array
@@ -86,8 +88,8 @@ class Calibration:
 def collect(onnx_path: Path, batches_factory: Batches, progress: Progress | None = None) -> Calibration:
     """Run the calibration set once through the float model and gather the statistics of all tensors.
 
-    ONNX Runtime computes minima, maxima and means itself, by Reduce nodes added to the graph: only ``(N, C)`` arrays
-    and a sample of positions leave it. ``progress`` gets ``(images done, 0)``: the total is not known to a stream.
+    ONNX Runtime computes minima and maxima itself, by Reduce nodes added to the graph: only ``(N, C)`` arrays and a
+    sample of positions leave it. ``progress`` gets ``(images done, 0)``: the total is not known to a stream.
 
     Raises:
         EdgecError: ``empty-calibration``, ``activation-not-finite``.
@@ -157,14 +159,14 @@ class _Probes:
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
         return cls(model, names, tuple(outputs), reduced)
 
-    def read(self, name: str, outputs: Mapping[str, Array], batch: Array) -> tuple[Array, Array, Array, Array]:
-        """Per-image ``(N, C)`` minimum, maximum, mean, and the sampled values of one tensor."""
+    def read(self, name: str, outputs: Mapping[str, Array], batch: Array) -> tuple[Array, Array, Array]:
+        """Per-image ``(N, C)`` minimum and maximum, and the sampled values ``(N, C, S)`` of one tensor."""
         if name in self.reduced:
-            low, high, mean, sample = (outputs[f"{name}.{kind}"] for kind in ("min", "max", "mean", "sample"))
-            return low, high, mean, sample
+            low, high, sample = (outputs[f"{name}.{kind}"] for kind in ("min", "max", "sample"))
+            return low, high, sample.reshape(*low.shape, -1)
         values = outputs.get(name, batch)
         flat = values.reshape(*values.shape[:2], -1)
-        return flat.min(axis=2), flat.max(axis=2), flat.mean(axis=2), values
+        return flat.min(axis=2), flat.max(axis=2), flat
 
 
 def _probe_nodes(graph: Graph, name: str, constants: dict[str, Array]) -> list[Node]:
@@ -178,7 +180,6 @@ def _probe_nodes(graph: Graph, name: str, constants: dict[str, Array]) -> list[N
     return [
         _reduce("ReduceMin", name, "min", axes, graph),
         _reduce("ReduceMax", name, "max", axes, graph),
-        _reduce("ReduceMean", name, "mean", axes, graph),
         Node("Slice", slicing, (f"{name}.sample",), {}, f"{name}.sample"),
     ]
 
@@ -198,14 +199,15 @@ class _Running:
         self.num_images = 0
         self.low: Array | float = np.inf
         self.high: Array | float = -np.inf
-        self.sums: list[Array] = [np.zeros((), np.float64)] * 5
+        self.sums: list[Array] = [np.zeros((), np.float64)] * 6
         self.histogram = Histogram.empty()
 
-    def add(self, low: Array, high: Array, mean: Array, sample: Array) -> None:
+    def add(self, low: Array, high: Array, sample: Array) -> None:
         self.num_images += len(low)
         self.low = np.minimum(self.low, low.min(axis=0))
         self.high = np.maximum(self.high, high.max(axis=0))
-        addends = (mean, low, high, low.min(axis=1), high.max(axis=1))
+        mean, square = sample.mean(axis=2), np.einsum("ncs,ncs->nc", sample, sample) / sample.shape[2]
+        addends = (mean, square, low, high, low.min(axis=1), high.max(axis=1))
         self.sums = [total + part.sum(axis=0, dtype=np.float64) for total, part in zip(self.sums, addends, strict=True)]
         if np.isfinite(self.low).all() and np.isfinite(self.high).all():
             self.histogram = self.histogram.add(sample)

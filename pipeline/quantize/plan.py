@@ -20,10 +20,16 @@ Ranges = Mapping[str, tuple[Array, Array]]
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A float graph together with the ranges of its activations: rewrites change both."""
+    """A float graph together with what its activations look like: rewrites change both.
+
+    Attributes:
+        ranges: per-channel extremes.
+        power: per-channel mean square, ``(C,)``.
+    """
 
     graph: Graph
     ranges: Ranges
+    power: Mapping[str, Array]
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,10 +16,12 @@ from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.bias_correction import correct_biases
 from edgec.pipeline.quantize.calibrate import Batches, Calibration
+from edgec.pipeline.quantize.equalize import equalize
 from edgec.pipeline.quantize.graph import Graph
 from edgec.pipeline.quantize.plan import Network, make_plan
 from edgec.pipeline.quantize.prepare import prepare
 from edgec.pipeline.quantize.qdq import insert_qdq
+from edgec.pipeline.quantize.rescaling import remove_unused_rescaling
 from edgec.pipeline.quantize.scheme import Scheme
 
 Level = Literal["fast", "accurate", "best"]
@@ -72,17 +74,19 @@ def quantize(
     if missing:
         message = f"the calibration has no tensor '{missing[0]}'"
         raise EdgecError("calibration-mismatch", message, "calibrate this model")
-    network = prepare(Network(source, observed_ranges(calibration)), scheme)
+    network = equalize(prepare(observed(source, calibration), scheme), scheme)
+    network = replace(network, graph=remove_unused_rescaling(network.graph))
     images = load_images(batches_factory, CORRECTION_IMAGES)
-    plan = make_plan(network, scheme)
-    network = Network(correct_biases(network.graph, plan, images, progress), network.ranges)
-    plan = make_plan(network, scheme)
-    return QuantizedModel(insert_qdq(network.graph, plan), plan.floats, {}, time.perf_counter() - start)
+    graph = correct_biases(network.graph, make_plan(network, scheme), images, progress)
+    plan = make_plan(replace(network, graph=graph), scheme)
+    return QuantizedModel(insert_qdq(graph, plan), plan.floats, {}, time.perf_counter() - start)
 
 
-def observed_ranges(calibration: Calibration) -> dict[str, tuple[Array, Array]]:
-    """Per-channel extremes of every activation."""
-    return {name: (seen.channel_min, seen.channel_max) for name, seen in calibration.tensors.items()}
+def observed(graph: Graph, calibration: Calibration) -> Network:
+    """The graph with the per-channel extremes and powers that the calibration saw."""
+    seen = calibration.tensors
+    ranges = {name: (tensor.channel_min, tensor.channel_max) for name, tensor in seen.items()}
+    return Network(graph, ranges, {name: tensor.channel_square_mean for name, tensor in seen.items()})
 
 
 def load_images(batches_factory: Batches, limit: int) -> Tensor:

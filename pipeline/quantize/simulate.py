@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,12 +42,13 @@ def quantized_constants(graph: Graph, plan: Plan) -> Values:
 
 
 def fake_quantize(x: Tensor, params: QuantParams | None) -> Tensor:
-    """Round to the grid and saturate; the gradient is straight through inside the range (Bengio et al. 2013)."""
+    """Round to the grid and saturate."""
     if params is None:
         return x
+    scale, zero_point = params.shaped(x.dim())
     if params.axis is None:
-        return torch.fake_quantize_per_tensor_affine(
-            x, float(params.scale), int(params.zero_point), params.qmin, params.qmax
-        )
-    scale, zero_point = torch.from_numpy(params.scale), torch.from_numpy(params.zero_point)
-    return torch.fake_quantize_per_channel_affine(x, scale, zero_point, params.axis, params.qmin, params.qmax)
+        step, low, high = float(scale), params.qmin - int(zero_point), params.qmax - int(zero_point)
+        return x.mul(1 / step).round_().clamp_(low, high).mul_(step)
+    steps = torch.from_numpy(scale.astype(np.float32))
+    lows, highs = (torch.from_numpy((bound - zero_point).astype(np.float32)) for bound in (params.qmin, params.qmax))
+    return x.div(steps).round_().clamp_(lows, highs).mul_(steps)

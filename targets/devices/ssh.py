@@ -29,6 +29,8 @@ FOLDER = ".cache/edgec"  # under the login folder
 CHUNK = 1 << 20  # bytes between two acknowledgements; an upload resumes at a multiple of it
 CONNECT_TIMEOUT_S = 15.0
 KEEPALIVE_S, KEEPALIVE_MISSES = 5.0, 3  # a dead line is noticed after 15 s
+CHUNK_TIMEOUT_S = 60.0  # the line lives, but the board's disk does not
+DOWNLOAD_TIMEOUT_S = 1800.0
 UPLOAD_ATTEMPTS = 3
 
 T = TypeVar("T")
@@ -133,7 +135,8 @@ async def _upload(device: SshDevice, path: Path, name: str, progress: Report | N
     """Append what is missing to ``<name>.part`` and rename it."""
     import asyncssh
 
-    async with _connected(device) as connection, connection.start_sftp_client() as sftp:
+    async with _connected(device) as connection:
+        sftp = await connection.start_sftp_client()
         folder = f"{await sftp.realpath('.')}/{FOLDER}"
         there = f"{folder}/{name}"
         try:
@@ -155,14 +158,24 @@ async def _append(device: SshDevice, sftp: asyncssh.SFTPClient, path: Path, part
     sent = await sftp.getsize(part) or 0 if await sftp.exists(part) else 0
     done = min(sent, size) // CHUNK * CHUNK
     await _refuse_if_full(device, sftp, os.path.dirname(part), size - done)
-    async with sftp.open(part, "r+b" if done else "wb") as remote:
-        with path.open("rb") as local:
-            local.seek(done)
-            while piece := local.read(CHUNK):
-                await remote.write(piece, done)
-                done += len(piece)
-                if progress:
-                    progress(done, size)
+    remote = await sftp.open(part, "r+b" if done else "wb")  # a failure leaves it to the connection's end to close
+    with path.open("rb") as local:
+        local.seek(done)
+        while piece := local.read(CHUNK):
+            await _in_time(device, remote.write(piece, done), CHUNK_TIMEOUT_S)
+            done += len(piece)
+            if progress:
+                progress(done, size)
+    await remote.close()
+
+
+async def _in_time(device: SshDevice, transfer: Coroutine[Any, Any, object], limit_s: float) -> None:
+    """Give up on a board that answers but does not get on."""
+    try:
+        await asyncio.wait_for(transfer, limit_s)
+    except asyncio.TimeoutError:
+        message = f"{device.name} did not finish a transfer within {limit_s:g} s although it answers"
+        raise EdgecError("remote-timeout", message, "look at its disk ('dmesg' there); the next try resumes") from None
 
 
 async def _refuse_if_full(device: SshDevice, sftp: asyncssh.SFTPClient, folder: str, needed_bytes: int) -> None:
@@ -208,9 +221,10 @@ async def _download(device: SshDevice, there: str, path: Path) -> None:
     import asyncssh
 
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".edgec-") as folder:
-        async with _connected(device) as connection, connection.start_sftp_client() as sftp:
+        async with _connected(device) as connection:
+            sftp = await connection.start_sftp_client()
             try:
-                await sftp.get(there, Path(folder) / "file")
+                await _in_time(device, sftp.get(there, Path(folder) / "file"), DOWNLOAD_TIMEOUT_S)
                 await sftp.remove(there)
             except asyncssh.SFTPNoSuchFile as error:
                 hint = "run the step that makes it again"

@@ -92,8 +92,9 @@ def probe() -> Probe:
 def _prepared(model: onnx.ModelProto, options: TfliteOptions) -> Graph:
     if find_spec("ai_edge_litert") is None:
         raise EdgecError("missing-runtime", "this target needs ai-edge-litert, which is not installed", INSTALL)
+    from edgec.targets.tflite.canonical import canonical
     from edgec.targets.tflite.constraints import check_graph, check_operators
-    from edgec.targets.tflite.fuse import canonical, prepare
+    from edgec.targets.tflite.fuse import prepare
     from edgec.targets.tflite.hard_swish import split_hard_swish
     from edgec.targets.tflite.reader import read_graph
     from edgec.targets.tflite.rules import RULES

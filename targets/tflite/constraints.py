@@ -154,8 +154,11 @@ def depthwise_or_dense(graph: Graph, node: Node, options: TfliteOptions) -> bool
 
 @constraint("MaxPool", "AveragePool")
 def pool_is_dense(graph: Graph, node: Node, options: TfliteOptions) -> bool:
-    """dilations are 1."""
-    return window_of(graph, node).dilations == (1, 1)
+    """dilations are 1; under ceil_mode no window starts behind the input, where runtimes disagree about it."""
+    window, sides = window_of(graph, node), (node.inputs[0], node.output)
+    size, output = (graph.tensors[name].shape[2:] for name in sides)
+    inside = all((output[i] - 1) * window.strides[i] < size[i] + window.pads[i] for i in (0, 1))
+    return window.dilations == (1, 1) and inside
 
 
 @constraint("AveragePool")

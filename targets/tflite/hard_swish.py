@@ -15,8 +15,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgec.targets.tflite.fuse import RELU6_RANGE
 from edgec.targets.tflite.graph import Graph, Node, Quantization, Tensor
+from edgec.targets.tflite.scales import RELU6_RANGE
 
 GAIN = 6.0
 LINEAR = frozenset({"Mul", "GlobalAveragePool", "MaxPool", "AveragePool", "Flatten", "Reshape", "Squeeze", "Resize"})

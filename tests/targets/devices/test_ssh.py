@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import psutil
 import pytest
 from boards import WAITS, Board, Network, refused, script, start_board, stop_board, visit
 
+from edgec.pipeline.cli import main
 from edgec.pipeline.store import file_sha256
 from edgec.targets.devices import describe, measure_latency, open_device, predict
 from edgec.targets.devices.ssh import CHUNK, SshDevice
@@ -180,6 +183,20 @@ def test_a_run_that_takes_too_long_is_stopped(board: Board, tmp_path: Path) -> N
     assert not psutil.wait_procs(started, timeout=10)[1]
 
 
+def test_a_disk_that_hangs_is_not_waited_for(board: Board, big_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgec.targets.devices.ssh.CHUNK_TIMEOUT_S", 1.0)
+
+    def hang(done: int, total: int) -> None:
+        for process in board.sessions():
+            if "internal-sftp" in " ".join(process.cmdline()):
+                process.suspend()
+
+    with refused("remote-timeout"):
+        board.device().push(big_file, hang)
+    for process in board.sessions():
+        process.resume()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -306,6 +323,20 @@ def test_the_clock_decides_how_many_samples(board: Board, network: Network) -> N
     assert 0 < latency.p50_ms <= latency.p90_ms <= latency.p99_ms
     assert latency.num_warmup > 0
     assert measured.board.num_cores == len(os.sched_getaffinity(0))
+
+
+def test_a_board_from_the_command_line(board: Board, capsys: pytest.CaptureFixture[str]) -> None:
+    """The address names the interpreter, and what is shown is the board's."""
+    spec = f"{board.device().name}{board.bin}/python3"
+    assert open_device(spec) == board.device()
+    assert main(["device", "show", spec, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["machine"] == platform.machine()
+    (board.client / ".ssh/known_hosts").rename(board.client / "kept")
+    try:
+        assert main(["device", "show", spec]) == 1
+        assert "error[unknown-host-key]" in capsys.readouterr().err
+    finally:
+        (board.client / "kept").rename(board.client / ".ssh/known_hosts")
 
 
 # ---- addresses

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxsim
 import pytest
 import torch
 from qdq_graphs import run_onnx
@@ -37,21 +38,24 @@ def smooth_noise(count: int, px: int) -> np.ndarray:
 
 
 @cache
-def networks(name: str, padding: str, folder: Path) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """Float and QDQ model of an untrained network."""
+def exported(name: str, padding: str, folder: Path) -> Path:
+    """Float ONNX of an untrained network."""
     torch.manual_seed(0)
-    px = NETWORKS[name]
     width = 0.25 if name != "xception" else 0.125
-    network = build_network(NetworkConfig(name, width, px, 16, padding))
+    network = build_network(NetworkConfig(name, width, NETWORKS[name], 16, padding))
     initialise(network)
-    settle_batch_norm(network, px)
-    path = folder / f"{name}-{padding}.onnx"
-    export_onnx(network, px, path)
+    settle_batch_norm(network, NETWORKS[name])
+    raw, path = folder / "raw.onnx", folder / f"{name}-{padding}.onnx"
+    export_onnx(network, NETWORKS[name], raw)
+    onnx.save(onnxsim.simplify(onnx.load(raw), skipped_optimizers=["fuse_bn_into_conv"])[0], path)
+    return path
+
+
+def quantized(path: Path, px: int) -> onnx.ModelProto:
+    """The quantizer's own explicit QDQ."""
     images = smooth_noise(8, px)
-    model = onnx.load(path)
-    return model, quantize(
-        model, collect(path, lambda: [images]), load_scheme("tflite"), "fast", lambda: [images]
-    ).model
+    calibration = collect(path, lambda: [images])
+    return quantize(onnx.load(path), calibration, load_scheme("tflite"), "fast", lambda: [images]).model
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("name", "padding"), CASES)
 def test_network_is_one_delegate_piece_and_agrees_with_the_reference(name: str, padding: str, folder: Path) -> None:
-    _, qdq = networks(name, padding, folder)
+    qdq = quantized(exported(name, padding, folder), NETWORKS[name])
     content = to_tflite(qdq, TfliteOptions())
     assert to_tflite(qdq, TfliteOptions()) == content
     coverage, file = delegate_coverage(content), read_tflite(content)
@@ -80,7 +84,7 @@ def test_network_is_one_delegate_piece_and_agrees_with_the_reference(name: str, 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_float_network(name: str, folder: Path) -> None:
-    model, _ = networks(name, "torch", folder)
+    model = onnx.load(exported(name, "torch", folder))
     content = to_tflite(model, TfliteOptions())
     assert delegate_coverage(content).pieces == 1
     path = folder / "f.tflite"

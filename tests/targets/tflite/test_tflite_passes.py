@@ -103,6 +103,19 @@ def test_equalized_hard_swish_of_the_quantizer() -> None:
     assert steps_from_onnx(g, y, x, run_int8(g.model(y), x), 0.2, -100) <= 1.0
 
 
+def test_a_gate_that_is_not_equalized_is_an_addition() -> None:
+    """The depthwise convolution of weight 1 and bias 3 that the quantizer writes for every hard-swish."""
+    g = QdqGraph((1, 3, 6, 6), 0.05, 3)
+    weights = g.weights("w", np.full((3, 1, 1, 1), 127, np.int8), np.full(3, 1 / 127))
+    bias = g.weights("b", np.full(3, round(3 / (0.05 / 127)), np.int32), np.full(3, 0.05 / 127))
+    gate = g.op("Conv", [g.x, weights, bias], None, group=3)
+    gate = g.op("Clip", [gate, g.constant("zero", np.float32(0)), g.constant("six", np.float32(6))], 6 / 255, -128)
+    y = g.op("Mul", [g.x, gate], 0.2, -100)
+    assert kinds(lowered(g, y)) == ["ADD", "MUL"]
+    x = integers(np.random.default_rng(1), *g.shape)
+    assert steps_from_onnx(g, y, x, run_int8(g.model(y), x), 0.2, -100) <= 1.0
+
+
 def test_only_a_relu_leaves_a_quantize_inside() -> None:
     g = QdqGraph((1, 3, 6, 6))
     y = conv(g, g.op("Relu", [conv(g, g.x, 3, 4, 0.1)], 0.05, -128), 4, 4, 0.2)

@@ -1,0 +1,121 @@
+"""Chooses the scale of each channel in every stream so that activations and weights lose the least together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from edgec.pipeline.quantize.affine import Array
+from edgec.pipeline.quantize.graph import Graph, Node
+from edgec.pipeline.quantize.plan import Network, integer_nodes, is_depthwise, layer_output, quantized_tensors
+from edgec.pipeline.quantize.scheme import Scheme
+from edgec.pipeline.quantize.streams import Stream, columns, find_streams, rescale
+
+EXPONENTS = (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Of the migration between activations and weights, as in SmoothQuant (Xiao et al. 2023, arXiv:2211.10438)."""
+
+BOUNDS = (8.0, 32.0, 128.0)
+"""Largest factor between two channels: what is scaled up in the activation shrinks in the weight."""
+
+STEPS = 255**2 * 12
+"""Variance of rounding to one of 256 levels, relative to the squared range: (range / 255)^2 / 12."""
+
+MOST_GAIN = 36.0
+"""Of noise power through a split hard-swish, whose product is up to six times its input."""
+
+
+def equalize(network: Network, scheme: Scheme) -> Network:
+    """Scale every stream by the candidate with the least expected noise. The float function does not change.
+
+    A channel's factor is ``range ** -exponent``, bounded; the range is relative to the widest channel of its tensor
+    and the largest over the tensors of the stream. Exponent 1 makes all ranges equal (cross-layer equalization seen
+    from the activations); smaller ones leave more to the activations and spare the weights behind.
+    """
+    integer, _ = integer_nodes(network.graph, scheme, {})
+    stored = frozenset(quantized_tensors(network.graph, scheme, integer)) & network.ranges.keys()
+    for stream in find_streams(network.graph, frozenset(scheme.equalize)):
+        if stored.isdisjoint(stream.tensors):
+            continue
+        paths = noise_paths(network, stream)
+        candidates = candidate_factors(network, stream, stored)
+        best = min(candidates, key=lambda factors: expected_noise(network, scheme, stream, stored, paths, factors))
+        network = rescale(network, stream, best)
+    return network
+
+
+def candidate_factors(network: Network, stream: Stream, stored: Iterable[str]) -> list[Array]:
+    """Factors to choose from, each ``(C,)``; the first leaves the stream as it is."""
+    reaches = [np.maximum(-low, high) for low, high in (network.ranges[t] for t in stream.tensors if t in stored)]
+    reach = np.max([channels / max(channels.max(), 1e-30) for channels in reaches], axis=0)
+    reach = np.maximum(reach, 1.0 / max(BOUNDS)).astype(np.float64)
+    return [np.minimum(reach**-exponent, bound) for exponent in EXPONENTS for bound in BOUNDS]
+
+
+def noise_paths(network: Network, stream: Stream) -> dict[str, dict[str, Array]]:
+    """For each tensor, how much of the noise power of each tensor upstream in the stream arrives there, per channel.
+
+    Through Add all of it; through a gate, a pooling or a hard-swish as much as of the signal's own power.
+    """
+    graph, power = network.graph, network.power
+    members = set(stream.tensors)
+    paths: dict[str, dict[str, Array]] = {}
+    for node in graph.nodes:
+        if node.output not in members:
+            continue
+        arriving = {node.output: np.ones(stream.num_channels)}
+        for source in node.inputs:
+            for origin, share in paths.get(source, {}).items():
+                gain = np.ones(1)
+                if node.op != "Add" and node.output in power and source in power:
+                    gain = np.minimum(power[node.output] / np.maximum(power[source], 1e-12), MOST_GAIN)
+                arriving[origin] = arriving.get(origin, np.zeros(stream.num_channels)) + share * gain
+        paths[node.output] = arriving
+    return paths
+
+
+def expected_noise(
+    network: Network,
+    scheme: Scheme,
+    stream: Stream,
+    stored: frozenset[str],
+    paths: Mapping[str, Mapping[str, Array]],
+    factors: Array,
+) -> float:
+    """Noise-to-signal ratio at the outputs of the stream's consumers if the channels are scaled by ``factors``.
+
+    Rounding noise is uniform: the square of the step over 12 (Widrow and Kollar 2008). An activation's step comes from
+    its widest channel, a weight's from the largest entry of its row.
+    """
+    graph = network.graph
+    noise = {}
+    for name in stored.intersection(stream.tensors):
+        low, high = network.ranges[name]
+        noise[name] = ((high * factors).max() - min((low * factors).min(), 0.0)) ** 2 / STEPS
+    total = 0.0
+    for node in stream.consumers:
+        source, target = node.inputs[0], layer_output(graph, scheme, node)
+        if source not in network.power or target not in network.power or node.op == "Mul":
+            continue
+        weight = graph.constants[node.inputs[1]].astype(np.float64)
+        scaled = weight / columns(node, factors, weight.shape)
+        arriving = sum((noise[name] * share for name, share in paths[source].items() if name in noise), np.zeros(1))
+        arriving = arriving * np.ones(stream.num_channels)
+        from_activations = float((scaled**2 * columns(node, arriving, weight.shape)).sum())
+        power = columns(node, network.power[source] * factors**2, weight.shape)
+        from_weights = 0.0 if _exact(graph, node) else _weight_noise(scaled, power)
+        total += (from_activations + from_weights) / max(float(network.power[target].sum()), 1e-30)
+    return total
+
+
+def _weight_noise(weight: Array, input_power: Array) -> float:
+    """Noise power of rounding each row of a weight to 127 steps of its largest entry, summed over the outputs."""
+    flat = np.abs(weight).reshape(len(weight), -1)
+    steps = (flat.max(axis=1) / 127) ** 2 / 12
+    power = np.broadcast_to(input_power, weight.shape).reshape(len(weight), -1).sum(axis=1)
+    return float((steps * power).sum())
+
+
+def _exact(graph: Graph, node: Node) -> bool:
+    """A depthwise 1x1 weight has one entry per row, which its own scale represents exactly."""
+    return is_depthwise(graph, node) and graph.constants[node.inputs[1]].shape[2:] == (1, 1)

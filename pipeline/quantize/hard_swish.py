@@ -1,0 +1,123 @@
+"""Splits hard-swish into operators that integer kernels have."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from edgec.pipeline.quantize.affine import Array
+from edgec.pipeline.quantize.graph import Graph, Node
+from edgec.pipeline.quantize.plan import Network, is_linear
+from edgec.pipeline.quantize.streams import find_streams, rescale
+
+_BOUNDS = {"zero": 0, "six": 6}
+
+
+def split_hard_swish(network: Network) -> Network:
+    """Replace ``y = HardSwish(x)`` by operators that integer kernels have.
+
+    1. ``t = Clip(Conv(x), 0, 6)`` with a depthwise 1x1 convolution of weight 1 and bias 3; the clip is saturation.
+    2. ``y6 = Mul(x, t)``, six times the hard-swish (Howard et al. 2019, arXiv:1905.02244, section 5.2).
+    3. the 1/6 moves into the weights that read y6, or into a Mul where something else reads it.
+
+    The range of x may start at -3: below, t is 0 and so is the product.
+    """
+    graph, ranges, power = network.graph, dict(network.ranges), network.power
+    nodes: list[Node] = []
+    constants: dict[str, Array] = {f"hard_swish.{name}": np.float32(value) for name, value in _BOUNDS.items()}
+    results = []
+    for node in graph.nodes:
+        shape = graph.shapes.get(node.inputs[0], ()) if node.op == "HardSwish" else ()
+        if len(shape) not in (2, 4) or not shape[1]:
+            nodes.append(node)
+            continue
+        nodes.extend(_split_nodes(node, shape[1], len(shape), constants))
+        results.append(node.output)
+        ranges[f"{node.output}.gate"] = (np.zeros(1, np.float32), np.full(1, 6, np.float32))
+        if graph.only_consumer(node.inputs[0]) is node and node.inputs[0] in ranges:
+            low, high = ranges[node.inputs[0]]
+            ranges[node.inputs[0]] = (np.maximum(low, -3.0), high)
+    return _divide_by_six(Network(graph.with_nodes(nodes, constants), ranges, power), results)
+
+
+def _split_nodes(node: Node, channels: int, rank: int, constants: dict[str, Array]) -> list[Node]:
+    x, y = node.inputs[0], node.output
+    shifted, gate = f"{y}.shifted", f"{y}.gate"
+    product = Node("Mul", (x, gate), (y,), {}, f"{node.name}.product")
+    clip = Node("Clip", (shifted, "hard_swish.zero", "hard_swish.six"), (gate,), {}, f"{node.name}.clip")
+    if rank == 2:
+        constants["hard_swish.three"] = np.array(3, np.float32)
+        return [Node("Add", (x, "hard_swish.three"), (shifted,), {}, f"{node.name}.shift"), clip, product]
+    weight, bias = f"{y}.gate_weight", f"{y}.gate_bias"
+    constants[weight], constants[bias] = np.ones((channels, 1, 1, 1), np.float32), np.full(channels, 3, np.float32)
+    attributes = {"group": channels, "kernel_shape": [1, 1], "strides": [1, 1], "pads": [0, 0, 0, 0]}
+    return [Node("Conv", (x, weight, bias), (shifted,), attributes, f"{node.name}.shift"), clip, product]
+
+
+def _divide_by_six(network: Network, products: list[str]) -> Network:
+    """The products are six times too large: the weights behind each divide, or a Mul where something else reads it."""
+    made = frozenset(products)
+    streams = [stream for stream in find_streams(network.graph, sources=made) if made.intersection(stream.tensors)]
+    for stream in streams:
+        network = rescale(network, stream, np.full(stream.num_channels, 6.0))
+    free = {name for stream in streams for name in stream.tensors}
+    nodes: list[Node] = []
+    ranges = dict(network.ranges)
+    for node in network.graph.nodes:
+        if node.output not in made - free:
+            nodes.append(node)
+            continue
+        inner = f"{node.output}.times_six"
+        nodes.append(replace(node, outputs=(inner,)))
+        nodes.append(Node("Mul", (inner, "hard_swish.sixth"), (node.output,), {}, f"{node.name}.sixth"))
+        if node.output in ranges:
+            low, high = ranges[node.output]
+            ranges[inner] = (low * 6, high * 6)
+    graph = network.graph.with_nodes(nodes, {"hard_swish.sixth": np.array(1 / 6, np.float32)})
+    return replace(network, graph=graph, ranges=ranges)
+
+
+def convolve_before_flatten(network: Network) -> Network:
+    """Where hard-swish follows ``Gemm(Flatten(x))`` of pooled features, compute both on ``(N, C, 1, 1)``, then flatten.
+
+    The Gemm becomes a 1x1 convolution; its hard-swish can be split like the others.
+    """
+    graph = network.graph
+    nodes: list[Node] = []
+    constants: dict[str, Array] = {}
+    moved: dict[str, str] = {}
+    for node in graph.nodes:
+        flatten = graph.producer.get(node.inputs[0]) if node.op == "Gemm" and is_linear(graph, node) else None
+        reader = graph.only_consumer(node.output)
+        if flatten is not None and _flattens_vector(graph, flatten) and reader is not None and reader.op == "HardSwish":
+            name = f"{node.name}.weight_1x1"
+            constants[name] = graph.constants[node.inputs[1]][:, :, None, None]
+            attributes = {"group": 1, "kernel_shape": [1, 1], "strides": [1, 1], "pads": [0, 0, 0, 0]}
+            inputs = (flatten.inputs[0], name, *node.inputs[2:])
+            nodes.append(Node("Conv", inputs, (f"{node.output}.map",), attributes, node.name))
+            moved[node.output] = f"{node.output}.map"
+        elif node.op == "HardSwish" and node.inputs[0] in moved:
+            inner = moved[node.output] = f"{node.output}.map"
+            nodes.append(replace(node, inputs=(moved[node.inputs[0]],), outputs=(inner,)))
+            nodes.append(Node("Flatten", (inner,), (node.output,), {"axis": 1}, f"{node.name}.flatten"))
+        else:
+            nodes.append(node)
+    ranges, power = dict(network.ranges), dict(network.power)
+    ranges |= {moved[name]: ranges[name] for name in moved if name in ranges}
+    power |= {moved[name]: power[name] for name in moved if name in power}
+    return Network(graph.with_nodes(_reachable(nodes, graph.outputs), constants), ranges, power)
+
+
+def _flattens_vector(graph: Graph, node: Node) -> bool:
+    return node.op == "Flatten" and graph.shapes.get(node.inputs[0], ())[2:] == (1, 1)
+
+
+def _reachable(nodes: list[Node], outputs: tuple[str, ...]) -> list[Node]:
+    """Nodes that some output depends on, in the same order."""
+    needed, kept = set(outputs), []
+    for node in reversed(nodes):
+        if needed.intersection(node.outputs):
+            needed.update(node.inputs)
+            kept.append(node)
+    return kept[::-1]

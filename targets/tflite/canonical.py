@@ -1,0 +1,87 @@
+"""One spelling of each function, so that every later pass and rule meets one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from edgec.targets.tflite.graph import Graph, Node, Tensor
+from edgec.targets.tflite.integer import real_bias, real_values
+
+
+def canonical(graph: Graph) -> Graph:
+    """One spelling of each function.
+
+    A spatial ReduceMean is a GlobalAveragePool; a Gemm has its weights as rows; Sub and Div by a constant are Add and
+    Mul; a 1x1 depthwise convolution that multiplies by 1 and adds one value (the gate of a hard-swish that was
+    not equalized) is an Add, which XNNPACK runs faster.
+    """
+    nodes, tensors = [], dict[str, Tensor]()
+    for node in graph.nodes:
+        if node.op == "ReduceMean" and _reduces_space(graph, node):
+            keep = bool(node.attributes.get("keepdims", 1))
+            node = replace(node, op="GlobalAveragePool", inputs=node.inputs[:1], attributes={"keepdims": keep})
+        elif node.op in ("Gemm", "MatMul") and _has_columns(graph, node):
+            node, constant = _rows(graph, node)
+            tensors[constant.name] = constant
+        elif node.op == "Conv" and _adds_one_value(graph, node):
+            constant = Tensor(f"{node.output}/shift", (1,), None, real_bias(graph, node)[:1].astype(np.float32))
+            node = replace(node, op="Add", inputs=(node.inputs[0], constant.name), attributes={})
+            tensors[constant.name] = constant
+        elif node.op in ("Sub", "Div") and graph.is_constant(node.inputs[1]):
+            node, constant = _inverse(graph, node)
+            tensors[constant.name] = constant
+        nodes.append(node)
+    return graph.with_nodes(nodes, tensors)
+
+
+def _reduces_space(graph: Graph, node: Node) -> bool:
+    axes = node.attributes.get("axes")
+    if axes is None and len(node.inputs) > 1 and graph.is_constant(node.inputs[1]):
+        axes = np.atleast_1d(graph.tensors[node.inputs[1]].values).tolist()
+    return len(graph.tensors[node.inputs[0]].shape) == 4 and sorted(a % 4 for a in axes or ()) == [2, 3]
+
+
+def _has_columns(graph: Graph, node: Node) -> bool:
+    weights = graph.tensors[node.inputs[1]]
+    return weights.data is not None and len(weights.shape) == 2 and not node.attributes.get("transB")
+
+
+def _rows(graph: Graph, node: Node) -> tuple[Node, Tensor]:
+    """Weights (inputs, outputs) as (outputs, inputs)."""
+    weights = graph.tensors[node.inputs[1]]
+    note = weights.quantization
+    if note and note.axis is not None:
+        note = replace(note, axis=1 - note.axis)
+    data = np.ascontiguousarray(weights.values.T)
+    rows = Tensor(f"{weights.name}/rows", data.shape, note, data)
+    return replace(
+        node,
+        op="Gemm",
+        inputs=(node.inputs[0], rows.name, *node.inputs[2:]),
+        attributes={**node.attributes, "transB": 1},
+    ), rows
+
+
+def _inverse(graph: Graph, node: Node) -> tuple[Node, Tensor]:
+    """x - c as x + (-c), x / c as x * (1 / c)."""
+    source = graph.tensors[node.inputs[1]]
+    values = source.values.astype(np.float32)
+    if source.quantization:
+        values = (values - source.quantization.zero_point) * np.float32(source.quantization.scale[0])
+    name = f"{node.output}/{'negative' if node.op == 'Sub' else 'reciprocal'}"
+    constant = Tensor(name, source.shape, None, -values if node.op == "Sub" else (1 / values).astype(np.float32))
+    return replace(node, op="Add" if node.op == "Sub" else "Mul", inputs=(node.inputs[0], name)), constant
+
+
+def _adds_one_value(graph: Graph, node: Node) -> bool:
+    """Weights all 1 and a bias that is one value, at every pixel on its own."""
+    if not all(graph.is_constant(name) for name in node.inputs[1:]) or len(node.inputs) < 3:
+        return False
+    weights = graph.tensors[node.inputs[1]]
+    plain = node.attributes.get("strides", [1, 1]) == [1, 1] and not any(node.attributes.get("pads", ()))
+    if weights.shape[1:] != (1, 1, 1) or node.attributes.get("group", 1) != weights.shape[0] or not plain:
+        return False
+    bias = real_bias(graph, node)
+    return bool(np.allclose(real_values(weights), 1.0, rtol=1e-5) and np.ptp(bias) <= 1e-3 * abs(bias[0]))
