@@ -20,7 +20,6 @@ def make_result(recipe: Recipe, built: Built, latency: Latency, runs: list[Run],
 
     ``float_layers`` lists what quantization left in float and why.
     """
-    accuracy = Accuracy(**json.loads((built.evaluation.path / "accuracy.json").read_text()))
     report = json.loads((built.qdq.path / "report.json").read_text())
     return {
         "model": recipe.name,
@@ -29,7 +28,7 @@ def make_result(recipe: Recipe, built: Built, latency: Latency, runs: list[Run],
         "bundle": str(folder),
         "artifact": built.binary.path.name,
         "size_bytes": sum(file.stat().st_size for file in artifact_files(built.binary)),
-        "accuracy": asdict(accuracy),
+        "accuracy": accuracy_record(built),
         "latency": asdict(latency),
         "build_seconds": {run.stage: round(run.seconds, 3) for run in runs},
         "cached_stages": [run.stage for run in runs if run.cached],
@@ -37,3 +36,8 @@ def make_result(recipe: Recipe, built: Built, latency: Latency, runs: list[Run],
         "float_layers": report.get("float_layers", []),
         "notes": list(recipe.notes),
     }
+
+
+def accuracy_record(built: Built) -> dict[str, Any]:
+    """``accuracy`` of the result."""
+    return asdict(Accuracy(**json.loads((built.evaluation.path / "accuracy.json").read_text())))

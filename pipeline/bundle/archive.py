@@ -1,4 +1,4 @@
-"""``.tar.zst``: the bundle as one file. Writing depends on the content alone; reading accepts only what was written so."""
+"""``.tar.zst``: the bundle as one file. Writing depends on the content alone; reading accepts only what it writes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from edgec.pipeline.bundle.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
     PUBLIC_KEY,
+    RESULT,
+    RESULT_SUM,
     SIGNATURE,
     SUMS,
-    corrupt,
     parse_manifest,
 )
 from edgec.pipeline.bundle.paths import check_path
@@ -32,21 +33,24 @@ MAX_SMALL_FILE_BYTES = 4 << 20  # SHA256SUMS, signature and key: the manifest do
 def pack(folder: Path, archive: Path) -> str:
     """Write the bundle ``folder`` as ``archive`` and return its sha256.
 
-    Order is the manifest first, then by name; owner, time and mode are fixed, one thread compresses: equal folders
-    give equal bytes with equal versions of zstandard.
+    Order is the manifest first, then by name; owner, time and mode are fixed, one thread compresses: equal releases
+    give equal bytes with equal versions of zstandard. The build's log (``result.json``) stays behind.
 
     Raises:
         EdgecError: ``output-not-writable``.
     """
     import zstandard
 
-    files = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda p: p.relative_to(folder).as_posix())
-    files.sort(key=lambda path: path != folder / MANIFEST)
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    names = [MANIFEST, *(name for name in names if name not in (MANIFEST, RESULT, RESULT_SUM))]
     half = archive.with_name(f".{archive.name}.{os.getpid()}")
     try:
-        with half.open("wb") as raw, zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).stream_writer(raw) as out:
-            for path in files:
-                _write_entry(out, path.relative_to(folder).as_posix(), path)
+        with (
+            half.open("wb") as raw,
+            zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).stream_writer(raw) as out,
+        ):
+            for name in names:
+                _write_entry(out, name, folder / name)
             out.write(bytes(2 * BLOCK))
         half.replace(archive)
     except OSError as error:

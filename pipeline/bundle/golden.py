@@ -167,7 +167,8 @@ def make_inputs(
     nchw = np.ascontiguousarray(fed.transpose(0, 3, 1, 2))
     in_layout = nchw if tensor.layout == "NCHW" else fed
     names = (*fills, *patterns, *(f"image-{i + 1}" for i in range(len(stored))))
-    kinds: tuple[Kind, ...] = (*("fill",) * len(fills), *patterns, *("stored",) * len(stored))  # type: ignore[assignment]
+    kinds: list[Kind] = ["fill"] * len(fills)
+    kinds += [*patterns, *["stored"] * len(stored)]  # type: ignore[list-item]
     values = (*fills.values(), *[None] * len(pixels))
     vectors = tuple(
         GoldenVector(name, kind, value, zlib.crc32(little_endian(row)))
@@ -220,7 +221,7 @@ def to_tensor(values: Batch, tensor: TensorContract) -> Values:
         return values.astype(np.float32, copy=False)
     limits = np.iinfo(tensor.dtype)
     steps = np.rint(values.astype(np.float64) / tensor.scale) + (tensor.zero_point or 0)
-    return np.clip(steps, limits.min, limits.max).astype(tensor.dtype)
+    return np.asarray(np.clip(steps, limits.min, limits.max), tensor.dtype)
 
 
 def to_real(values: Values, tensor: TensorContract) -> Batch:

@@ -9,6 +9,8 @@ from edgec.pipeline.bundle.manifest import (
     HINT,
     MANIFEST,
     MAX_MANIFEST_BYTES,
+    RESULT,
+    RESULT_SUM,
     SUMS,
     UNLISTED,
     FileEntry,
@@ -38,6 +40,7 @@ def read_checked_manifest(folder: Path) -> Manifest:
     for entry in manifest.files:
         _check_file(folder, entry)
     _check_sums(folder, manifest)
+    _check_result(folder)
     return manifest
 
 
@@ -71,7 +74,18 @@ def _check_file(folder: Path, entry: FileEntry) -> None:
 
 
 def _check_sums(folder: Path, manifest: Manifest) -> None:
-    expected = sums((*((entry.path, entry.sha256) for entry in manifest.files), (MANIFEST, file_sha256(folder / MANIFEST))))
+    expected = sums(
+        (*((entry.path, entry.sha256) for entry in manifest.files), (MANIFEST, file_sha256(folder / MANIFEST)))
+    )
     path = folder / SUMS
     if not path.is_file() or path.read_bytes() != expected.encode():
         raise corrupt(f"'{path}' does not fit the manifest")
+
+
+def _check_result(folder: Path) -> None:
+    """The build's log is there with its digest, or neither is."""
+    result, stated = folder / RESULT, folder / RESULT_SUM
+    if result.is_file() != stated.is_file():
+        raise corrupt(f"'{folder}' has only one of {RESULT} and {RESULT_SUM}")
+    if result.is_file() and stated.read_bytes() != sums(((RESULT, file_sha256(result)),)).encode():
+        raise corrupt(f"'{result}' is not the file that was written")

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 MANIFEST, SUMS, SIGNATURE, PUBLIC_KEY = "manifest.json", "SHA256SUMS", "manifest.json.sig", "manifest.json.pub"
-UNLISTED = frozenset({MANIFEST, SUMS, SIGNATURE, PUBLIC_KEY})
-"""Files of a bundle that its manifest cannot list."""
+RESULT, RESULT_SUM = "result.json", "result.json.sha256"
+UNLISTED = frozenset({MANIFEST, SUMS, SIGNATURE, PUBLIC_KEY, RESULT, RESULT_SUM})
+"""Files that the manifest does not list: itself, what is made from it, and the log of one build with its times."""
 
 SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
 MAX_MANIFEST_BYTES = 16 << 20
@@ -140,19 +141,19 @@ class MeasuredAccuracy:
 
     Attributes:
         metric: ``top1``, or ``agreement`` with the float network where labels mean nothing.
-        target: None where the artifact could not run on the building machine.
+        target_percent: None where the artifact could not run on the building machine.
     """
 
     metric: Literal["top1", "agreement"]
     num_images: int
-    float: float | None
+    float_percent: float | None
     float_interval: tuple[float, float] | None
-    reference: float | None
+    reference_percent: float | None
     reference_interval: tuple[float, float] | None
-    target: float | None
+    target_percent: float | None
     target_interval: tuple[float, float] | None
     drop_pp: float | None
-    agreement: float
+    agreement_percent: float
     agreement_interval: tuple[float, float]
     sqnr_db: float | None
 

@@ -28,14 +28,14 @@ def accuracy_of(result: dict[str, Any]) -> MeasuredAccuracy:
     return MeasuredAccuracy(
         metric=found["metric"],
         num_images=count,
-        float=found["float"],
+        float_percent=found["float"],
         float_interval=intervals["float"],
-        reference=found["reference"],
+        reference_percent=found["reference"],
         reference_interval=intervals["reference"],
-        target=found["target"],
+        target_percent=found["target"],
         target_interval=intervals["target"],
         drop_pp=found["drop_pp"],
-        agreement=found["agreement"],
+        agreement_percent=found["agreement"],
         agreement_interval=wilson_interval(found["agreement"], count),
         sqnr_db=found["sqnr_db"],
     )

@@ -28,4 +28,5 @@ def latency_words(manifest: Manifest) -> str:
     interval = found.p50_interval_ms
     spread = f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
     machine = ", ".join(found.fingerprint.values())
-    return f"{found.status}: median {found.p50_ms:.3f} ms{spread}, {found.num_samples} samples, {found.threads} threads, {machine}"
+    median = f"{found.status}: median {found.p50_ms:.3f} ms{spread}"
+    return f"{median}, {found.num_samples} samples, {found.threads} threads, {machine}"

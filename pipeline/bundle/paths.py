@@ -21,5 +21,7 @@ def check_path(path: str, bundle: str) -> None:
     safe = all(_SEGMENT.fullmatch(part) and not _RESERVED.fullmatch(part) for part in segments)
     if not safe or len(path) > MAX_PATH or any(part.endswith(".") for part in segments):
         raise EdgecError(
-            "unsafe-path", f"'{bundle}' names the file {path[:120]!r}, which is not a plain relative path", "do not use it"
+            "unsafe-path",
+            f"'{bundle}' names the file {path[:120]!r}, which is not a plain relative path",
+            "do not use it",
         )

@@ -38,7 +38,8 @@ def git_commit() -> str:
     """Commit of the edgec that runs, with ``+dirty`` where tracked files differ from it; ``unknown`` outside git."""
     here = Path(__file__).resolve().parent
     commit, changes = (
-        _git(here, *arguments) for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno", "--", "../.."))
+        _git(here, *arguments)
+        for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno", "--", "../.."))
     )
     if commit is None or _git(here, "ls-files", "--error-unmatch", Path(__file__).name) is None:
         return "unknown"

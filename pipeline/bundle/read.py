@@ -54,6 +54,4 @@ def open_bundle(folder: Path) -> Bundle:
         EdgecError: what ``read_checked_manifest`` raises.
     """
     manifest = read_checked_manifest(folder)
-    return Bundle(
-        folder, manifest, validate(TargetSpec, manifest.origin.target, folder / MANIFEST, "corrupt-bundle")
-    )
+    return Bundle(folder, manifest, validate(TargetSpec, manifest.origin.target, folder / MANIFEST, "corrupt-bundle"))

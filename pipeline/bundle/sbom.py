@@ -70,7 +70,12 @@ def _library(name: str, version: str) -> Component:
 
     purl = PackageURL("generic" if name == "python" else "pypi", None, name, version)
     return Component(
-        type=ComponentType.LIBRARY, name=name, version=version, purl=purl, bom_ref=str(purl), licenses=_licences(_stated(name))
+        type=ComponentType.LIBRARY,
+        name=name,
+        version=version,
+        purl=purl,
+        bom_ref=str(purl),
+        licenses=_licences(_stated(name)),
     )
 
 
@@ -79,8 +84,8 @@ def _stated(distribution: str) -> str:
     if distribution == "python":
         return "PSF-2.0"
     found = metadata.metadata(distribution)
-    if expression := found.get("License-Expression"):
-        return str(expression)
+    if "License-Expression" in found:
+        return found["License-Expression"]
     classifiers = [str(value) for value in found.get_all("Classifier") or [] if value.startswith("License ::")]
     return classifiers[0].rpartition(" :: ")[2] if classifiers else ""
 
@@ -118,7 +123,10 @@ def _model_card(manifest: Manifest) -> dict[str, Any]:
         "inputs": inputs,
         "outputs": outputs,
     }
-    limitations = [f"Measured on {manifest.accuracy.num_images} images; other images give other rates.", *manifest.notes]
+    limitations = [
+        f"Measured on {manifest.accuracy.num_images} images; other images give other rates.",
+        *manifest.notes,
+    ]
     return {
         "modelParameters": parameters,
         "quantitativeAnalysis": {"performanceMetrics": _metrics(manifest)},
@@ -129,9 +137,9 @@ def _model_card(manifest: Manifest) -> dict[str, Any]:
 def _metrics(manifest: Manifest) -> list[dict[str, Any]]:
     found = manifest.accuracy
     rows = [
-        ("top1 percent", "float network", found.float, found.float_interval),
-        ("top1 percent", "artifact", found.target, found.target_interval),
-        ("agreement with float percent", "artifact", found.agreement, found.agreement_interval),
+        ("top1 percent", "float network", found.float_percent, found.float_interval),
+        ("top1 percent", "artifact", found.target_percent, found.target_interval),
+        ("agreement with float percent", "artifact", found.agreement_percent, found.agreement_interval),
     ]
     return [
         {

@@ -1,7 +1,8 @@
 """Detached Ed25519 signature of the manifest, and with it of every digest in it. Key files stay with their owner.
 
 Keys are PEM files of any tool: ``openssl genpkey -algorithm ed25519 -out release.pem``. The signature can be checked
-without edgec: ``openssl pkeyutl -verify -rawin -pubin -inkey release.pub -in manifest.json -sigfile manifest.json.sig``.
+without edgec: ``openssl pkeyutl -verify -rawin -pubin -inkey release.pub -in manifest.json -sigfile
+manifest.json.sig``.
 """
 
 from __future__ import annotations

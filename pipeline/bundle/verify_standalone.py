@@ -15,6 +15,7 @@ import subprocess
 import sys
 
 UNLISTED = ("manifest.json", "SHA256SUMS", "manifest.json.sig", "manifest.json.pub")
+RESULT, RESULT_SUM = "result.json", "result.json.sha256"  # log of the build, not part of the release
 SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
@@ -32,7 +33,7 @@ def main():
         manifest = checked_manifest(arguments.folder)
         signature = check_signature(arguments.folder, arguments.key)
     except (Refused, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        print("REFUSED: {}".format(error or type(error).__name__))
+        print(f"REFUSED: {error or type(error).__name__}")
         return 1
     model, target = manifest["model"], manifest["target"]
     print("OK: {} {} for {}".format(model["name"], model["version"], target["name"]))
@@ -51,17 +52,33 @@ def checked_manifest(folder):
     if len(listed) != len(manifest["files"]):
         raise Refused("manifest.json lists a file twice")
     for name in present(folder):
-        if name not in listed and name not in UNLISTED:
-            raise Refused("{!r} was added: the manifest does not list it".format(name))
+        if name not in listed and name not in UNLISTED + (RESULT, RESULT_SUM):
+            raise Refused(f"{name!r} was added: the manifest does not list it")
     for name, entry in listed.items():
         check_file(folder, name, entry)
     sums = {name: entry["sha256"] for name, entry in listed.items()}
     sums["manifest.json"] = hashlib.sha256(content).hexdigest()
-    expected = "".join("{}  {}\n".format(digest, name) for name, digest in sorted(sums.items()))
+    expected = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
     with open(os.path.join(folder, "SHA256SUMS"), "rb") as file:
         if file.read() != expected.encode("utf-8"):
             raise Refused("SHA256SUMS does not fit the manifest")
+    check_result(folder)
     return manifest
+
+
+def check_result(folder):
+    """The build's log is there with its digest, or neither is."""
+    paths = [os.path.join(folder, name) for name in (RESULT, RESULT_SUM)]
+    there = [os.path.isfile(path) for path in paths]
+    if any(there):
+        if not all(there):
+            raise Refused(f"it has only one of {RESULT} and {RESULT_SUM}")
+        contents = []
+        for path in paths:
+            with open(path, "rb") as file:
+                contents.append(file.read())
+        if contents[1].decode("ascii") != f"{hashlib.sha256(contents[0]).hexdigest()}  {RESULT}\n":
+            raise Refused(f"{RESULT!r} is not the file that was written")
 
 
 def present(folder):
@@ -71,7 +88,7 @@ def present(folder):
             path = os.path.join(root, name)
             relative = os.path.relpath(path, folder).replace(os.sep, "/")
             if os.path.islink(path):
-                raise Refused("{!r} is a link, expected a file of its own".format(relative))
+                raise Refused(f"{relative!r} is a link, expected a file of its own")
             if name in files or not os.listdir(path):
                 yield relative
 
@@ -79,10 +96,10 @@ def present(folder):
 def check_file(folder, name, entry):
     """Name, size and digest of one listed file."""
     if not all(SEGMENT.fullmatch(part) for part in name.split("/")):
-        raise Refused("manifest.json lists {!r}, which is not a plain relative path".format(name))
+        raise Refused(f"manifest.json lists {name!r}, which is not a plain relative path")
     path = os.path.join(folder, *name.split("/"))
     if not os.path.isfile(path):
-        raise Refused("{!r} is missing".format(name))
+        raise Refused(f"{name!r} is missing")
     if os.path.getsize(path) != entry["bytes"]:
         raise Refused("{!r} has {} bytes, expected {}".format(name, os.path.getsize(path), entry["bytes"]))
     digest = hashlib.sha256()
@@ -90,7 +107,7 @@ def check_file(folder, name, entry):
         for piece in iter(lambda: file.read(1 << 20), b""):
             digest.update(piece)
     if digest.hexdigest() != entry["sha256"]:
-        raise Refused("{!r} is not the file that the manifest lists".format(name))
+        raise Refused(f"{name!r} is not the file that the manifest lists")
 
 
 def check_signature(folder, trusted):
@@ -108,7 +125,7 @@ def check_signature(folder, trusted):
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     except FileNotFoundError:
-        raise Refused("it is signed, and checking that needs the openssl command")
+        raise Refused("it is signed, and checking that needs the openssl command") from None
     if done.returncode != 0:
         raise Refused("the signature does not fit: {}".format(done.stdout.decode("utf-8", "replace").strip()))
     return "signed with the trusted key" if trusted else "signed, by a key that nobody vouched for"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from edgec.pipeline.bundle.golden import read_golden
 from edgec.pipeline.bundle.integer_preprocess import fold
 from edgec.pipeline.bundle.manifest import (
     MANIFEST,
+    RESULT,
+    RESULT_SUM,
     SUMS,
     DataSet,
     FileEntry,
@@ -42,7 +44,7 @@ from edgec.pipeline.recipe import OnnxSource, Recipe
 from edgec.pipeline.store import Artifact, file_sha256
 
 VERIFIER = Path(__file__).with_name("verify_standalone.py")
-TIMED = frozenset({"result.json", "report.html", "README.md"})
+TIMED = frozenset({"latency.json", "report.html", "README.md"})
 ENGINE_SUFFIXES = frozenset({".engine", ".plan"})  # tied to one GPU and built anew on each: no two are equal
 
 ROLES = {
@@ -52,7 +54,7 @@ ROLES = {
     "preprocess.json": "preprocessing",
     "labels.txt": "labels",
     "predictions.csv": "predictions",
-    "result.json": "result",
+    "latency.json": "latency",
     "report.html": "report",
     "README.md": "model-card",
     "sbom.cdx.json": "sbom",
@@ -60,15 +62,8 @@ ROLES = {
 }
 
 
-@dataclass(frozen=True)
-class Release:
-    """What a bundle is called: its version."""
-
-    version: str = FIRST
-
-
 def write_bundle(
-    folder: Path, recipe: Recipe, built: Built, golden: Artifact, result: dict[str, Any], release: Release = Release()
+    folder: Path, recipe: Recipe, built: Built, golden: Artifact, result: dict[str, Any], version: str = FIRST
 ) -> None:
     """Write ``folder`` whole or not at all; an older bundle there is replaced.
 
@@ -77,7 +72,7 @@ def write_bundle(
     """
     with replacing(folder) as work:
         try:
-            _fill(work, recipe, built, golden, result, release)
+            _fill(work, recipe, built, golden, result, version)
         except OSError as error:
             hint = "free some space, or choose another --output"
             raise EdgecError("disk-full", f"cannot write the bundle '{folder}': {error.strerror}", hint) from error
@@ -96,23 +91,23 @@ def write_json(path: Path, value: object) -> None:
     path.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
-def _fill(
-    work: Path, recipe: Recipe, built: Built, golden: Artifact, result: dict[str, Any], release: Release
-) -> None:
+def _fill(work: Path, recipe: Recipe, built: Built, golden: Artifact, result: dict[str, Any], version: str) -> None:
     from edgec.pipeline.report.page import render_report
 
     contract = read_contract(built.binary.path, built.qdq.path / "model.onnx")
     _copy_results(work, recipe, built, golden)
-    write_json(work / "result.json", result)
+    write_json(work / "latency.json", result["latency"])
     write_predictions(work / "predictions.csv", built.evaluation.path, recipe.test, recipe.labelled)
     if _fits_firmware(built.binary, contract):
-        write_c_sources(work / "c", _c_model(work, recipe, built, contract, release))
+        write_c_sources(work / "c", _c_model(work, recipe, built, contract, version))
     shutil.copyfile(VERIFIER, work / "verify.py")
-    draft = _manifest(work, recipe, built, contract, result, release)
+    draft = _manifest(work, recipe, built, contract, result, version)
     (work / "sbom.cdx.json").write_text(sbom(draft), encoding="utf-8", newline="\n")
     (work / "README.md").write_text(model_card(draft), encoding="utf-8", newline="\n")
     (work / "report.html").write_text(render_report([(work, draft)]), encoding="utf-8", newline="\n")
-    _seal(work, _manifest(work, recipe, built, contract, result, release))
+    _seal(work, _manifest(work, recipe, built, contract, result, version))
+    write_json(work / RESULT, result)
+    (work / RESULT_SUM).write_text(sums(((RESULT, file_sha256(work / RESULT)),)), encoding="utf-8", newline="\n")
 
 
 def _copy_results(work: Path, recipe: Recipe, built: Built, golden: Artifact) -> None:
@@ -139,14 +134,14 @@ def _seal(work: Path, manifest: Manifest) -> None:
 
 
 def _manifest(
-    work: Path, recipe: Recipe, built: Built, contract: Contract, result: dict[str, Any], release: Release
+    work: Path, recipe: Recipe, built: Built, contract: Contract, result: dict[str, Any], version: str
 ) -> Manifest:
     runtime = runtime_of(built.binary.path)
-    parse_version(release.version)
+    parse_version(version)
     artifact = built.binary.path.name
     return Manifest(
         schema_version=1,
-        model=ModelIdentity(recipe.name, release.version),
+        model=ModelIdentity(recipe.name, version),
         target=TargetIdentity(
             name=recipe.target.name,
             compiler=recipe.target.compiler,
@@ -159,9 +154,7 @@ def _manifest(
         files=tuple(_entry(path, work, artifact) for path in sorted(work.rglob("*")) if path.is_file()),
         origin=origin_of(recipe),
         contract=contract,
-        preprocessing=Preprocessing(
-            **asdict(recipe.preprocess), integer=fold(recipe.preprocess, contract.inputs[0])
-        ),
+        preprocessing=Preprocessing(**asdict(recipe.preprocess), integer=fold(recipe.preprocess, contract.inputs[0])),
         labels=recipe.labels,
         size_bytes=sum(file.stat().st_size for file in artifact_files(built.binary)),
         accuracy=accuracy_of(result),
@@ -222,11 +215,11 @@ def _fits_firmware(binary: Artifact, contract: Contract) -> bool:
     return contract.inputs[0].layout in ("NHWC", "NCHW") and not suffixes & ENGINE_SUFFIXES
 
 
-def _c_model(work: Path, recipe: Recipe, built: Built, contract: Contract, release: Release) -> CModel:
+def _c_model(work: Path, recipe: Recipe, built: Built, contract: Contract, version: str) -> CModel:
     golden = read_golden(work / "golden")
     return CModel(
         c_prefix(recipe.name),
-        parse_version(release.version),
+        parse_version(version),
         recipe.target.name,
         contract,
         recipe.preprocess,

@@ -13,9 +13,13 @@ from edgec.pipeline.cli._options import FOLDER, json_option, recipe_options, thr
 @click.command()
 @recipe_options
 @click.option("--output", type=FOLDER, help="Bundle folder; ./edgec-out/MODEL-TARGET by default.")
+@click.option("--model-version", default="1.0.0", show_default=True, help="Semver of the bundle; see 'edgec diff'.")
+@click.option("--no-measure", is_flag=True, help="Leave latency unmeasured; equal requests then give equal bundles.")
 @threads_option
 @json_option
-def command(output: Path | None, threads: int, as_json: bool, **request: Any) -> None:
+def command(
+    output: Path | None, model_version: str, no_measure: bool, threads: int, as_json: bool, **request: Any
+) -> None:
     """Compile MODEL for a target: INT8, checked for accuracy and latency, handed over as a bundle.
 
     MODEL is a name ('edgec models'), a float ONNX file, or a model.toml (ONNX and its preprocessing).
@@ -32,7 +36,7 @@ def command(output: Path | None, threads: int, as_json: bool, **request: Any) ->
         recipe = recipe_of(**request)
         folder = (output or Path("edgec-out") / f"{recipe.name}-{recipe.target.name}").absolute()
         check_replaceable(folder)
-        result = run_job(recipe, folder, threads)
+        result = run_job(recipe, folder, threads, model_version, timed=not no_measure)
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:

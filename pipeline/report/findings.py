@@ -53,7 +53,7 @@ class Findings:
 
     Attributes:
         name: how the page calls it.
-        result: ``result.json``.
+        latency: ``latency.json``.
         quantization: ``quantization.json``.
         weight_bytes: constants of each weighted layer of the quantized network, in order.
     """
@@ -62,7 +62,7 @@ class Findings:
     manifest: Manifest
     golden: GoldenSet
     predictions: Predictions
-    result: dict[str, Any]
+    latency: dict[str, Any]
     quantization: dict[str, Any]
     weight_bytes: dict[str, int]
     worst_classes: tuple[ClassErrors, ...]
@@ -82,7 +82,7 @@ def read_findings(folder: Path, manifest: Manifest) -> Findings:
         manifest,
         golden,
         predictions,
-        json.loads((folder / "result.json").read_text(encoding="utf-8")),
+        json.loads((folder / "latency.json").read_text(encoding="utf-8")),
         json.loads((folder / "quantization.json").read_text(encoding="utf-8")),
         _weight_bytes(folder / "reference" / "qdq.onnx"),
         worst_classes(predictions, manifest.labels),
@@ -102,7 +102,9 @@ def worst_classes(predictions: Predictions, labels: tuple[str, ...]) -> tuple[Cl
         return ()
     answers = predictions.classes.get("target", predictions.classes["reference"])
     wrong = known & (answers != predictions.labels)
-    order = sorted({int(i) for i in predictions.labels[wrong]}, key=lambda i: (-int(np.sum(wrong & (predictions.labels == i))), i))
+    order = sorted(
+        {int(i) for i in predictions.labels[wrong]}, key=lambda i: (-int(np.sum(wrong & (predictions.labels == i))), i)
+    )
     return tuple(_class_errors(i, answers, predictions, labels) for i in order[:NUM_WORST_CLASSES])
 
 

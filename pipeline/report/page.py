@@ -76,10 +76,10 @@ def _build(found: Findings) -> dict[str, Any]:
         "parity": _kernel_parity(found),
         "tolerance": (found.golden.tolerance_steps, found.golden.tolerance, found.golden.step),
         "latency_chart": _latency_chart(found),
-        "noise_floor": found.result["latency"].get("noise_floor"),
+        "noise_floor": found.latency.get("noise_floor"),
         "layers": _layers(found),
         "examples": found.examples,
-        "quantization": found.result,
+        "float_layers": found.quantization.get("float_layers", []),
     }
 
 
@@ -97,14 +97,14 @@ def _accuracy_chart(manifest: Manifest) -> str:
     rows = [
         Bar(label, value, interval)
         for label, value, interval in (
-            ("float", found.float, found.float_interval),
-            ("QDQ reference", found.reference, found.reference_interval),
-            (f"{manifest.target.name}", found.target, found.target_interval),
+            ("float", found.float_percent, found.float_interval),
+            ("QDQ reference", found.reference_percent, found.reference_interval),
+            (f"{manifest.target.name}", found.target_percent, found.target_interval),
         )
         if value is not None
     ]
     if not rows:
-        rows = [Bar("agreement", found.agreement, found.agreement_interval)]
+        rows = [Bar("agreement", found.agreement_percent, found.agreement_interval)]
     what = "Top-1" if found.metric == "top1" else "Agreement with the float network"
     return intervals(f"{what} with 95 % intervals, {found.num_images} images", rows, "%")
 
@@ -121,7 +121,7 @@ def _kernel_parity(found: Findings) -> list[tuple[str, list[str]]]:
 
 
 def _latency_chart(found: Findings) -> str:
-    blocks = found.result["latency"].get("block_medians_ms") or []
+    blocks = found.latency.get("block_medians_ms") or []
     return histogram("Distribution of block medians", blocks, "ms") if blocks else ""
 
 
@@ -131,7 +131,7 @@ def _layers(found: Findings) -> list[tuple[str, str, list[tuple[str, str]]]]:
         ("Size of the weights", found.weight_bytes, "kB", 1e-3, False),
         ("SQNR of each layer's output", found.quantization.get("layer_sqnr_db") or {}, "dB", 1.0, True),
         ("Sensitivity: agreement lost by quantizing this layer alone", _sensitivity(found), "pp", 1.0, False),
-        ("Time in each layer", found.result["latency"].get("layer_us") or {}, "µs", 1.0, False),
+        ("Time in each layer", found.latency.get("layer_us") or {}, "µs", 1.0, False),
     ]
     sections = []
     for heading, values, unit, factor, worst_is_low in known:
@@ -154,9 +154,13 @@ def _pareto_chart(found: Sequence[Findings]) -> str:
         for one in found
         if one.manifest.latency.p50_ms is not None
     ]
-    return scatter("Accuracy against latency; filled: no other build beats it in both", pareto(points), "ms", "%") if len(points) > 1 else ""
+    return (
+        scatter("Accuracy against latency; filled: no other build beats it in both", pareto(points), "ms", "%")
+        if len(points) > 1
+        else ""
+    )
 
 
 def _quality(manifest: Manifest) -> float:
     found = manifest.accuracy
-    return found.target if found.target is not None else found.agreement
+    return found.target_percent if found.target_percent is not None else found.agreement_percent

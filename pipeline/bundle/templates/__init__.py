@@ -30,9 +30,7 @@ def environment() -> Environment:
 def c_string(text: str) -> str:
     """A C string literal in UTF-8; everything but letters, digits, space, comma and hyphen as octal escapes."""
     plain = re.compile(rb"[A-Za-z0-9 ,-]")
-    body = "".join(
-        chr(byte) if plain.fullmatch(bytes([byte])) else f"\\{byte:03o}" for byte in text.encode("utf-8")
-    )
+    body = "".join(chr(byte) if plain.fullmatch(bytes([byte])) else f"\\{byte:03o}" for byte in text.encode("utf-8"))
     return f'"{body}"'
 
 

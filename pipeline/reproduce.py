@@ -1,0 +1,149 @@
+"""``edgec reproduce``: build a bundle again from its manifest and compare the two, byte by byte."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgec.pipeline.build import build
+from edgec.pipeline.bundle.archive import pack
+from edgec.pipeline.bundle.diff import diff
+from edgec.pipeline.bundle.manifest import Manifest
+from edgec.pipeline.bundle.read import Bundle, open_bundle
+from edgec.pipeline.bundle.verify import opened, verify
+from edgec.pipeline.bundle.write import ENGINE_SUFFIXES, origin_of, write_bundle
+from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.job import golden_vectors
+from edgec.pipeline.recipe import Choices, DataFolders, Recipe, make_recipe
+from edgec.pipeline.result import accuracy_record
+from edgec.pipeline.store import Store
+
+ORDER = ("float-network", "quantized-network", "artifact", "golden-vector", "c-source")
+"""Roles from cause to effect: the first difference is the one to look at."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a bundle names by digest only, because it lies with its owner; None takes what the name finds here.
+
+    Attributes:
+        model: a user's ONNX file or ``model.toml``.
+        weights: as ``--weights`` takes them.
+    """
+
+    model: Path | None = None
+    weights: str | None = None
+    data: DataFolders = DataFolders()
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """How the second build compares.
+
+    Attributes:
+        num_equal: files with the same bytes.
+        by_meaning: engines: other bytes, same answers to the golden vectors.
+        differences: files that differ or exist once, causes first.
+        reasons: what differs between the two manifests, in words.
+        archive_sha256: of the rebuilt bundle as .tar.zst; None where something differs or the first one is signed.
+    """
+
+    num_equal: int
+    by_meaning: tuple[str, ...]
+    differences: tuple[str, ...]
+    reasons: tuple[str, ...]
+    archive_sha256: str | None
+
+
+def reproduce(path: Path, material: Material) -> Reproduction:
+    """Build again in an empty store and compare every file.
+
+    Times are not measured again: the latency of ``latency.json`` is carried over, everything else is computed anew.
+
+    Raises:
+        EdgecError: what opening, ``make_recipe`` and ``build`` raise; ``wrong-material`` where the files at hand are not
+            those that the bundle was made from.
+    """
+    with opened(path) as bundle, tempfile.TemporaryDirectory(prefix="edgec-reproduce-") as work:
+        recipe = _recipe(bundle, material)
+        _check_material(bundle, recipe)
+        folder = Path(work) / "bundle"
+        _rebuild(bundle, recipe, Path(work) / "store", folder)
+        return _compare(bundle, open_bundle(folder))
+
+
+def _recipe(bundle: Bundle, material: Material) -> Recipe:
+    """The request that the manifest records, on the files at hand."""
+    origin = bundle.manifest.origin
+    if origin.source.kind == "onnx" and material.model is None:
+        hint = "give it with --model FILE"
+        raise EdgecError("wrong-material", f"the bundle was made from your own file '{origin.source.name}'", hint)
+    network = origin.source.network or {}
+    weights = material.weights or origin.source.name
+    choices = Choices(
+        weights=weights,
+        width_multiplier=network.get("width_multiplier"),
+        input_px=network.get("input_px"),
+        num_classes=network.get("num_classes"),
+        padding=network.get("padding"),
+    )
+    recipe = make_recipe(
+        str(material.model) if material.model else network["model"],
+        "reference",
+        material.data,
+        Choices() if material.model else choices,
+        origin.calibration_set.num_images,
+        origin.quantizer,
+    )
+    return replace(recipe, target=bundle.target, name=bundle.manifest.model.name)
+
+
+def _check_material(bundle: Bundle, recipe: Recipe) -> None:
+    stated, found = bundle.manifest.origin, origin_of(recipe)
+    for what, option, one, other in (
+        ("the checkpoint", "--weights or --model", stated.source.checkpoint_sha256, found.source.checkpoint_sha256),
+        ("the calibration set", "--data", stated.calibration_set.sha256, found.calibration_set.sha256),
+        ("the test set", "--data", stated.test_set.sha256, found.test_set.sha256),
+    ):
+        if one != other:
+            message = f"{what} has sha256 {other}, expected {one}"
+            raise EdgecError("wrong-material", message, f"give what the bundle was made from with {option}")
+    if bundle.preprocess != recipe.preprocess:
+        message = f"preprocessing is {recipe.preprocess}, expected {bundle.preprocess}"
+        raise EdgecError("wrong-material", message, "give the model.toml that the bundle was made from with --model")
+
+
+def _rebuild(bundle: Bundle, recipe: Recipe, root: Path, folder: Path) -> None:
+    store = Store(root)
+    built = build(recipe, store)
+    golden = golden_vectors(recipe, built, store)
+    latency: dict[str, Any] = json.loads((bundle.folder / "latency.json").read_text(encoding="utf-8"))
+    budgets = [asdict(line) for line in bundle.manifest.budgets]
+    result = {"latency": latency, "budgets": budgets, "accuracy": accuracy_record(built)}
+    write_bundle(folder, recipe, built, golden, result, bundle.manifest.model.version)
+
+
+def _compare(old: Bundle, new: Bundle) -> Reproduction:
+    before, after = ({entry.path: entry for entry in bundle.manifest.files} for bundle in (old, new))
+    paths = sorted(before.keys() | after.keys(), key=lambda path: (_rank(before.get(path) or after[path]), path))
+    differ = [path for path in paths if path not in before or path not in after or before[path] != after[path]]
+    engines = tuple(path for path in differ if Path(path).suffix in ENGINE_SUFFIXES and path in after)
+    if engines:
+        verify(new.folder)
+    differences = tuple(path for path in differ if path not in engines)
+    reasons = () if not differences else tuple(_reasons(old.manifest, new.manifest))
+    signed = (old.folder / "manifest.json.sig").exists()
+    archive = None if differ or signed else pack(new.folder, new.folder.with_name("rebuilt.tar.zst"))
+    return Reproduction(len(paths) - len(differ), engines, differences, reasons, archive)
+
+
+def _rank(entry: Any) -> int:
+    return ORDER.index(entry.role) if entry.role in ORDER else len(ORDER) + (not entry.reproducible)
+
+
+def _reasons(old: Manifest, new: Manifest) -> Iterator[str]:
+    return (change.words for change in diff(old, new).changes if change.area != "files")
