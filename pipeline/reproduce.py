@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class Material:
 
     model: Path | None = None
     weights: str | None = None
-    data: DataFolders = DataFolders()
+    data: DataFolders = field(default_factory=DataFolders)
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def reproduce(path: Path, material: Material) -> Reproduction:
     Times are not measured again: the latency of ``latency.json`` is carried over, everything else is computed anew.
 
     Raises:
-        EdgecError: what opening, ``make_recipe`` and ``build`` raise; ``wrong-material`` where the files at hand are not
-            those that the bundle was made from.
+        EdgecError: what opening, ``make_recipe`` and ``build`` raise; ``wrong-material`` where the files at hand are
+            not those that the bundle was made from.
     """
     with opened(path) as bundle, tempfile.TemporaryDirectory(prefix="edgec-reproduce-") as work:
         recipe = _recipe(bundle, material)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Layout = Literal["NCHW", "NHWC", "NC", "other"]
 
 ONNX_DTYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64"}  # TensorProto.DataType
-IR_DTYPES = {"f32": "float32", "u8": "uint8", "i8": "int8", "i32": "int32", "i64": "int64"}
+IR_DTYPES = {"fp32": "float32", "u8": "uint8", "i8": "int8", "i32": "int32", "i64": "int64"}
 
 
 @dataclass(frozen=True)

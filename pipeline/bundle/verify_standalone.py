@@ -52,7 +52,7 @@ def checked_manifest(folder):
     if len(listed) != len(manifest["files"]):
         raise Refused("manifest.json lists a file twice")
     for name in present(folder):
-        if name not in listed and name not in UNLISTED + (RESULT, RESULT_SUM):
+        if name not in listed and name not in (*UNLISTED, RESULT, RESULT_SUM):
             raise Refused(f"{name!r} was added: the manifest does not list it")
     for name, entry in listed.items():
         check_file(folder, name, entry)

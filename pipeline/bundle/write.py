@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from dataclasses import asdict
@@ -74,6 +75,8 @@ def write_bundle(
         try:
             _fill(work, recipe, built, golden, result, version)
         except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
             hint = "free some space, or choose another --output"
             raise EdgecError("disk-full", f"cannot write the bundle '{folder}': {error.strerror}", hint) from error
 
