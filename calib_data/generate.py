@@ -33,7 +33,7 @@ def contact_sheet(images: Path, columns: int = 8, rows_per_class: int = 2, cell_
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="calib_data/parts, or another folder to compare with it")
-    parser.add_argument("--sheet", type=Path, metavar="FILE.jpg", help="also write a contact sheet of the calibration set")
+    parser.add_argument("--sheet", type=Path, metavar="FILE.jpg", help="contact sheet of the calibration set")
     arguments = parser.parse_args()
     write_stored(arguments.folder)
     if arguments.sheet is not None:

@@ -121,7 +121,7 @@ def woven(shape: tuple[int, int], random: Random) -> Pixels:
     row, column = np.ogrid[: shape[0], : shape[1]]
     period = random.uniform(4, 9)
     thread = np.sin(row * 2 * np.pi / period) * np.sin(column * 2 * np.pi / period)
-    return (0.7 * thread + 0.4 * noise(shape, random, 12)).astype(np.float32)
+    return np.asarray(0.7 * thread + 0.4 * noise(shape, random, 12), np.float32)
 
 
 def ruled(shape: tuple[int, int], random: Random) -> Pixels:
@@ -129,7 +129,7 @@ def ruled(shape: tuple[int, int], random: Random) -> Pixels:
     row, column = np.ogrid[: shape[0], : shape[1]]
     period, offset = random.uniform(14, 40), random.uniform(0, 40, 2)
     line = np.minimum(np.mod(row + offset[0], period), np.mod(column + offset[1], period)) < 1.6
-    return (1.2 * line + 0.4 * noise(shape, random, 8)).astype(np.float32)
+    return np.asarray(1.2 * line + 0.4 * noise(shape, random, 8), np.float32)
 
 
 TEXTURES = {

@@ -8,13 +8,12 @@ threads.
 from __future__ import annotations
 
 import json
-import math
 import os
 import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,63 +21,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgec.pipeline.augment import Augment, augmented
+from edgec.pipeline.augment import augmented
 from edgec.pipeline.data import Dataset, read_image
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.metrics import topk_percent
 from edgec.pipeline.preprocess import Preprocess
 from edgec.pipeline.store import canonical_json, plain
+from edgec.pipeline.training_recipe import TrainingRecipe
 
 PIXEL_MEAN = PIXEL_STD = 127.5
-
-
-@dataclass(frozen=True)
-class Phase:
-    """So many epochs at one picture size. Small pictures first: Tan and Le, EfficientNetV2 (2104.00298), section 4."""
-
-    px: int
-    epochs: int
-
-
-@dataclass(frozen=True)
-class TrainingRecipe:
-    """Everything that decides a training run, except the network and the data.
-
-    Attributes:
-        phases: picture sizes, in order.
-        learning_rate: peak, annealed to zero by a cosine (1608.03983).
-        warmup_epochs: linear rise to the peak; at most half of the run.
-        weight_decay: decoupled (1711.05101); dense and pointwise weights only, see ``parameter_groups``.
-        label_smoothing: 1512.00567, section 7.
-        ema_decay: per step, of the averaged weights that are evaluated and kept.
-        augment: random changes to the training pictures.
-    """
-
-    phases: tuple[Phase, ...] = (Phase(112, 16), Phase(160, 3), Phase(224, 1))
-    batch_size: int = 64
-    learning_rate: float = 3e-3
-    warmup_epochs: float = 1.0
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.05
-    ema_decay: float = 0.995
-    augment: Augment = field(default_factory=Augment)
-    seed: int = 0
-
-    @property
-    def epochs(self) -> int:
-        return sum(phase.epochs for phase in self.phases)
-
-    def px_at(self, epoch: int) -> int:
-        """Picture size of ``epoch``, counted from 0."""
-        return [phase.px for phase in self.phases for _ in range(phase.epochs)][epoch]
-
-    def learning_rate_at(self, epoch: float) -> float:
-        """Learning rate at a fractional epoch."""
-        warmup = min(self.warmup_epochs, self.epochs / 2)
-        if epoch < warmup:
-            return self.learning_rate * epoch / warmup
-        done = (epoch - warmup) / (self.epochs - warmup)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
 @dataclass(frozen=True)
@@ -136,7 +87,7 @@ def train(
     start = run.load(checkpoint) if checkpoint is not None and checkpoint.exists() else 0
     pictures = held_out = None
     for epoch in range(start, recipe.epochs):
-        px = recipe.px_at(epoch)
+        px = recipe.phase_at(epoch)[0].px
         if pictures is None or held_out is None or pictures.pixels.shape[-1] != px:
             pictures, held_out = read_pictures(training, px), read_pictures(validation, px)
         loss = run.train_epoch(epoch, pictures, on_batch)
@@ -154,7 +105,7 @@ class Run:
     def __init__(self, network: nn.Module, recipe: TrainingRecipe) -> None:
         self.network, self.recipe = network, recipe
         self.average = deepcopy(network).requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(parameter_groups(network, recipe.weight_decay), lr=recipe.learning_rate)
+        self.optimizer = torch.optim.AdamW(parameter_groups(network, recipe.weight_decay))
 
     def train_epoch(self, epoch: int, pictures: Pictures, on_batch: Callable[[int, int], None] | None) -> float:
         """One pass over the pictures in an order of its own; returns the mean loss."""
@@ -164,7 +115,7 @@ class Run:
         self.network.train()
         total = 0.0
         for number, rows in enumerate(batches):
-            self.set_learning_rate(self.recipe.learning_rate_at(epoch + (number + 1) / len(batches)))
+            self.set_learning_rate(self.recipe.learning_rate_at(epoch + (number + 0.5) / len(batches)))
             inputs = augmented(pictures.inputs(rows), self.recipe.augment, generator)
             total += self.step(inputs, pictures.labels[rows], epoch * len(batches) + number)
             if on_batch is not None:
@@ -180,12 +131,13 @@ class Run:
                 "training-diverged", f"the loss is {loss.item()} after {number} steps", "lower --learning-rate"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimizer.step()
         update_average(self.average, self.network, min(self.recipe.ema_decay, (1 + number) / (10 + number)))
         return loss.item()
 
     def set_learning_rate(self, value: float) -> None:
+        """Of the next updates, for every parameter."""
         for group in self.optimizer.param_groups:
             group["lr"] = value
 
@@ -224,7 +176,8 @@ class Run:
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Weights that decay, and those that do not: depthwise filters, biases, batch norm (1704.04861, section 3.2)."""
-    decay, keep = [], []
+    decay: list[nn.Parameter] = []
+    keep: list[nn.Parameter] = []
     for module in network.modules():
         depthwise = isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
         for parameter in module.parameters(recurse=False):
@@ -255,7 +208,8 @@ def measure_batch_norm(network: nn.Module, pictures: Pictures, batch_size: int =
     count = len(pictures.labels)
     rows = torch.arange(0, count, max(1, count // (batch_size * num_batches)))
     generator = torch.Generator().manual_seed(0)  # mixes the classes, which may lie in order
-    for batch in rows[torch.randperm(len(rows), generator=generator)].split(batch_size)[:num_batches]:
+    mixed = rows[torch.randperm(len(rows), generator=generator)]
+    for batch in torch.split(mixed, batch_size)[:num_batches]:
         network(pictures.inputs(batch))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -265,7 +219,7 @@ def measure_batch_norm(network: nn.Module, pictures: Pictures, batch_size: int =
 def top1_percent(network: nn.Module, pictures: Pictures, batch_size: int = 64) -> float:
     """Top-1 of ``network`` on ``pictures``, percent."""
     network.eval()
-    logits = [network(pictures.inputs(rows)) for rows in torch.arange(len(pictures.labels)).split(batch_size)]
+    logits = [network(pictures.inputs(rows)) for rows in torch.split(torch.arange(len(pictures.labels)), batch_size)]
     return topk_percent(torch.cat(logits).numpy(), pictures.labels.numpy())
 
 
@@ -297,6 +251,6 @@ def epoch_generator(seed: int, epoch: int) -> torch.Generator:
 def shuffled_batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Row numbers in random order, ``batch_size`` at a time; a smaller last batch is left out unless the only one."""
     order = torch.randperm(count, generator=generator)
-    for batch in order.split(batch_size):
+    for batch in torch.split(order, batch_size):
         if len(batch) == batch_size or count < batch_size:
             yield batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,14 @@ from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.metrics import topk_percent
 from edgec.pipeline.models.cards import Card, PreprocessTable
 from edgec.pipeline.models.spec import NetworkConfig, build_network
+from edgec.pipeline.models.weights import Weights, load_weights
 from edgec.pipeline.preprocess import Preprocess
 from edgec.pipeline.progress import Report
 from edgec.pipeline.save_weights import save_card, save_weights
-from edgec.pipeline.train import PIXEL_MEAN, PIXEL_STD, Epoch, TrainingRecipe, train
+from edgec.pipeline.store import file_sha256
+from edgec.pipeline.train import PIXEL_MEAN, PIXEL_STD, Epoch, train
 from edgec.pipeline.training_data import TrainingData
+from edgec.pipeline.training_recipe import TrainingRecipe
 
 
 def train_weights(
@@ -26,6 +30,7 @@ def train_weights(
     data: TrainingData,
     recipe: TrainingRecipe,
     output: Path,
+    initial: Weights | None = None,
     resume: bool = False,
     on_batch: Report | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
@@ -34,33 +39,41 @@ def train_weights(
 
     While it runs, ``output`` with the suffix ``.checkpoint`` holds the last whole epoch.
 
+    Args:
+        initial: weights to start from, of the same network; None for a fresh initialisation by the recipe's seed.
+        resume: continue from the checkpoint, where there is one.
+
     Raises:
-        EdgecError: ``unfinished-run`` where a checkpoint is there and ``resume`` is not asked for; those of ``train``
-            and ``build_network``.
+        EdgecError: ``unfinished-run`` where a checkpoint is there and ``resume`` is not asked for; those of
+            ``TrainingData.check``, ``train``, ``build_network`` and ``load_weights``.
     """
+    data.check()
     checkpoint = output.with_suffix(".checkpoint")
     if checkpoint.exists() and not resume:
         hint = "add --resume to continue it, or delete the file"
         raise EdgecError("unfinished-run", f"'{checkpoint}' is left from an unfinished run", hint)
     torch.manual_seed(recipe.seed)
     network = build_network(config)
+    if initial is not None:
+        load_weights(network, initial)
     output.parent.mkdir(parents=True, exist_ok=True)
     trained = train(network, data.training, data.validation, recipe, checkpoint, on_batch, on_epoch)
     save_weights(trained, output)
-    card = describe(trained, config, data, recipe, output.name)
-    save_card(card, output.with_suffix(".toml"), remarks(config, data, recipe))
+    card = describe(trained, config, data, recipe, output)
+    save_card(card, output.with_suffix(".toml"), remarks(config, data, recipe, initial))
     checkpoint.unlink(missing_ok=True)
     return card
 
 
-def describe(trained: nn.Module, config: NetworkConfig, data: TrainingData, recipe: TrainingRecipe, file: str) -> Card:
-    """The card of ``trained``, whose accuracy is measured here, on the test set or else on the validation set."""
+def describe(trained: nn.Module, config: NetworkConfig, data: TrainingData, recipe: TrainingRecipe, file: Path) -> Card:
+    """The card of ``trained``, stored in ``file``; its accuracy is measured on the test set, or else on validation."""
     px = recipe.phases[-1].px
     preprocess = Preprocess("RGB", px, px, (PIXEL_MEAN,) * 3, (PIXEL_STD,) * 3)
     judge, kind = (data.test, "test") if data.test is not None else (data.validation, "validation")
     return Card(
         model=config.model,
-        state_dict=file,
+        state_dict=file.name,
+        sha256=file_sha256(file),
         names="edgec",
         padding=config.padding,
         width_multiplier=config.width_multiplier,
@@ -69,9 +82,7 @@ def describe(trained: nn.Module, config: NetworkConfig, data: TrainingData, reci
         labels=data.training.classes or None,
         license=data.license,
         source=f"edgec train: float top-1 of these half-precision weights on {len(judge)} {kind} images",
-        preprocess=PreprocessTable(
-            color=preprocess.color, resize_px=px, crop_px=px, mean=preprocess.mean, std=preprocess.std
-        ),
+        preprocess=PreprocessTable.model_validate(asdict(preprocess)),
     )
 
 
@@ -85,12 +96,18 @@ def measured_top1(network: nn.Module, dataset: Dataset, preprocess: Preprocess) 
     return topk_percent(np.concatenate(logits), labels)
 
 
-def remarks(config: NetworkConfig, data: TrainingData, recipe: TrainingRecipe) -> tuple[str, ...]:
+def remarks(
+    config: NetworkConfig, data: TrainingData, recipe: TrainingRecipe, initial: Weights | None
+) -> tuple[str, ...]:
     """How the weights were made, for the head of the card."""
-    phases = ", ".join(f"{phase.epochs} epochs at {phase.px} px" for phase in recipe.phases)
-    return (
-        f"Weights card of {config.model}, trained on {data.name} by edgec train (see docs/parts.md).",
-        f"{len(data.training)} training images; {phases}; batch {recipe.batch_size}, AdamW,",
-        f"learning rate {recipe.learning_rate:g}, weight decay {recipe.weight_decay:g}, label smoothing",
-        f"{recipe.label_smoothing:g}, average {recipe.ema_decay:g}, seed {recipe.seed}, torch {torch.__version__}.",
+    lines = [f"Weights card of {config.model}, trained on {data.name} by edgec train (see docs/parts.md)."]
+    lines.append(
+        f"started from {Path(initial.name).name}, sha256 {initial.sha256}" if initial else "started from scratch"
     )
+    lines += [
+        f"{phase.epochs} epochs at {phase.px} px, learning rate {phase.learning_rate:g}" for phase in recipe.phases
+    ]
+    lines.append(f"{len(data.training)} images, batch {recipe.batch_size}, AdamW, weight decay {recipe.weight_decay:g}")
+    lines.append(f"label smoothing {recipe.label_smoothing:g}, average {recipe.ema_decay:g}, seed {recipe.seed}")
+    lines.append(f"torch {torch.__version__}")
+    return tuple(lines)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgec.pipeline.data import Dataset, open_dataset
+from edgec.pipeline.data import Dataset, check_classes, open_dataset
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.progress import Report
 
@@ -44,6 +44,23 @@ class TrainingData:
             raise EdgecError("unlabelled-data", f"'{self.training.root}' has images without a label", hint)
         return len(self.training.classes) or int(labels.max()) + 1
 
+    def check(self) -> None:
+        """Refuse sets whose class indices do not mean the same.
+
+        Raises:
+            EdgecError: ``class-mismatch``, ``unlabelled-data``.
+        """
+        for other in (self.validation, self.test):
+            if other is not None and other.classes != self.training.classes:
+                odd = sorted(set(other.classes) ^ set(self.training.classes)) or ["another order"]
+                raise EdgecError(
+                    "class-mismatch",
+                    f"the classes of '{other.root}' and '{self.training.root}' differ: {', '.join(odd[:10])}",
+                    "give both the same folders; one without images may stay empty",
+                )
+            if other is not None:
+                check_classes(other, self.num_classes)
+
 
 def parts_data(cache: Path, num_images: int | None, report: Report | None = None) -> TrainingData:
     """The parts: training (``num_images``, None for all) and validation drawn into ``cache``; test as stored."""
@@ -51,8 +68,8 @@ def parts_data(cache: Path, num_images: int | None, report: Report | None = None
 
     validation = generated_dir("validation", cache, progress=report)
     training = generated_dir("train", cache, num_images, report)
-    sets = (open_dataset(folder) for folder in (training, validation, parts_dir("test")))
-    return TrainingData("parts", *sets, license="Apache-2.0")
+    test = open_dataset(parts_dir("test"))
+    return TrainingData("parts", open_dataset(training), open_dataset(validation), test, license="Apache-2.0")
 
 
 def folder_data(root: Path, seed: int) -> TrainingData:

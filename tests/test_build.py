@@ -19,6 +19,7 @@ from onnx import helper
 from tiny import tiny_network
 
 from edgec.pipeline.cli import main
+from edgec.targets.openvino import compiler
 
 RESULT_FIELDS = {
     "model": str, "target": str, "weights": str, "bundle": str, "artifact": str, "size_bytes": int, "accuracy": dict,
@@ -152,7 +153,11 @@ def test_random_weights_are_agreement_only_and_every_output_says_so(
 
 
 def test_bundle_commands(
-    tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    tiny_onnx: Path,
+    tiny_images: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / "out"
     built(capsys, mine(tmp_path, tiny_onnx), "--target", "cpu", "--data", tiny_images, "--output", folder)
@@ -170,6 +175,11 @@ def test_bundle_commands(
     status, out, _ = run(capsys, "run", folder, red, "--top", 2)
     assert status == 0
     assert out.splitlines()[1].endswith("red")
+    there = ("--on", "ssh://nobody@nowhere")
+    assert refused(capsys, "evaluate", folder, "--data", tiny_images, *there) == "cannot-run-there"
+    with monkeypatch.context() as patch:
+        patch.setattr(compiler, "find_spec", lambda _: None)
+        assert refused(capsys, "measure", folder) == "cannot-run-here"
     (folder / "labels.txt").write_text("changed")
     assert refused(capsys, "measure", folder) == "corrupt-bundle"
 
@@ -308,6 +318,7 @@ import sys, time
 import edgec.pipeline.job as job
 import edgec.pipeline.store as store
 from edgec.pipeline.cli import main
+from edgec.targets.openvino import compiler
 
 def hang(*_):
     print("here", flush=True)

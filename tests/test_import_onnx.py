@@ -110,3 +110,16 @@ def test_quantized_input_is_refused(tmp_path: Path) -> None:
     error = refusal(saved(model, tmp_path))
     assert error.code == "already-quantized"
     assert "'quantize_input'" in error.message
+
+
+def test_an_operator_that_has_no_older_form_is_named(tmp_path: Path) -> None:
+    """GroupNormalization of opset 21 cannot be written in opset 17."""
+    model = tiny_network(opset=21)
+    for name in ("gamma", "beta"):
+        model.graph.initializer.append(numpy_helper.from_array(np.ones(6, np.float32), name))
+    node = helper.make_node("GroupNormalization", ["c1", "gamma", "beta"], ["g1"], "norm", num_groups=2)
+    model.graph.node[1].input[0] = "g1"
+    model.graph.node.insert(1, node)
+    with pytest.raises(EdgecError) as caught:
+        ImportOnnx().run(tmp_path / "out.onnx", source(saved(model, tmp_path)))
+    assert caught.value.code == "opset-conversion"

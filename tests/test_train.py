@@ -9,6 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 
 from edgec.pipeline import train as training
@@ -22,8 +23,6 @@ from edgec.pipeline.models.weights import load_weights, resolve_weights
 from edgec.pipeline.save_weights import half_precision, save_weights
 from edgec.pipeline.train import (
     Epoch,
-    Phase,
-    TrainingRecipe,
     measure_batch_norm,
     parameter_groups,
     read_pictures,
@@ -31,11 +30,10 @@ from edgec.pipeline.train import (
 )
 from edgec.pipeline.train_weights import train_weights
 from edgec.pipeline.training_data import TrainingData, folder_data
+from edgec.pipeline.training_recipe import Phase, TrainingRecipe
 
 STILL = Augment(rotation_deg=0, zoom=(1, 1), shift=0, brightness=0, contrast=0)
-TINY = TrainingRecipe(
-    phases=(Phase(32, 2), Phase(40, 1)), batch_size=8, learning_rate=0.01, warmup_epochs=0.5, augment=Augment()
-)
+TINY = TrainingRecipe(phases=(Phase(32, 2, 0.01), Phase(40, 1, 0.005)), batch_size=8, warmup_epochs=0.5)
 
 
 class Tiny(nn.Sequential):
@@ -166,11 +164,11 @@ def test_every_parameter_of_a_real_network_is_in_one_group() -> None:
     assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
 
 
-def test_learning_rate_warms_up_and_anneals_to_zero() -> None:
-    recipe = TrainingRecipe(phases=(Phase(32, 8), Phase(64, 3)), learning_rate=0.1, warmup_epochs=1.0)
-    rates = [recipe.learning_rate_at(epoch) for epoch in (0.0, 0.5, 1.0, 6.0, 11.0)]
-    assert rates == pytest.approx([0.0, 0.05, 0.1, 0.05, 0.0])
-    assert [recipe.px_at(epoch) for epoch in (0, 7, 8, 10)] == [32, 32, 64, 64]
+def test_learning_rate_warms_up_and_anneals_to_zero_in_every_phase() -> None:
+    recipe = TrainingRecipe(phases=(Phase(32, 9, 0.1), Phase(64, 1, 0.02)), warmup_epochs=1.0)
+    rates = [recipe.learning_rate_at(epoch) for epoch in (0.0, 0.5, 1.0, 5.0, 8.999, 9.25, 9.5, 9.75, 10.0)]
+    assert rates == pytest.approx([0.0, 0.05, 0.1, 0.05, 0.0, 0.01, 0.02, 0.01, 0.0], abs=1e-6)
+    assert [recipe.phase_at(epoch)[0].px for epoch in (0, 8, 9)] == [32, 32, 64]
 
 
 def test_batch_norm_is_measured_on_the_pictures(colours: Dataset) -> None:
@@ -223,7 +221,7 @@ def test_stored_weights_are_half_precision_where_it_is_safe(tmp_path: Path) -> N
 
 def test_trained_weights_load_by_their_card(colours: Dataset, tmp_path: Path) -> None:
     config = NetworkConfig("mobilenetv3-small", width_multiplier=0.35, input_px=32, num_classes=2)
-    recipe = TrainingRecipe(phases=(Phase(32, 1),), batch_size=8, warmup_epochs=0.5)
+    recipe = TrainingRecipe(phases=(Phase(32, 1, 0.003),), batch_size=8)
     data = TrainingData("colours", colours, colours, colours, license="CC0-1.0")
     output = tmp_path / "out" / "colours.safetensors"
     card = train_weights(config, data, recipe, output)
@@ -235,6 +233,23 @@ def test_trained_weights_load_by_their_card(colours: Dataset, tmp_path: Path) ->
     weights = resolve_weights(str(output.with_suffix(".toml")), models.get("mobilenetv3-small"))
     load_weights(build_network(weights.network_config()), weights)
     assert sorted(path.name for path in output.parent.iterdir()) == ["colours.safetensors", "colours.toml"]
+
+
+def test_training_starts_from_given_weights(colours: Dataset, tmp_path: Path) -> None:
+    """At a learning rate of nearly nothing the weights come out as they went in."""
+    options = f"--px 32 --batch-size 8 --width-multiplier 0.35 --data {colours.root}".split()
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    for output, more in (
+        (first, ["--learning-rate", "0.003"]),
+        (second, ["--weights", str(first), "--learning-rate", "1e-12"]),
+    ):
+        arguments = ["mobilenetv3-small", *options, "--epochs", "1", *more, "--output", str(output)]
+        result = CliRunner().invoke(command, arguments)
+        assert result.exit_code == 0, result.output
+    weights = [load_file(path)["stem.conv.weight"] for path in (first, second)]
+    assert torch.equal(*weights)
+    assert "started from first.safetensors" in second.with_suffix(".toml").read_text()
+    assert "started from scratch" in first.with_suffix(".toml").read_text()
 
 
 def test_folder_is_split_as_it_asks_to_be(colours: Dataset, tmp_path: Path) -> None:
@@ -249,25 +264,25 @@ def test_folder_is_split_as_it_asks_to_be(colours: Dataset, tmp_path: Path) -> N
 
 def test_command_trains_on_a_folder(colours: Dataset, tmp_path: Path) -> None:
     output = tmp_path / "net.safetensors"
-    options = [
-        "--data",
-        str(colours.root),
-        "--px",
-        "32",
-        "--epochs",
-        "1",
-        "--batch-size",
-        "8",
-        "--width-multiplier",
-        "0.35",
-    ]
-    result = CliRunner().invoke(command, ["mobilenetv3-small", *options, "--output", str(output)])
+    options = {
+        "--data": str(colours.root),
+        "--px": "32",
+        "--epochs": "1",
+        "--learning-rate": "0.003",
+        "--batch-size": "8",
+        "--width-multiplier": "0.35",
+        "--output": str(output),
+    }
+    words = [word for option in options.items() for word in option]
+    result = CliRunner().invoke(command, ["mobilenetv3-small", *words])
     assert result.exit_code == 0, result.output
     assert "validation top-1" in result.output
     assert output.is_file()
 
 
-@pytest.mark.parametrize("options", [["--px", "32", "--epochs", "1,2"], ["--px", "16"], ["--epochs", "x"]])
+@pytest.mark.parametrize(
+    "options", [["--epochs", "1,2"], ["--px", "16"], ["--epochs", "x"], ["--learning-rate", "0,x"]]
+)
 def test_wrong_phases_are_usage_errors(options: list[str]) -> None:
     assert CliRunner().invoke(command, ["mobilenetv3-small", *options]).exit_code == 2
 
@@ -293,7 +308,7 @@ def foreign_checkpoint(colours: Dataset, tmp_path: Path) -> None:
 
 
 def checkpoint_of_another_run(colours: Dataset, tmp_path: Path) -> None:
-    training.Run(Tiny(), TrainingRecipe(**{**vars(TINY), "learning_rate": 0.5})).save(tmp_path / "run.checkpoint", 1)
+    training.Run(Tiny(), TrainingRecipe(**{**vars(TINY), "weight_decay": 0.5})).save(tmp_path / "run.checkpoint", 1)
     train(Tiny(), colours, colours, TINY, tmp_path / "run.checkpoint")
 
 
@@ -305,6 +320,12 @@ def checkpoint_of_another_network(colours: Dataset, tmp_path: Path) -> None:
 def unfinished(colours: Dataset, tmp_path: Path) -> None:
     (tmp_path / "net.checkpoint").touch()
     data = TrainingData("colours", colours, colours, None)
+    train_weights(NetworkConfig("mobilenetv3-small"), data, TINY, tmp_path / "net.safetensors")
+
+
+def another_class(colours: Dataset, tmp_path: Path) -> None:
+    green = Dataset(colours.root, colours.samples, ("green", "red"))
+    data = TrainingData("colours", colours, green, None)
     train_weights(NetworkConfig("mobilenetv3-small"), data, TINY, tmp_path / "net.safetensors")
 
 
@@ -323,6 +344,7 @@ def too_few(colours: Dataset, tmp_path: Path) -> None:
         ("bad-checkpoint", checkpoint_of_another_run),
         ("bad-checkpoint", checkpoint_of_another_network),
         ("unfinished-run", unfinished),
+        ("class-mismatch", another_class),
         ("empty-data", too_few),
     ],
 )

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from edgec.pipeline.quantize.affine import Array
-from edgec.pipeline.quantize.graph import Graph, Node
-from edgec.pipeline.quantize.plan import Network, integer_nodes, is_depthwise, layer_output, quantized_tensors
+from edgec.pipeline.quantize.graph import Node
+from edgec.pipeline.quantize.plan import Network, integer_nodes, layer_output, quantized_tensors, weight_params
 from edgec.pipeline.quantize.scheme import Scheme
 from edgec.pipeline.quantize.streams import Stream, columns, find_streams, rescale
 
@@ -33,7 +33,7 @@ def equalize(network: Network, scheme: Scheme) -> Network:
     from the activations); smaller ones leave more to the activations and spare the weights behind.
     """
     integer, _ = integer_nodes(network.graph, scheme, {})
-    stored = frozenset(quantized_tensors(network.graph, scheme, integer)) & network.ranges.keys()
+    stored = frozenset(quantized_tensors(network.graph, scheme, integer)) & network.seen.keys()
     for stream in find_streams(network.graph, frozenset(scheme.equalize)):
         if stored.isdisjoint(stream.tensors):
             continue
@@ -46,7 +46,8 @@ def equalize(network: Network, scheme: Scheme) -> Network:
 
 def candidate_factors(network: Network, stream: Stream, stored: Iterable[str]) -> list[Array]:
     """Factors to choose from, each ``(C,)``; the first leaves the stream as it is."""
-    reaches = [np.maximum(-low, high) for low, high in (network.ranges[t] for t in stream.tensors if t in stored)]
+    seen = [network.seen[name] for name in stream.tensors if name in stored]
+    reaches = [np.maximum(-channels.low, channels.high) for channels in seen]
     reach = np.max([channels / max(channels.max(), 1e-30) for channels in reaches], axis=0)
     reach = np.maximum(reach, 1.0 / max(BOUNDS)).astype(np.float64)
     return [np.minimum(reach**-exponent, bound) for exponent in EXPONENTS for bound in BOUNDS]
@@ -57,7 +58,7 @@ def noise_paths(network: Network, stream: Stream) -> dict[str, dict[str, Array]]
 
     Through Add all of it; through a gate, a pooling or a hard-swish as much as of the signal's own power.
     """
-    graph, power = network.graph, network.power
+    graph, seen = network.graph, network.seen
     members = set(stream.tensors)
     paths: dict[str, dict[str, Array]] = {}
     for node in graph.nodes:
@@ -67,8 +68,9 @@ def noise_paths(network: Network, stream: Stream) -> dict[str, dict[str, Array]]
         for source in node.inputs:
             for origin, share in paths.get(source, {}).items():
                 gain = np.ones(1)
-                if node.op != "Add" and node.output in power and source in power:
-                    gain = np.minimum(power[node.output] / np.maximum(power[source], 1e-12), MOST_GAIN)
+                if node.op != "Add" and node.output in seen and source in seen:
+                    ratio = seen[node.output].power / np.maximum(seen[source].power, 1e-12)
+                    gain = np.minimum(ratio, MOST_GAIN)
                 arriving[origin] = arriving.get(origin, np.zeros(stream.num_channels)) + share * gain
         paths[node.output] = arriving
     return paths
@@ -84,38 +86,32 @@ def expected_noise(
 ) -> float:
     """Noise-to-signal ratio at the outputs of the stream's consumers if the channels are scaled by ``factors``.
 
-    Rounding noise is uniform: the square of the step over 12 (Widrow and Kollar 2008). An activation's step comes from
-    its widest channel, a weight's from the largest entry of its row.
+    An activation's noise is uniform, the square of the step over 12 (Widrow and Kollar 2008), with the step of its
+    widest channel. A weight's error is known; it meets the variance of its input, as its mean goes into the bias.
     """
     graph = network.graph
     noise = {}
     for name in stored.intersection(stream.tensors):
-        low, high = network.ranges[name]
-        noise[name] = ((high * factors).max() - min((low * factors).min(), 0.0)) ** 2 / STEPS
+        channels = network.seen[name].scaled(factors)
+        noise[name] = (channels.high.max() - min(channels.low.min(), 0.0)) ** 2 / STEPS
     total = 0.0
     for node in stream.consumers:
         source, target = node.inputs[0], layer_output(graph, scheme, node)
-        if source not in network.power or target not in network.power or node.op == "Mul":
+        if source not in network.seen or target not in network.seen or node.op == "Mul":
             continue
         weight = graph.constants[node.inputs[1]].astype(np.float64)
         scaled = weight / columns(node, factors, weight.shape)
         arriving = sum((noise[name] * share for name, share in paths[source].items() if name in noise), np.zeros(1))
         arriving = arriving * np.ones(stream.num_channels)
         from_activations = float((scaled**2 * columns(node, arriving, weight.shape)).sum())
-        power = columns(node, network.power[source] * factors**2, weight.shape)
-        from_weights = 0.0 if _exact(graph, node) else _weight_noise(scaled, power)
-        total += (from_activations + from_weights) / max(float(network.power[target].sum()), 1e-30)
+        error = scaled - rounded(scaled, node, scheme)
+        variance = network.seen[source].variance * factors**2
+        from_weights = float((error**2 * columns(node, variance, weight.shape)).sum())
+        total += (from_activations + from_weights) / max(float(network.seen[target].power.sum()), 1e-30)
     return total
 
 
-def _weight_noise(weight: Array, input_power: Array) -> float:
-    """Noise power of rounding each row of a weight to 127 steps of its largest entry, summed over the outputs."""
-    flat = np.abs(weight).reshape(len(weight), -1)
-    steps = (flat.max(axis=1) / 127) ** 2 / 12
-    power = np.broadcast_to(input_power, weight.shape).reshape(len(weight), -1).sum(axis=1)
-    return float((steps * power).sum())
-
-
-def _exact(graph: Graph, node: Node) -> bool:
-    """A depthwise 1x1 weight has one entry per row, which its own scale represents exactly."""
-    return is_depthwise(graph, node) and graph.constants[node.inputs[1]].shape[2:] == (1, 1)
+def rounded(weight: Array, node: Node, scheme: Scheme) -> Array:
+    """The weight on its integer grid."""
+    params = weight_params(weight, node, scheme)
+    return params.dequantize(params.quantize(weight))

@@ -8,10 +8,12 @@ import numpy as np
 
 from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.graph import Graph, Node
-from edgec.pipeline.quantize.plan import Network, is_linear
+from edgec.pipeline.quantize.plan import Channels, Network, is_linear
 from edgec.pipeline.quantize.streams import find_streams, rescale
 
 _BOUNDS = {"zero": 0, "six": 6}
+_GATE = Channels(np.zeros(1), np.full(1, 6.0), np.full(1, 3.0), np.full(1, 12.0))
+"""``[0, 6]``, whatever the data; the moments are those of a uniform density."""
 
 
 def split_hard_swish(network: Network) -> Network:
@@ -23,7 +25,7 @@ def split_hard_swish(network: Network) -> Network:
 
     The range of x may start at -3: below, t is 0 and so is the product.
     """
-    graph, ranges, power = network.graph, dict(network.ranges), network.power
+    graph, seen = network.graph, dict(network.seen)
     nodes: list[Node] = []
     constants: dict[str, Array] = {f"hard_swish.{name}": np.float32(value) for name, value in _BOUNDS.items()}
     results = []
@@ -34,11 +36,11 @@ def split_hard_swish(network: Network) -> Network:
             continue
         nodes.extend(_split_nodes(node, shape[1], len(shape), constants))
         results.append(node.output)
-        ranges[f"{node.output}.gate"] = (np.zeros(1, np.float32), np.full(1, 6, np.float32))
-        if graph.only_consumer(node.inputs[0]) is node and node.inputs[0] in ranges:
-            low, high = ranges[node.inputs[0]]
-            ranges[node.inputs[0]] = (np.maximum(low, -3.0), high)
-    return _divide_by_six(Network(graph.with_nodes(nodes, constants), ranges, power), results)
+        seen[f"{node.output}.gate"] = _GATE
+        if graph.only_consumer(node.inputs[0]) is node and node.inputs[0] in seen:
+            entering = seen[node.inputs[0]]
+            seen[node.inputs[0]] = replace(entering, low=np.maximum(entering.low, -3.0))
+    return _divide_by_six(Network(graph.with_nodes(nodes, constants), seen), results)
 
 
 def _split_nodes(node: Node, channels: int, rank: int, constants: dict[str, Array]) -> list[Node]:
@@ -63,7 +65,7 @@ def _divide_by_six(network: Network, products: list[str]) -> Network:
         network = rescale(network, stream, np.full(stream.num_channels, 6.0))
     free = {name for stream in streams for name in stream.tensors}
     nodes: list[Node] = []
-    ranges = dict(network.ranges)
+    seen = dict(network.seen)
     for node in network.graph.nodes:
         if node.output not in made - free:
             nodes.append(node)
@@ -71,11 +73,10 @@ def _divide_by_six(network: Network, products: list[str]) -> Network:
         inner = f"{node.output}.times_six"
         nodes.append(replace(node, outputs=(inner,)))
         nodes.append(Node("Mul", (inner, "hard_swish.sixth"), (node.output,), {}, f"{node.name}.sixth"))
-        if node.output in ranges:
-            low, high = ranges[node.output]
-            ranges[inner] = (low * 6, high * 6)
+        if node.output in seen:
+            seen[inner] = seen[node.output].scaled(6.0)
     graph = network.graph.with_nodes(nodes, {"hard_swish.sixth": np.array(1 / 6, np.float32)})
-    return replace(network, graph=graph, ranges=ranges)
+    return Network(graph, seen)
 
 
 def convolve_before_flatten(network: Network) -> Network:
@@ -103,10 +104,9 @@ def convolve_before_flatten(network: Network) -> Network:
             nodes.append(Node("Flatten", (inner,), (node.output,), {"axis": 1}, f"{node.name}.flatten"))
         else:
             nodes.append(node)
-    ranges, power = dict(network.ranges), dict(network.power)
-    ranges |= {moved[name]: ranges[name] for name in moved if name in ranges}
-    power |= {moved[name]: power[name] for name in moved if name in power}
-    return Network(graph.with_nodes(_reachable(nodes, graph.outputs), constants), ranges, power)
+    seen = network.seen
+    copied = {moved[name]: seen[name] for name in moved if name in seen}
+    return Network(graph.with_nodes(_reachable(nodes, graph.outputs), constants), {**seen, **copied})
 
 
 def _flattens_vector(graph: Graph, node: Node) -> bool:

@@ -14,22 +14,38 @@ from edgec.pipeline.quantize.scheme import Scheme
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators with a constant weight at input 1 and an optional bias at input 2."""
 
-Ranges = Mapping[str, tuple[Array, Array]]
-"""Per-channel ``(low, high)`` of an activation, each ``(C,)`` float32 along axis 1."""
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """What the calibration saw in one activation, per channel along axis 1, each ``(C,)``.
+
+    Attributes:
+        low: minimum.
+        high: maximum.
+        mean: mean.
+        power: mean square.
+    """
+
+    low: Array
+    high: Array
+    mean: Array
+    power: Array
+
+    def scaled(self, factors: Array | float) -> Channels:
+        """The same of ``factors * x``; factors are positive."""
+        return Channels(self.low * factors, self.high * factors, self.mean * factors, self.power * factors**2)
+
+    @property
+    def variance(self) -> Array:
+        return np.maximum(self.power - self.mean**2, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A float graph together with what its activations look like: rewrites change both.
-
-    Attributes:
-        ranges: per-channel extremes.
-        power: per-channel mean square, ``(C,)``.
-    """
+    """A float graph together with what its activations look like: rewrites change both."""
 
     graph: Graph
-    ranges: Ranges
-    power: Mapping[str, Array]
+    seen: Mapping[str, Channels]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,14 +137,14 @@ def make_plan(network: Network, scheme: Scheme, excluded: Mapping[str, str] | No
     Args:
         excluded: nodes to keep in float and why.
     """
-    graph, ranges = network.graph, network.ranges
+    graph, seen = network.graph, network.seen
     integer, floats = integer_nodes(graph, scheme, excluded or {})
-    names = [name for name in quantized_tensors(graph, scheme, integer) if name in ranges]
+    names = [name for name in quantized_tensors(graph, scheme, integer) if name in seen]
     shared = _same_scale_groups(graph, scheme, integer, names)
     activations: dict[str, QuantParams] = {}
     for name in names:
         fixed = _fixed_params(graph, scheme, name)
-        members = [ranges[member] for member in shared[name]]
+        members = [(seen[member].low, seen[member].high) for member in shared[name]]
         activations[name] = fixed or activation_params(graph, scheme, name, members, integer)
     weights = {
         node.inputs[1]: weight_params(graph.constants[node.inputs[1]], node, scheme)

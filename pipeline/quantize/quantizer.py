@@ -18,7 +18,7 @@ from edgec.pipeline.quantize.bias_correction import correct_biases
 from edgec.pipeline.quantize.calibrate import Batches, Calibration
 from edgec.pipeline.quantize.equalize import equalize
 from edgec.pipeline.quantize.graph import Graph
-from edgec.pipeline.quantize.plan import Network, make_plan
+from edgec.pipeline.quantize.plan import Channels, Network, make_plan
 from edgec.pipeline.quantize.prepare import prepare
 from edgec.pipeline.quantize.qdq import insert_qdq
 from edgec.pipeline.quantize.rescaling import remove_unused_rescaling
@@ -83,10 +83,12 @@ def quantize(
 
 
 def observed(graph: Graph, calibration: Calibration) -> Network:
-    """The graph with the per-channel extremes and powers that the calibration saw."""
-    seen = calibration.tensors
-    ranges = {name: (tensor.channel_min, tensor.channel_max) for name, tensor in seen.items()}
-    return Network(graph, ranges, {name: tensor.channel_square_mean for name, tensor in seen.items()})
+    """The graph with what the calibration saw."""
+    seen = {
+        name: Channels(tensor.channel_min, tensor.channel_max, tensor.channel_mean, tensor.channel_square_mean)
+        for name, tensor in calibration.tensors.items()
+    }
+    return Network(graph, seen)
 
 
 def load_images(batches_factory: Batches, limit: int) -> Tensor:

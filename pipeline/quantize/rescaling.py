@@ -27,7 +27,6 @@ def insert_rescaling(network: Network, scheme: Scheme) -> Network:
     integer, _ = integer_nodes(graph, scheme, {})
     wanted = [name for name in quantized_tensors(graph, scheme, integer) if name not in scalable]
     points = {_scaling_point(graph, name) for name in wanted if _weights_read(graph, name)}
-    ranges, power = dict(network.ranges), dict(network.power)
     nodes: list[Node] = []
     constants: dict[str, Array] = {}
     for node in graph.nodes:
@@ -39,7 +38,7 @@ def insert_rescaling(network: Network, scheme: Scheme) -> Network:
         constants[gain] = np.ones((1, shape[1] or 1, *[1] * (len(shape) - 2)), np.float32)
         nodes.append(replace(node, outputs=(plain,)))
         nodes.append(Node("Mul", (plain, gain), (node.output,), {}, f"{node.name}.rescale"))
-    return Network(graph.with_nodes(nodes, constants), ranges, power)
+    return replace(network, graph=graph.with_nodes(nodes, constants))
 
 
 def remove_unused_rescaling(graph: Graph) -> Graph:

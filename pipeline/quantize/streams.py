@@ -99,10 +99,8 @@ def rescale(network: Network, stream: Stream, factors: Array) -> Network:
         weight = current(node.inputs[1])
         changed[node.inputs[1]] = weight / columns(node, factors, weight.shape)
     scaled = graph.with_constants({name: array.astype(np.float32) for name, array in changed.items()})
-    moved = {name: network.ranges[name] for name in stream.tensors if name in network.ranges}
-    ranges = {name: (low * factors, high * factors) for name, (low, high) in moved.items()}
-    power = {name: network.power[name] * factors**2 for name in stream.tensors if name in network.power}
-    return Network(scaled, {**network.ranges, **ranges}, {**network.power, **power})
+    moved = {name: network.seen[name].scaled(factors) for name in stream.tensors if name in network.seen}
+    return Network(scaled, {**network.seen, **moved})
 
 
 def columns(node: Node, factors: Array, shape: tuple[int, ...]) -> Array:

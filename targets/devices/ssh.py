@@ -10,7 +10,7 @@ import asyncio
 import os
 import shlex
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FOLDER = ".cache/edgec"  # under the login folder
 CHUNK = 1 << 20  # bytes between two acknowledgements; an upload resumes at a multiple of it
+BLOCK = 1 << 15  # bytes of one request, which every sftp server takes; a chunk's blocks are on their way together
 CONNECT_TIMEOUT_S = 15.0
 KEEPALIVE_S, KEEPALIVE_MISSES = 5.0, 3  # a dead line is noticed after 15 s
 CHUNK_TIMEOUT_S = 60.0  # the line lives, but the board's disk does not
@@ -162,14 +163,15 @@ async def _append(device: SshDevice, sftp: asyncssh.SFTPClient, path: Path, part
     with path.open("rb") as local:
         local.seek(done)
         while piece := local.read(CHUNK):
-            await _in_time(device, remote.write(piece, done), CHUNK_TIMEOUT_S)
+            blocks = [remote.write(piece[at : at + BLOCK], done + at) for at in range(0, len(piece), BLOCK)]
+            await _in_time(device, asyncio.gather(*blocks), CHUNK_TIMEOUT_S)
             done += len(piece)
             if progress:
                 progress(done, size)
     await remote.close()
 
 
-async def _in_time(device: SshDevice, transfer: Coroutine[Any, Any, object], limit_s: float) -> None:
+async def _in_time(device: SshDevice, transfer: Awaitable[object], limit_s: float) -> None:
     """Give up on a board that answers but does not get on."""
     try:
         await asyncio.wait_for(transfer, limit_s)
@@ -224,7 +226,7 @@ async def _download(device: SshDevice, there: str, path: Path) -> None:
         async with _connected(device) as connection:
             sftp = await connection.start_sftp_client()
             try:
-                await _in_time(device, sftp.get(there, Path(folder) / "file"), DOWNLOAD_TIMEOUT_S)
+                await _in_time(device, sftp.get(there, Path(folder) / "file", max_requests=1), DOWNLOAD_TIMEOUT_S)
                 await sftp.remove(there)
             except asyncssh.SFTPNoSuchFile as error:
                 hint = "run the step that makes it again"

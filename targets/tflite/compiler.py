@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.preprocess import Preprocess
 from edgec.targets.adapter import Probe
 from edgec.targets.tflite.options import TfliteOptions, options_of
 
 if TYPE_CHECKING:
     import onnx
 
-    from edgec.pipeline.preprocess import Preprocess
     from edgec.targets.spec import TargetSpec
     from edgec.targets.tflite.graph import Graph
 
@@ -24,6 +24,7 @@ ARTIFACT = "model.tflite"
 TOOLCHAIN = ("ai-edge-litert", "flatbuffers")
 INSTALL = "pip install 'edgec[arm]'"
 METADATA_NAME = "edgec"
+LABELS, PREPROCESS = "edgec.labels", "edgec.preprocess"  # ``metadata_props`` of an ONNX file, each one JSON
 MIN_RUNTIME = b"2.5.0".ljust(16, b"\0")  # a 16-byte text, as TensorFlow's converter writes it
 
 
@@ -38,14 +39,19 @@ def check(model: onnx.ModelProto, target: TargetSpec) -> None:
 
 
 def compile_model(qdq: Path, output: Path, target: TargetSpec) -> None:
-    """Lower the ONNX file to ``output``.
+    """Lower the ONNX file to ``output``, with the labels and the preprocessing that its ``metadata_props`` hold.
 
     Raises:
         EdgecError: as ``check``; ``inexact-normalisation``.
     """
     import onnx
 
-    output.write_bytes(to_tflite(onnx.load(qdq), options_of(target)))
+    model = onnx.load(qdq)
+    described = {
+        entry.key: json.loads(entry.value) for entry in model.metadata_props if entry.key in (LABELS, PREPROCESS)
+    }
+    preprocess = Preprocess(**described[PREPROCESS]) if PREPROCESS in described else None
+    output.write_bytes(to_tflite(model, options_of(target), described.get(LABELS, ()), preprocess))
 
 
 def check_model(model: onnx.ModelProto, options: TfliteOptions) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgec.calib_data import splits
+from edgec.calib_data import generate, splits
 from edgec.calib_data.splits import LABELS, NUM_IMAGES, STORED, draw_picture, generated_dir, masks_dir, parts_dir
 from edgec.pipeline.data import open_dataset
 
@@ -105,3 +105,12 @@ def test_changed_generator_draws_anew(tmp_path: Path, monkeypatch: pytest.Monkey
     before = generated_dir("train", tmp_path, num_images=16)
     monkeypatch.setattr(splits, "generator_digest", lambda: "another source")
     assert generated_dir("train", tmp_path, num_images=16) != before
+
+
+def test_generator_writes_the_stored_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splits, "NUM_IMAGES", {**NUM_IMAGES, "calibration": 16, "test": 16})
+    generate.write_stored(tmp_path)
+    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(files) == 2 * 2 * 16 + 1
+    assert {"classes.txt", "test/bolt/00001.jpg", "masks/test/bolt/00001.png"} <= files
+    assert generate.contact_sheet(tmp_path / "calibration", rows_per_class=1, cell_px=32).size == (256, 64)

@@ -19,7 +19,7 @@ CANNOT_SET_UP = ("missing-apt", "no-mirror", "download-failed", "missing-pip", "
 @pytest.fixture(scope="session")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
     """Convolution, depthwise convolution, pool, Gemm: enough for every question of transport."""
-    from conftest import TINY_PX, tiny_network
+    from tiny import TINY_PX, tiny_network
 
     return make_network(tiny_network(batch=1), TINY_PX, tmp_path_factory.mktemp("network"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from edgec.pipeline.cli.inspect import command as inspect_command
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.preprocess import Preprocess
 from edgec.targets.inspect import inspect_file
-from edgec.targets.tflite.compiler import to_tflite
+from edgec.targets.spec import load_target
+from edgec.targets.tflite.compiler import LABELS, PREPROCESS, compile_model, to_tflite
 from edgec.targets.tflite.flatbuffer import read_tflite
 from edgec.targets.tflite.options import TfliteOptions
 from edgec.targets.tflite.runner import LiteRtRunner
@@ -76,6 +78,19 @@ def test_names_signature_and_metadata(written: Path) -> None:
     assert described["labels"] == ["a", "b"]
     assert described["preprocess"]["mean"] == [127.0] * 3
     assert file.metadata["min_runtime_version"] == "2.5.0"
+
+
+def test_the_onnx_files_own_description_travels(tmp_path: Path) -> None:
+    g, y = small()
+    model = g.model(y)
+    for key, value in ((LABELS, ["bolt", "nut"]), (PREPROCESS, asdict(PIXELS))):
+        model.metadata_props.add(key=key, value=json.dumps(value))
+    source, output = tmp_path / "m.onnx", tmp_path / "m.tflite"
+    source.write_bytes(model.SerializeToString())
+    compile_model(source, output, load_target("arm"))
+    described = json.loads(inspect_file(output).metadata["edgec"])
+    assert described["labels"] == ["bolt", "nut"]
+    assert described["preprocess"]["std"] == [64.0] * 3
 
 
 @pytest.mark.parametrize("input_type", ["int8", "uint8", "float32"])
