@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from edgec.pipeline import cli
 from edgec.pipeline.cli import COMMANDS, main
 

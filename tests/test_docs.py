@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
+
 from edgec.pipeline.cli import COMMANDS, group
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -94,7 +95,8 @@ class Golden:
     @property
     def toolchain(self) -> tuple[str, ...]:
         """All runtimes that answer."""
-        return ("onnxruntime", "pillow", "ai-edge-litert", *load_adapter(self.target.compiler).TOOLCHAIN)
+        runtimes = ("onnxruntime", "ai-edge-litert", "tflite-micro")
+        return ("pillow", *runtimes, *load_adapter(self.target.compiler).TOOLCHAIN)
 
     def run(self, output: Path, *inputs: Artifact) -> None:
         """Run ``inputs`` = (float ONNX, QDQ folder, artifact, calibration set).
@@ -109,6 +111,7 @@ class Golden:
         vectors, fed, batch = make_inputs(contract.inputs[0], self.preprocess, stored)
         runners = kernel_sets(artifact, qdq, self.target)
         answers = {name: runner.predict(batch) for name, runner in runners.items()}
+        arena_bytes = _run_micro(artifact, fed, contract, self.target, answers)
         output.mkdir()
         np.save(output / "pixels.npy", stored)
         _write_tensors(output, "inputs", fed, batch, contract.inputs[0])
@@ -116,7 +119,7 @@ class Golden:
             outputs = to_tensor(values, contract.outputs[0])
             _write_tensors(output, f"outputs.{name}", outputs, values, contract.outputs[0])
         _write(output, "float-outputs", OrtRunner(inputs[0].path).predict(batch))
-        described = json.dumps(asdict(judge(vectors, answers, contract)), indent=1)
+        described = json.dumps(asdict(replace(judge(vectors, answers, contract), arena_bytes=arena_bytes)), indent=1)
         (output / "golden.json").write_text(described + "\n", encoding="utf-8")
 
 
@@ -143,6 +146,25 @@ def kernel_sets(artifact: Path, qdq: Path, target: TargetSpec) -> dict[str, Runn
         runners["tflite-reference"] = LiteRtRunner(artifact, xnnpack=False, reference=True)
         runners["xnnpack"] = LiteRtRunner(artifact)
     return runners
+
+
+def _run_micro(
+    artifact: Path, fed: Values, contract: Contract, target: TargetSpec, answers: dict[str, Batch]
+) -> int | None:
+    """Where the board runs TFLite Micro and it is installed here: add its answers, return the arena with its margin.
+
+    Raises:
+        EdgecError: ``micro-refuses``.
+    """
+    if target.options.get("runtime") != "tflite-micro" or find_spec("tflite_micro") is None:
+        return None
+    from edgec.targets.tflite.micro import run_micro
+
+    ran = run_micro(artifact.read_bytes(), fed.astype(np.int8, copy=False))
+    output = contract.outputs[0]
+    real = to_real(ran.outputs.reshape(len(fed), *output.shape[1:]), output)
+    answers["tflite-micro"] = real.transpose(0, 3, 1, 2) if output.layout == "NHWC" else real
+    return ran.arena_with_margin_bytes
 
 
 def make_inputs(

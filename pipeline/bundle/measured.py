@@ -15,7 +15,9 @@ def wilson_interval(percent: float, count: int) -> tuple[float, float]:
     share, square = percent / 100.0, Z_95 * Z_95
     centre = (share + square / (2 * count)) / (1 + square / count)
     half = Z_95 * math.sqrt(share * (1 - share) / count + square / (4 * count * count)) / (1 + square / count)
-    return 100.0 * max(0.0, centre - half), 100.0 * min(1.0, centre + half)
+    low = 0.0 if share == 0.0 else max(0.0, centre - half)  # exact at both ends, where rounding would show
+    high = 1.0 if share == 1.0 else min(1.0, centre + half)
+    return 100.0 * low, 100.0 * high
 
 
 def accuracy_of(result: dict[str, Any]) -> MeasuredAccuracy:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import rfc8785
 import zstandard
+
 from edgec.pipeline.bundle.archive import pack, unpack
 from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.bundle.manifest import SCHEMA_FILE, json_schema, parse_manifest, to_bytes
@@ -49,7 +50,8 @@ def test_a_fresh_bundle_passes_everything(mcu_bundle: Path) -> None:
     assert done.returncode == 0, done.stdout
     assert done.stdout.startswith("OK: colours 1.0.0 for mcu")
     if shutil.which("sha256sum"):
-        sums = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=mcu_bundle, capture_output=True, text=True, check=False)
+        command = ["sha256sum", "-c", "SHA256SUMS"]
+        sums = subprocess.run(command, cwd=mcu_bundle, capture_output=True, text=True, check=False)
         assert sums.returncode == 0, sums.stdout
         assert len(sums.stdout.splitlines()) == len(manifest.files) + 1
 
@@ -246,11 +248,13 @@ class TestArchive:
         for i in range(NUM_MUTATIONS // 4):
             inside = zstandard.ZstdCompressor(level=1).compress(mutate(tar, stream, headers=True))
             (tmp_path / "m.tar.zst").write_bytes(mutate(whole, stream) if i % 2 else inside)
+            refused = ""
             try:
                 unpack(tmp_path / "m.tar.zst", tmp_path / "deep" / "out")
-                assert read_checked_manifest(tmp_path / "deep" / "out") == manifest
+                unpacked = read_checked_manifest(tmp_path / "deep" / "out")
             except EdgecError as error:
-                assert error.code in REFUSALS, error
+                refused = error.code
+            assert refused in REFUSALS or unpacked == manifest
             assert {path.name for path in (tmp_path / "deep").iterdir()} <= {"out"}
 
     def test_missing_archive(self, tmp_path: Path) -> None:
