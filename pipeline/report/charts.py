@@ -9,6 +9,7 @@ from html import escape
 
 WIDTH = 480
 LABEL_WIDTH = 150
+MAX_LABEL = 18  # characters that fit LABEL_WIDTH in the widest usual fonts
 VALUE_WIDTH = 74
 ROW = 26
 TOP = 8
@@ -158,7 +159,7 @@ def _vertical_axis_lines(low: float, high: float, place: _scale, bottom: float, 
 
 
 def _label(text: str, y: float) -> str:
-    shown = text if len(text) <= 21 else f"…{text[-20:]}"
+    shown = text if len(text) <= MAX_LABEL else f"…{text[1 - MAX_LABEL :]}"
     return f'<text class="end" x="{LABEL_WIDTH - 8}" y="{y + 18}"><title>{escape(text)}</title>{escape(shown)}</text>'
 
 
