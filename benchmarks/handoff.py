@@ -1,9 +1,9 @@
 """Figures of the hand-off, measured: python benchmarks/handoff.py BUNDLE [--mutations 10000] [--corruptions 200]
 
 On a bundle of one's own (``edgec build mobilenetv3-small --target mcu``): seconds to write, verify and pack it, size
-and first paint of its page, refusals of damaged copies, and the size of the C sources' sections on each processor. Prints
-JSON. Needs Chromium and playwright for the first paint, Debian's cross compilers for the sections; what is missing is
-left out and named.
+and first paint of its page, refusals of damaged copies, and the size of the C sources' sections on each processor.
+Prints JSON. Needs Chromium and playwright for the first paint, Debian's cross compilers for the sections; what is
+missing is left out and named.
 """
 
 from __future__ import annotations
@@ -97,10 +97,17 @@ def write_seconds(folder: Path) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as work:
             new = Path(shutil.copytree(folder, Path(work) / "bundle", ignore=shutil.ignore_patterns("c")))
             model = CModel(
-                c_prefix(manifest.model.name), parse_version(manifest.model.version), manifest.target.name,
-                manifest.contract, bundle.preprocess, manifest.labels, read_golden(new / "golden"), new / "golden",
-                files, manifest.target.arena_bytes,
-            )  # fmt: skip
+                name=c_prefix(manifest.model.name),
+                version=parse_version(manifest.model.version),
+                target=manifest.target.name,
+                contract=manifest.contract,
+                preprocess=bundle.preprocess,
+                labels=manifest.labels,
+                golden=read_golden(new / "golden"),
+                folder=new / "golden",
+                files=files,
+                arena_bytes=manifest.target.arena_bytes,
+            )
             write_c_sources(new / "c", model)
             for text in (sbom(manifest), model_card(manifest), render_report([(new, manifest)])):
                 (new / "text").write_text(text)

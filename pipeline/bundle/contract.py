@@ -95,7 +95,7 @@ def _tflite(path: Path) -> Contract:
 
 def _onnx(path: Path) -> Contract:
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     try:
         graph = onnx.load(path).graph

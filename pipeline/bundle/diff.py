@@ -47,7 +47,7 @@ class Difference:
 def diff(old: Manifest, new: Manifest) -> Difference:
     """Compare two manifests; reads no other file, because every other file's digest is in them."""
     changes = (*_identity(old, new), *_contract(old, new), *_measured(old, new), *_origin(old, new), *_files(old, new))
-    step = max((change.step for change in changes), key=STEPS.index, default="none")
+    step = STEPS[max((STEPS.index(change.step) for change in changes), default=0)]
     before, after = parse_version(old.model.version), parse_version(new.model.version)
     expected = before.stepped(step)
     return Difference(str(before), str(after), changes, step, str(expected), after >= expected)

@@ -40,7 +40,8 @@ class IntegerPreprocess:
         """``(..., 3)`` pixels to integers of the input tensor."""
         sums = pixels.astype(np.int32) * np.array(self.multiplier, np.int32) + np.array(self.offset, np.int32)
         steps = np.maximum(sums, 0) >> self.shift
-        return np.asarray(np.minimum(steps, self.qmax - self.qmin) + np.int32(self.qmin), np.int32)
+        integers: npt.NDArray[np.int32] = np.minimum(steps, self.qmax - self.qmin) + np.int32(self.qmin)
+        return integers
 
 
 def fold(preprocess: Preprocess, tensor: TensorContract) -> IntegerPreprocess | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from edgec.pipeline.bundle.contract import Contract
 from edgec.pipeline.bundle.integer_preprocess import IntegerPreprocess
 from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.recipe import Level
 from edgec.pipeline.toml_file import STRICT
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Origin:
     source: Source
     calibration_set: DataSet
     test_set: DataSet
-    quantizer: str
+    quantizer: Level
     target: Json
     git_commit: str
     toolchain: dict[str, str]

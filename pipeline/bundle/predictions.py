@@ -30,6 +30,11 @@ class Predictions:
     classes: dict[str, npt.NDArray[np.int64]]
     probabilities: dict[str, npt.NDArray[np.float64]]
 
+    @property
+    def shipped(self) -> npt.NDArray[np.int64]:
+        """First class of the artifact, or of the reference where the artifact could not run."""
+        return self.classes["target" if "target" in self.classes else "reference"]
+
 
 def write_predictions(path: Path, evaluation: Path, images: Dataset, labelled: bool) -> None:
     """From the logits of an evaluation; classification only, so feature maps give an empty table.

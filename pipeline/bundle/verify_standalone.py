@@ -6,6 +6,8 @@ file is the one that the manifest lists and nothing was added. Exit status 1: it
 A copy of this file from elsewhere proves more than the copy inside: who changes a bundle can change both.
 """
 
+from __future__ import annotations
+
 import argparse
 import hashlib
 import json
@@ -13,6 +15,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 UNLISTED = ("manifest.json", "SHA256SUMS", "manifest.json.sig", "manifest.json.pub")
 RESULT, RESULT_SUM = "result.json", "result.json.sha256"  # log of the build, not part of the release
@@ -23,7 +27,7 @@ class Refused(Exception):
     """The bundle is not what it says."""
 
 
-def main():
+def main() -> int:
     """Check and say so."""
     parser = argparse.ArgumentParser(description="Check a bundle's files, manifest and signature.")
     parser.add_argument("folder", nargs="?", default=os.path.dirname(os.path.abspath(__file__)))
@@ -41,11 +45,11 @@ def main():
     return 0
 
 
-def checked_manifest(folder):
+def checked_manifest(folder: str) -> dict[str, Any]:
     """The manifest, after every file was compared with it."""
     with open(os.path.join(folder, "manifest.json"), "rb") as file:
         content = file.read()
-    manifest = json.loads(content.decode("utf-8"))
+    manifest: dict[str, Any] = json.loads(content.decode("utf-8"))
     if manifest["schema_version"] != 1:
         raise Refused("manifest.json: schema_version {!r}, expected 1".format(manifest["schema_version"]))
     listed = {entry["path"]: entry for entry in manifest["files"]}
@@ -66,7 +70,7 @@ def checked_manifest(folder):
     return manifest
 
 
-def check_result(folder):
+def check_result(folder: str) -> None:
     """The build's log is there with its digest, or neither is."""
     paths = [os.path.join(folder, name) for name in (RESULT, RESULT_SUM)]
     there = [os.path.isfile(path) for path in paths]
@@ -81,7 +85,7 @@ def check_result(folder):
             raise Refused(f"{RESULT!r} is not the file that was written")
 
 
-def present(folder):
+def present(folder: str) -> Iterator[str]:
     """Every file, and every empty folder; a link is refused."""
     for root, folders, files in os.walk(folder):
         for name in folders + files:
@@ -93,7 +97,7 @@ def present(folder):
                 yield relative
 
 
-def check_file(folder, name, entry):
+def check_file(folder: str, name: str, entry: dict[str, Any]) -> None:
     """Name, size and digest of one listed file."""
     if not all(SEGMENT.fullmatch(part) for part in name.split("/")):
         raise Refused(f"manifest.json lists {name!r}, which is not a plain relative path")
@@ -110,7 +114,7 @@ def check_file(folder, name, entry):
         raise Refused(f"{name!r} is not the file that the manifest lists")
 
 
-def check_signature(folder, trusted):
+def check_signature(folder: str, trusted: str | None) -> str:
     """What the signature proves, in words."""
     signature, enclosed = (os.path.join(folder, name) for name in UNLISTED[2:])
     there = [os.path.isfile(signature), os.path.isfile(enclosed)]

@@ -68,11 +68,6 @@ class Findings:
     worst_classes: tuple[ClassErrors, ...]
     examples: tuple[Example, ...]
 
-    @property
-    def shipped(self) -> npt.NDArray[np.int64]:
-        """First class of the artifact (of the reference where it could not run) for each test image."""
-        return self.predictions.classes.get("target", self.predictions.classes["reference"])
-
 
 def read_findings(folder: Path, manifest: Manifest) -> Findings:
     """Gather what the page needs from a bundle whose files are in place."""
@@ -100,7 +95,7 @@ def worst_classes(predictions: Predictions, labels: tuple[str, ...]) -> tuple[Cl
     known = predictions.labels >= 0
     if not known.any():
         return ()
-    answers = predictions.classes.get("target", predictions.classes["reference"])
+    answers = predictions.shipped
     wrong = known & (answers != predictions.labels)
     order = sorted(
         {int(i) for i in predictions.labels[wrong]}, key=lambda i: (-int(np.sum(wrong & (predictions.labels == i))), i)

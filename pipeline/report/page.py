@@ -46,7 +46,7 @@ def between_builds(found: Sequence[Findings]) -> list[tuple[str, list[str]]]:
     def cell(one: Findings, other: Findings) -> str:
         if one.manifest.origin.test_set.sha256 != other.manifest.origin.test_set.sha256:
             return "other images"
-        return f"{100 * np.mean(one.shipped == other.shipped):.2f} %"
+        return f"{100 * np.mean(one.predictions.shipped == other.predictions.shipped):.2f} %"
 
     return [(one.name, [cell(one, other) for other in found]) for one in found] if len(found) > 1 else []
 
