@@ -45,7 +45,7 @@ def build(recipe: Recipe, store: RunsStages) -> Built:
     fp32 = store.run(Simplify(), _float_network(recipe, store))
     store.run(Check(target), fp32)
     statistics = store.run(Calibrate(preprocess, recipe.calibration), fp32, calibration_set)
-    quantize = Quantize(target.scheme, recipe.quantizer, preprocess, recipe.calibration)
+    quantize = Quantize(target.scheme, recipe.quantizer, preprocess, recipe.calibration, recipe.labels)
     qdq = store.run(quantize, fp32, statistics, calibration_set)
     binary = store.run(Compile(target, preprocess, recipe.calibration), qdq, calibration_set)
     evaluate = Evaluate(target, preprocess, recipe.test, recipe.labelled)

@@ -21,6 +21,10 @@ BOUNDS = (8.0, 32.0, 128.0)
 STEPS = 255**2 * 12
 """Variance of rounding to one of 256 levels, relative to the squared range: (range / 255)^2 / 12."""
 
+WORTHWHILE = 0.6
+"""Share of the noise that a rescaling may leave. A channel that just fits its range is clipped by the next image that
+exceeds what was seen: a risk that the expected noise does not show."""
+
 MOST_GAIN = 36.0
 """Of noise power through a split hard-swish, whose product is up to six times its input."""
 
@@ -39,8 +43,10 @@ def equalize(network: Network, scheme: Scheme) -> Network:
             continue
         paths = noise_paths(network, stream)
         candidates = candidate_factors(network, stream, stored)
-        best = min(candidates, key=lambda factors: expected_noise(network, scheme, stream, stored, paths, factors))
-        network = rescale(network, stream, best)
+        noises = [expected_noise(network, scheme, stream, stored, paths, factors) for factors in candidates]
+        best = int(np.argmin(noises))
+        if noises[best] < WORTHWHILE * noises[0]:
+            network = rescale(network, stream, candidates[best])
     return network
 
 

@@ -19,10 +19,16 @@ from edgec.pipeline.quantize.graph import Graph, Node
 Values = dict[str, Tensor]
 After = Callable[[str, Tensor], Tensor]
 """Sees each activation under its name as it is made, the network's inputs included, and may replace it."""
+Operator = Callable[[Node, Mapping[str, Tensor]], Iterable[Tensor]]
+"""The outputs of a node, given its inputs by name."""
 
 
 def run(
-    graph: Graph, feeds: Mapping[str, Tensor], after: After | None = None, constants: Mapping[str, Tensor] | None = None
+    graph: Graph,
+    feeds: Mapping[str, Tensor],
+    after: After | None = None,
+    constants: Mapping[str, Tensor] | None = None,
+    operator: Operator | None = None,
 ) -> Values:
     """Execute the graph and return its outputs by name.
 
@@ -30,13 +36,15 @@ def run(
         feeds: the network's inputs, ``(N, C, H, W)``.
         after: hook on every activation.
         constants: as from ``tensors(graph)``; entries may be differentiable.
+        operator: computes a node instead of ``compute``.
     """
+    operator = operator or compute
     values = dict(constants) if constants is not None else tensors(graph)
     remaining = {name: len(nodes) for name, nodes in graph.consumers.items()}
     for name, feed in feeds.items():
         values[name] = after(name, feed) if after is not None else feed
     for node in graph.nodes:
-        for name, value in zip(node.outputs, compute(node, values), strict=False):
+        for name, value in zip(node.outputs, operator(node, values), strict=False):
             values[name] = after(name, value) if after is not None else value
         for name in dict.fromkeys(node.inputs):
             remaining[name] = remaining.get(name, 1) - 1

@@ -12,7 +12,7 @@ from edgec.pipeline.quantize.affine import QuantParams, asymmetric_params, symme
 
 Array = npt.NDArray[Any]
 
-NUM_BINS = 2048
+NUM_BINS = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,13 +28,18 @@ class Histogram:
     def empty(cls) -> Histogram:
         return cls(np.zeros(NUM_BINS, np.int64), 0.0)
 
-    def add(self, values: Array) -> Histogram:
-        """The histogram with more finite values in it, grown where they do not fit."""
+    def add(self, values: Array, weights: Array | None = None) -> Histogram:
+        """The histogram with more finite values in it, grown where they do not fit.
+
+        Args:
+            weights: of each value, same shape; 1 each by default.
+        """
         extreme = float(np.abs(values).max(initial=0.0))
         grown = self.grow(2.0 ** np.ceil(np.log2(extreme * (1 + 1e-6)))) if extreme > 0 else self.grow(2.0**-20)
         bins = (values.ravel() + np.float32(grown.limit)) * np.float32(NUM_BINS / (2 * grown.limit))
         index = np.clip(bins.astype(np.int32), 0, NUM_BINS - 1)
-        return Histogram(grown.counts + np.bincount(index, minlength=NUM_BINS), grown.limit)
+        added = np.bincount(index, None if weights is None else weights.ravel(), minlength=NUM_BINS)
+        return Histogram(grown.counts + added, grown.limit)
 
     def grow(self, limit: float) -> Histogram:
         """Same counts over at least ``[-limit, limit)``."""
@@ -65,31 +70,34 @@ def percentile_range(histogram: Histogram, percentile: float) -> tuple[float, fl
 
 
 def mse_range(
-    histogram: Histogram, low: float, high: float, dtype: str, symmetric: bool = False, steps: int = 24
+    histogram: Histogram, low: float, high: float, dtype: str, symmetric: bool = False, steps: int = 25
 ) -> tuple[float, float]:
     """The sub-range of ``[low, high]`` with the least mean squared error, rounding plus clipping.
 
-    Both ends shrink by independent factors, as in Banner et al. 2019 (arXiv:1810.05723) but on the observed histogram
-    instead of a fitted density.
+    As in Banner et al. 2019 (arXiv:1810.05723), but on the observed histogram instead of a fitted density. The ends of
+    an asymmetric range shrink one after the other.
     """
     factors = np.linspace(1.0, 0.2, steps)
-    x, weight = histogram.centers, histogram.counts.astype(np.float64)
-    keep = weight > 0
-    x, weight = x[keep], weight[keep]
-    if not keep.any():
-        return low, high
 
-    def error(a: float, b: float) -> float:
-        params = range_params(a, b, dtype, symmetric)
-        return float((weight * (params.dequantize(params.quantize(x)) - x) ** 2).sum())
+    def error(shrink_low: float, shrink_high: float) -> float:
+        params = range_params(low * shrink_low, high * shrink_high, dtype, symmetric)
+        return _squared_error(histogram, params)
 
     if symmetric:
-        bound = max(abs(low), abs(high))
-        best = min(factors, key=lambda f: error(-f * bound, f * bound))
+        best = min(factors, key=lambda factor: error(factor, factor))
         return low * best, high * best
-    upper = min(factors, key=lambda f: error(low, f * high))
-    lower = min(factors, key=lambda f: error(f * low, upper * high))
+    upper = min(factors, key=lambda factor: error(1.0, factor))
+    lower = min(factors, key=lambda factor: error(factor, upper))
     return low * lower, high * upper
+
+
+def _squared_error(histogram: Histogram, params: QuantParams) -> float:
+    """Uniform rounding noise inside the range, the distance to its end outside; the bin of exact zeros has none."""
+    x, lowest, highest = histogram.centers, float(params.lowest), float(params.highest)
+    outside = np.maximum(lowest - x, 0.0) + np.maximum(x - highest, 0.0)
+    noise = np.where(outside > 0, outside**2, float(params.scale) ** 2 / 12)
+    noise[NUM_BINS // 2] = 0.0
+    return float((histogram.counts * noise).sum())
 
 
 def kl_range(histogram: Histogram, levels: int = 128) -> tuple[float, float]:

@@ -18,9 +18,10 @@ from edgec.pipeline.quantize.bias_correction import correct_biases
 from edgec.pipeline.quantize.calibrate import Batches, Calibration
 from edgec.pipeline.quantize.equalize import equalize
 from edgec.pipeline.quantize.graph import Graph
-from edgec.pipeline.quantize.plan import Channels, Network, make_plan
+from edgec.pipeline.quantize.plan import make_plan
 from edgec.pipeline.quantize.prepare import prepare
 from edgec.pipeline.quantize.qdq import insert_qdq
+from edgec.pipeline.quantize.ranges import clip_ranges, observed
 from edgec.pipeline.quantize.rescaling import remove_unused_rescaling
 from edgec.pipeline.quantize.scheme import Scheme
 
@@ -77,18 +78,11 @@ def quantize(
     network = equalize(prepare(observed(source, calibration), scheme), scheme)
     network = replace(network, graph=remove_unused_rescaling(network.graph))
     images = load_images(batches_factory, CORRECTION_IMAGES)
+    if level != "fast":
+        network = clip_ranges(network, make_plan(network, scheme), scheme, images)
     graph = correct_biases(network.graph, make_plan(network, scheme), images, progress)
     plan = make_plan(replace(network, graph=graph), scheme)
     return QuantizedModel(insert_qdq(graph, plan), plan.floats, {}, time.perf_counter() - start)
-
-
-def observed(graph: Graph, calibration: Calibration) -> Network:
-    """The graph with what the calibration saw."""
-    seen = {
-        name: Channels(tensor.channel_min, tensor.channel_max, tensor.channel_mean, tensor.channel_square_mean)
-        for name, tensor in calibration.tensors.items()
-    }
-    return Network(graph, seen)
 
 
 def load_images(batches_factory: Batches, limit: int) -> Tensor:

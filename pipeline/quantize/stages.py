@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -15,7 +15,7 @@ from edgec.pipeline.data import Dataset, batches
 from edgec.pipeline.preprocess import Preprocess
 from edgec.pipeline.progress import reporter
 from edgec.pipeline.quantize.scheme import Scheme
-from edgec.pipeline.store import Artifact
+from edgec.pipeline.store import Artifact, canonical_json
 
 BATCH_SIZE = 16
 
@@ -60,12 +60,14 @@ class Quantize:
         level: ``fast``, ``accurate`` or ``best``.
         preprocess: how images become inputs.
         images: the calibration set, for the corrections that look at the network's own outputs.
+        labels: class names by index; with the preprocessing they travel in the file's ``metadata_props``.
     """
 
     scheme: Scheme
     level: Literal["fast", "accurate", "best"]
     preprocess: Preprocess
     images: Dataset = field(compare=False)
+    labels: tuple[str, ...] = ()
 
     version: ClassVar[int] = 1
     output: ClassVar[str] = "quantized"
@@ -95,6 +97,8 @@ class Quantize:
             stream,
             reporter("quantize"),
         )
+        facts = {"edgec.labels": list(self.labels), "edgec.preprocess": asdict(self.preprocess)}
+        onnx.helper.set_model_props(quantized.model, {name: canonical_json(fact) for name, fact in facts.items()})
         output.mkdir()
         onnx.save(quantized.model, output / "model.onnx")
         float_layers = [{"layer": layer, "reason": reason} for layer, reason in quantized.floats.items()]

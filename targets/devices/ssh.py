@@ -10,7 +10,7 @@ import asyncio
 import os
 import shlex
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -26,11 +26,10 @@ if TYPE_CHECKING:
     import asyncssh
 
 FOLDER = ".cache/edgec"  # under the login folder
-CHUNK = 1 << 20  # bytes between two acknowledgements; an upload resumes at a multiple of it
-BLOCK = 1 << 15  # bytes of one request, which every sftp server takes; a chunk's blocks are on their way together
+CHUNK = 120 << 10  # bytes of one write (OpenSSH's sftp-server takes 256 KiB); an upload resumes at a multiple of it
 CONNECT_TIMEOUT_S = 15.0
 KEEPALIVE_S, KEEPALIVE_MISSES = 5.0, 3  # a dead line is noticed after 15 s
-CHUNK_TIMEOUT_S = 60.0  # the line lives, but the board's disk does not
+CHUNK_TIMEOUT_S = 20.0  # the line lives, but the board's disk does not
 DOWNLOAD_TIMEOUT_S = 1800.0
 UPLOAD_ATTEMPTS = 3
 
@@ -159,19 +158,18 @@ async def _append(device: SshDevice, sftp: asyncssh.SFTPClient, path: Path, part
     sent = await sftp.getsize(part) or 0 if await sftp.exists(part) else 0
     done = min(sent, size) // CHUNK * CHUNK
     await _refuse_if_full(device, sftp, os.path.dirname(part), size - done)
-    remote = await sftp.open(part, "r+b" if done else "wb")  # a failure leaves it to the connection's end to close
+    remote = await sftp.open(part, "r+b" if done else "wb", block_size=0)  # after a failure the connection closes it
     with path.open("rb") as local:
         local.seek(done)
         while piece := local.read(CHUNK):
-            blocks = [remote.write(piece[at : at + BLOCK], done + at) for at in range(0, len(piece), BLOCK)]
-            await _in_time(device, asyncio.gather(*blocks), CHUNK_TIMEOUT_S)
+            await _in_time(device, remote.write(piece, done), CHUNK_TIMEOUT_S)
             done += len(piece)
             if progress:
                 progress(done, size)
     await remote.close()
 
 
-async def _in_time(device: SshDevice, transfer: Awaitable[object], limit_s: float) -> None:
+async def _in_time(device: SshDevice, transfer: Coroutine[Any, Any, object], limit_s: float) -> None:
     """Give up on a board that answers but does not get on."""
     try:
         await asyncio.wait_for(transfer, limit_s)

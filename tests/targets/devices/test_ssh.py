@@ -158,7 +158,7 @@ def test_a_line_that_keeps_breaking_is_an_error_and_the_next_try_resumes(
     with refused("connection-lost"):
         board.device().push(big_file, cut_always)
     gc.collect()
-    assert "never retrieved" not in caplog.text  # one error for the user, not one more for each block under way
+    assert "never retrieved" not in caplog.text  # one error for the user, and no traceback of a write under way
     assert f"{file_sha256(big_file)}.bin" not in board.uploads()
     assert f"{file_sha256(big_file)}.bin.part" in board.uploads()
     later: list[int] = []
@@ -182,8 +182,11 @@ def test_a_lost_run_is_an_error_and_leaves_nothing_running(board: Board, tmp_pat
 
 def test_a_run_that_takes_too_long_is_stopped(board: Board, tmp_path: Path) -> None:
     started: list[psutil.Process] = []
-    with refused("remote-timeout"):
-        board.device().run(script(tmp_path, WAITS), [], 3, lambda *_: started.extend(board.commands()))
+    for limit_s in (2.0, 30.0):  # on a busy machine the script may not even start within two seconds
+        with refused("remote-timeout"):
+            board.device().run(script(tmp_path, WAITS), [], limit_s, lambda *_: started.extend(board.commands()))
+        if started:
+            break
     assert started
     assert not psutil.wait_procs(started, timeout=10)[1]
 
@@ -248,7 +251,7 @@ def test_a_disk_that_fills_up(board: Board, big_file: Path, monkeypatch: pytest.
     folder = board.home / ".cache"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(folder)], capture_output=True).returncode:
         pytest.skip("mounting is not allowed here")
     try:
         with refused("remote-disk-full"):

@@ -1,0 +1,101 @@
+"""Where the quantization noise comes from: each layer alone, ranked by what it does to the network's output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from edgec.pipeline.metrics import sqnr_db
+from edgec.pipeline.quantize.executor import compute, tensors
+from edgec.pipeline.quantize.graph import Graph, Node
+from edgec.pipeline.quantize.plan import Plan, is_linear, layer_output
+from edgec.pipeline.quantize.scheme import Scheme
+from edgec.pipeline.quantize.simulate import fake_quantize, quantized_constants, reference, simulate
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one node adds to the quantization: its weight, and the tensor that it stores.
+
+    Attributes:
+        name: of the node; the network's input counts as a layer of its own.
+        op: ONNX operator.
+        weight: constant that is quantized, or ``""``.
+        tensor: activation that is quantized, or ``""``.
+    """
+
+    name: str
+    op: str
+    weight: str
+    tensor: str
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """One layer and the network's output SQNR in dB if nothing but this layer is quantized: low is bad."""
+
+    layer: Layer
+    sqnr_db: float
+
+
+def layers(graph: Graph, plan: Plan, scheme: Scheme) -> list[Layer]:
+    """Every quantized weight and activation once, grouped by the node that owns it, in topological order."""
+    found = [Layer(name, "input", "", name) for name in graph.inputs if name in plan.activations]
+    for node in graph.nodes:
+        weight = node.inputs[1] if is_linear(graph, node) and node.inputs[1] in plan.weights else ""
+        stored = layer_output(graph, scheme, node) if weight else node.output
+        owned = stored in plan.activations and not any(layer.tensor == stored for layer in found)
+        if weight or owned:
+            found.append(Layer(node.name, node.op, weight, stored if owned else ""))
+    return found
+
+
+def rank_layers(
+    graph: Graph, plan: Plan, scheme: Scheme, images: Tensor, progress: Progress | None = None
+) -> list[Sensitivity]:
+    """Quantize one layer at a time; the most harmful first."""
+    expected = reference(graph, images).numpy()
+    ranked = []
+    found = layers(graph, plan, scheme)
+    for index, layer in enumerate(found):
+        alone = replace(
+            plan,
+            activations={name: plan.activations[name] for name in [layer.tensor] if name},
+            weights={name: plan.weights[name] for name in [layer.weight] if name},
+        )
+        ranked.append(Sensitivity(layer, sqnr_db(simulate(graph, alone, images).numpy(), expected)))
+        if progress is not None:
+            progress(index + 1, len(found))
+    return sorted(ranked, key=lambda entry: entry.sqnr_db)
+
+
+@torch.no_grad()
+def layer_sqnr(graph: Graph, plan: Plan, images: Tensor) -> Mapping[str, float]:
+    """SQNR in dB of each quantized activation, the whole network before it quantized too, by producing node."""
+    exact, integer = tensors(graph), quantized_constants(graph, plan)
+    wanted = {graph.inputs[0]: images}
+    stored = {graph.inputs[0]: fake_quantize(images, plan.activations.get(graph.inputs[0]))}
+    measured: dict[str, float] = {}
+    remaining = {name: len(nodes) for name, nodes in graph.consumers.items()}
+    for node in graph.nodes:
+        for name, value in zip(node.outputs, compute(node, _feeds(node, exact, wanted)), strict=False):
+            wanted[name] = value
+        for name, value in zip(node.outputs, compute(node, _feeds(node, integer, stored)), strict=False):
+            stored[name] = fake_quantize(value, plan.activations.get(name))
+            if name in plan.activations:
+                measured[node.name] = sqnr_db(stored[name].numpy(), wanted[name].numpy())
+        for name in dict.fromkeys(node.inputs):
+            remaining[name] = remaining.get(name, 1) - 1
+            if remaining[name] <= 0:
+                wanted.pop(name, None)
+                stored.pop(name, None)
+    return measured
+
+
+def _feeds(node: Node, constants: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: values.get(name, constants.get(name)) for name in node.inputs if name}  # type: ignore[misc]

@@ -1,0 +1,63 @@
+"""The bundled weights load by name, are as accurate as their cards say, and leave room for eight bits."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from edgec.calib_data.splits import LABELS, parts_dir
+from edgec.pipeline.data import Dataset, open_dataset
+from edgec.pipeline.models import get
+from edgec.pipeline.models.spec import build_network
+from edgec.pipeline.models.weights import Weights, bundled, load_weights, resolve_weights
+from edgec.pipeline.train_weights import measured_top1
+
+MODELS = ("mobilenetv3", "mobilenetv3-small")
+
+
+def loaded(model: str) -> tuple[nn.Module, Weights]:
+    weights = resolve_weights("parts", get(model))
+    network = build_network(weights.network_config())
+    load_weights(network, weights)
+    return network, weights
+
+
+@pytest.fixture(scope="module")
+def few_pictures() -> Dataset:
+    """Every tenth test picture of each class."""
+    dataset = open_dataset(parts_dir("test"))
+    return Dataset(dataset.root, dataset.samples[::10], dataset.classes)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_parts_is_the_default(model: str) -> None:
+    assert resolve_weights(None, get(model)).name == "parts"
+    assert list(bundled(model)) == ["parts"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_accuracy_is_what_the_card_says(model: str, few_pictures: Dataset) -> None:
+    """100 of the 1,000 test pictures: within four standard errors of the card's figure."""
+    network, weights = loaded(model)
+    assert weights.labels == LABELS
+    assert weights.accuracy is not None
+    assert 90 <= weights.accuracy <= 98
+    stated = weights.accuracy / 100
+    error = 100 * (stated * (1 - stated) / len(few_pictures)) ** 0.5
+    assert measured_top1(network, few_pictures, weights.preprocess) == pytest.approx(weights.accuracy, abs=4 * error)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_stored_in_half_precision(model: str) -> None:
+    state = load_file(Path(resolve_weights("parts", get(model)).path or ""))
+    assert {tensor.dtype for tensor in state.values() if tensor.ndim > 1} == {torch.float16}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_batch_norm_neither_explodes_nor_dies(model: str) -> None:
+    network, _ = loaded(model)
+    for norm in (module for module in network.modules() if isinstance(module, nn.BatchNorm2d)):
+        assert norm.weight.abs().max() < 8
+        assert norm.running_var.min() > 0
