@@ -34,7 +34,7 @@ REPEATS = 5
 SECTIONS = {
     "x86-64": ("gcc", ["-O2"]),
     "aarch64": ("aarch64-linux-gnu-gcc", ["-O2"]),
-    "Cortex-M4": ("arm-none-eabi-gcc", ["-Os", "-mcpu=cortex-m4", "-mthumb"]),
+    "Cortex-M4": ("arm-none-eabi-gcc", ["-Os", "-mcpu=cortex-m4", "-mthumb", "-ffreestanding"]),
 }
 
 

@@ -73,7 +73,8 @@ def quantized(preprocess: Preprocess, tensor: TensorContract, pixels: Pixels) ->
     mean, std = np.asarray(preprocess.mean, np.float32), np.asarray(preprocess.std, np.float32)
     steps = np.rint((pixels.astype(np.float32) - mean) / std / np.float32(tensor.scale or 1.0))
     limits = np.iinfo(tensor.dtype)
-    return np.clip(steps + (tensor.zero_point or 0), limits.min, limits.max).astype(np.int32)
+    integers: npt.NDArray[np.int32] = np.clip(steps + (tensor.zero_point or 0), limits.min, limits.max).astype(np.int32)
+    return integers
 
 
 def _checked(form: IntegerPreprocess, expected: npt.NDArray[np.int32]) -> IntegerPreprocess:

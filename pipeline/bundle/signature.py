@@ -70,12 +70,13 @@ def _raw(key: Ed25519PublicKey) -> bytes:
 
 
 def _private_key(path: Path, password: bytes | None) -> Ed25519PrivateKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
         key = load_pem_private_key(path.read_bytes(), password)
-    except (OSError, ValueError, TypeError) as error:  # TypeError: a password is missing or not needed
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: about the password
         raise _bad_key(path, str(error)) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise _bad_key(path, f"it is {type(key).__name__}")
@@ -83,13 +84,14 @@ def _private_key(path: Path, password: bytes | None) -> Ed25519PrivateKey:
 
 
 def _public_key(path: Path) -> Ed25519PublicKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
     try:
         content = path.read_bytes()
         key = load_pem_public_key(content)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise _bad_key(path, str(error)) from error
     if not isinstance(key, Ed25519PublicKey):
         raise _bad_key(path, f"it is {type(key).__name__}")

@@ -178,15 +178,22 @@ class TestManifest:
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.Draft202012Validator(schema).validate(data | {"extra": 1})
 
-    def test_mutations_never_end_in_a_traceback(self, mcu_bundle: Path) -> None:
-        content = (mcu_bundle / "manifest.json").read_bytes()
+    def test_mutations_are_refused_without_a_traceback(self, copy: Path) -> None:
+        """Most are no manifest any more; the rest (a letter less in a note) do not fit ``SHA256SUMS``."""
+        content = (copy / "manifest.json").read_bytes()
         stream = np.random.default_rng(5)
         for _ in range(NUM_MUTATIONS):
             mutated = mutate(content, stream)
-            if mutated != content:
-                with pytest.raises(EdgecError) as caught:
-                    parse_manifest(mutated, "x")
-                assert caught.value.code in REFUSALS
+            if mutated == content:
+                continue
+            try:
+                parse_manifest(mutated, "x")
+            except EdgecError as error:
+                refused = error.code
+            else:
+                (copy / "manifest.json").write_bytes(mutated)
+                refused = refusal(copy)
+            assert refused in REFUSALS
 
 
 class TestArchive:

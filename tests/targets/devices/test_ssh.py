@@ -251,7 +251,9 @@ def test_a_disk_that_fills_up(board: Board, big_file: Path, monkeypatch: pytest.
     folder = board.home / ".cache"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(folder)], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(folder)], capture_output=True
+    ).returncode:
         pytest.skip("mounting is not allowed here")
     try:
         with refused("remote-disk-full"):
