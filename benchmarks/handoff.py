@@ -29,6 +29,7 @@ from edgec.pipeline.bundle.manifest import parse_manifest
 from edgec.pipeline.bundle.verify import verify
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.report.page import render_report
+from edgec.pipeline.store import tree_sha256
 
 REPEATS = 5
 SECTIONS = {
@@ -62,7 +63,7 @@ def main() -> int:
             "first_paint_ms": first_paint_ms(folder / "report.html"),
             "sections": sections(folder / "c"),
             "corruptions": corruptions(folder, Path(work) / "copy", arguments.corruptions),
-            "mutated_manifests": mutated_manifests(folder, arguments.mutations // 2),
+            "mutated_manifests": mutated_manifests(Path(work) / "copy", arguments.mutations // 2),
             "mutated_archives": mutated_archives(archive, Path(work), arguments.mutations // 2),
         }
     print(json.dumps(found, indent=1))
@@ -112,7 +113,7 @@ def write_seconds(folder: Path) -> dict[str, float]:
             for text in (sbom(manifest), model_card(manifest), render_report([(new, manifest)])):
                 (new / "text").write_text(text)
             (new / "text").unlink()
-            read_checked_manifest(new)  # hashes every file once, as writing does
+            tree_sha256(new)  # every file is hashed once, as in writing
 
     return seconds(write)
 
@@ -178,11 +179,14 @@ def corruptions(folder: Path, copy: Path, count: int) -> dict[str, int]:
 
 
 def mutated_manifests(folder: Path, count: int) -> dict[str, int]:
-    """Any exception but a refusal ends the run with its traceback."""
+    """Any exception but a refusal ends the run with its traceback; what parses is refused for ``SHA256SUMS``."""
     whole, stream, refused = (folder / "manifest.json").read_bytes(), np.random.default_rng(2), 0
     for _ in range(count):
+        content = mutated(whole, stream)
         try:
-            parse_manifest(mutated(whole, stream), "mutated")
+            parse_manifest(content, "mutated")
+            (folder / "manifest.json").write_bytes(content)
+            read_checked_manifest(folder)
         except EdgecError:
             refused += 1
     return {"tried": count, "refused": refused}

@@ -24,4 +24,12 @@ def runtime_of(artifact: Path) -> Runtime:
         return Runtime("OpenVINO", f">={year_and_release}")  # an IR is read by its writer's release and later ones
     if artifact.suffix == ".onnx":
         return Runtime("ONNX Runtime", ">=1.12")  # the first with operator set 17
-    return Runtime("TensorRT", f"=={metadata.version('tensorrt')}")  # an engine runs in the version that built it
+    return Runtime("TensorRT", _same_as_installed("tensorrt"))
+
+
+def _same_as_installed(distribution: str) -> str:
+    """An engine runs in the version that built it; where none is installed, the device builds its own."""
+    try:
+        return f"=={metadata.version(distribution)}"
+    except metadata.PackageNotFoundError:
+        return ">=8.6"

@@ -46,6 +46,7 @@ from edgec.pipeline.store import Artifact, file_sha256
 
 VERIFIER = Path(__file__).with_name("verify_standalone.py")
 TIMED = frozenset({"latency.json", "report.html", "README.md"})
+LINKABLE_SUFFIXES = frozenset({".tflite", ".onnx", ".xml", ".bin"})
 ENGINE_SUFFIXES = frozenset({".engine", ".plan"})  # tied to one GPU and built anew on each: no two are equal
 
 ROLES = {
@@ -213,9 +214,9 @@ def _role(name: str, artifact: str) -> str:
 
 
 def _fits_firmware(binary: Artifact, contract: Contract) -> bool:
-    """C sources describe one image in; an engine is loaded from its file, never linked in."""
+    """C sources describe one image in, and hold what a runtime takes from memory; an engine is built on its device."""
     suffixes = {file.suffix for file in artifact_files(binary)}
-    return contract.inputs[0].layout in ("NHWC", "NCHW") and not suffixes & ENGINE_SUFFIXES
+    return contract.inputs[0].layout in ("NHWC", "NCHW") and suffixes <= LINKABLE_SUFFIXES
 
 
 def _c_model(work: Path, recipe: Recipe, built: Built, contract: Contract, version: str) -> CModel:
