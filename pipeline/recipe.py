@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -129,7 +129,7 @@ def make_recipe(
     board = load_target(target)
     network = _onnx(Path(model), choices) if Path(model).suffix in (".onnx", ".toml") else _torch(model, choices)
     calibration, test = _data(folders, network)
-    _check_names(network.labels, test)
+    check_names(network.labels, test)
     return Recipe(
         name=network.name,
         weights=network.weights,
@@ -172,14 +172,24 @@ def _onnx(path: Path, choices: Choices) -> _Network:
     if given := choices.given():
         hint = "an ONNX file carries its own weights and shape"
         raise EdgecError("option-not-for-onnx", f"{given[0]} does not apply to '{path}'", hint)
+    description = describe_onnx(path)
+    notes = () if path.suffix == ".toml" else (ASSUMED_NOTE,)
+    source = OnnxSource(Path(description.onnx))
+    return _Network(path.stem, description.onnx, source, description.preprocess, description.labels, notes=notes)
+
+
+def describe_onnx(path: Path) -> OnnxFile:
+    """What a ``model.toml`` says, or what is assumed of an ONNX file without one; ``onnx`` is a path from here.
+
+    Raises:
+        EdgecError: ``no-such-file``, ``bad-model-file``, and what ``read_onnx`` and ``input_px`` raise.
+    """
     if path.suffix == ".toml":
-        description = validate(OnnxFile, read_toml(path, "bad-model-file"), path, "bad-model-file")
-        onnx = path.parent / description.onnx
-        return _Network(path.stem, str(onnx), OnnxSource(onnx), description.preprocess, description.labels)
+        described = validate(OnnxFile, read_toml(path, "bad-model-file"), path, "bad-model-file")
+        return replace(described, onnx=str(path.parent / described.onnx))
     from edgec.pipeline.import_onnx import input_px, read_onnx
 
-    preprocess = at_resolution(Preprocess(), input_px(read_onnx(path), path))
-    return _Network(path.stem, str(path), OnnxSource(path), preprocess, notes=(ASSUMED_NOTE,))
+    return OnnxFile(str(path), at_resolution(Preprocess(), input_px(read_onnx(path), path)))
 
 
 def _data(folders: DataFolders, network: _Network) -> tuple[Dataset, Dataset]:
@@ -203,8 +213,12 @@ def _data(folders: DataFolders, network: _Network) -> tuple[Dataset, Dataset]:
     return open_dataset(parts_dir("calibration")), open_dataset(parts_dir("test"))
 
 
-def _check_names(labels: tuple[str, ...], test: Dataset) -> None:
-    """Where both network and data name their classes, the names must be the same in the same order."""
+def check_names(labels: tuple[str, ...], test: Dataset) -> None:
+    """Where both network and data name their classes, the names must be the same in the same order.
+
+    Raises:
+        EdgecError: ``class-mismatch``.
+    """
     for index, (ours, theirs) in enumerate(zip(labels, test.classes, strict=False)):
         if theirs and ours != theirs:
             raise EdgecError(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from edgec.pipeline.quantize_file import QuantizedFile
 
 
 def print_result(result: dict[str, Any]) -> None:
@@ -15,8 +18,7 @@ def print_result(result: dict[str, Any]) -> None:
     console.print(f"[bold]{result['model']}[/] for [bold]{result['target']}[/], weights {result['weights']}")
     print_accuracy(result["accuracy"], console)
     print_latency(result["latency"], console)
-    for reason, count in Counter(layer["reason"] for layer in result["float_layers"]).most_common():
-        console.print(f"left in float: {count} x {reason}")
+    print_float_layers(result["float_layers"], console)
     for note in result["notes"]:
         console.print(f"[yellow]note:[/] {note}")
     cached = len(result["cached_stages"])
@@ -41,6 +43,28 @@ def print_accuracy(accuracy: dict[str, Any], console: Console) -> None:
     drop = accuracy["drop_pp"]
     dropped = "" if drop is None else f"drop {drop:+.2f} pp (McNemar p = {accuracy['mcnemar_p']:.2f}), "
     console.print(f"{dropped}{accuracy['num_images']} images")
+
+
+def print_quantized(quantized: QuantizedFile) -> None:
+    """One QDQ file: how close it comes to the float network, and what stayed in float."""
+    console = Console(highlight=False)
+    table = Table("", "top-1 %", "agreement with float %", "SQNR dB", box=None, header_style="bold")
+    table.add_row("float", _percent(quantized.top1_float), "", "")
+    for name, form in (("QDQ as written", quantized.reference), ("without VNNI", quantized.vnni_off)):
+        if form is not None:
+            table.add_row(name, _percent(form.top1), _percent(form.agreement), _number(form.sqnr_db))
+    console.print(table)
+    console.print(f"calibrated on {quantized.num_calibration} images, compared on {quantized.num_images} others")
+    print_float_layers(quantized.float_layers, console)
+    for note in quantized.notes:
+        console.print(f"[yellow]note:[/] {note}")
+    console.print(f"written: {quantized.output}", soft_wrap=True)
+
+
+def print_float_layers(float_layers: list[dict[str, str]], console: Console) -> None:
+    """How many nodes stayed in float, by reason, the most frequent first."""
+    for reason, count in Counter(layer["reason"] for layer in float_layers).most_common():
+        console.print(f"left in float: {count} x {reason}")
 
 
 def print_latency(latency: dict[str, Any], console: Console) -> None:

@@ -16,12 +16,20 @@ from edgec.pipeline.quantize.simulate import fake_quantize, quantized_constants
 Progress = Callable[[int, int], None]
 Batches = list[Tensor]
 
+ChooseWeight = Callable[[Node, Batches, Batches], Array]
+
 BATCH_SIZE = 8
 """Small enough that a feature map stays near the processor's caches."""
 
 
 @torch.no_grad()
-def correct_biases(graph: Graph, plan: Plan, images: Tensor, progress: Progress | None = None) -> Graph:
+def correct_biases(
+    graph: Graph,
+    plan: Plan,
+    images: Tensor,
+    progress: Progress | None = None,
+    choose_weight: ChooseWeight | None = None,
+) -> Graph:
     """Return the graph with corrected float biases.
 
     The empirical form of Nagel et al. 2019 (arXiv:1906.04721, section 4.2), layer by layer so that each correction sees
@@ -31,18 +39,24 @@ def correct_biases(graph: Graph, plan: Plan, images: Tensor, progress: Progress 
 
     Args:
         images: float32 ``(N, C, H, W)``; all of them are held in memory, float and quantized.
+        choose_weight: given a layer and its input in float and quantized, its weight on the integer grid; rounding to
+            nearest without it. The graph that is returned holds the chosen weights.
     """
     exact, integer = tensors(graph), quantized_constants(graph, plan)
     start = list(images.to(memory_format=torch.channels_last).split(BATCH_SIZE))
     reference = {graph.inputs[0]: start}
     quantized = {graph.inputs[0]: [fake_quantize(x, plan.activations.get(graph.inputs[0])) for x in start]}
-    biases: dict[str, Array] = {}
+    changed: dict[str, Array] = {}
     remaining = {name: len(nodes) for name, nodes in graph.consumers.items()}
     for index, node in enumerate(graph.nodes):
+        if choose_weight is not None and correctable(graph, plan, node):
+            data, name = node.inputs[0], node.inputs[1]
+            changed[name] = choose_weight(node, reference[data], quantized[data])
+            integer[name] = torch.from_numpy(changed[name])
         expected, actual = _forward(node, exact, reference), _forward(node, integer, quantized)
         if correctable(graph, plan, node):
             error = mean_error(expected[0], actual[0], *live_window(graph, node))
-            biases[node.inputs[2]] = graph.constants[node.inputs[2]] + error.numpy()
+            changed[node.inputs[2]] = graph.constants[node.inputs[2]] + error.numpy()
             actual[0] = [y + _spread(error, y.dim()) for y in actual[0]]
         for name, want, have in zip(node.outputs, expected, actual, strict=False):
             reference[name] = want
@@ -54,7 +68,7 @@ def correct_biases(graph: Graph, plan: Plan, images: Tensor, progress: Progress 
                 quantized.pop(name, None)
         if progress is not None:
             progress(index + 1, len(graph.nodes))
-    return graph.with_constants(biases)
+    return graph.with_constants(changed)
 
 
 def correctable(graph: Graph, plan: Plan, node: Node) -> bool:

@@ -10,18 +10,25 @@ from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.graph import Node
 from edgec.pipeline.quantize.plan import Network, integer_nodes, layer_output, quantized_tensors, weight_params
 from edgec.pipeline.quantize.scheme import Scheme
-from edgec.pipeline.quantize.streams import Stream, columns, find_streams, rescale
+from edgec.pipeline.quantize.streams import Stream, columns, find_streams, is_channel_gain, rescale
 
-EXPONENTS = (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+EXPONENTS = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Of the migration between activations and weights, as in SmoothQuant (Xiao et al. 2023, arXiv:2211.10438)."""
 
 BOUNDS = (8.0, 32.0, 128.0)
 """Largest factor between two channels: what is scaled up in the activation shrinks in the weight."""
 
+WORTH_AN_OPERATOR = 0.4
+"""The same where the factors need a Mul of their own."""
+
+NEGATIVE_WEIGHTS = (1.0, 2.0, 4.0)
+"""Of the negative end against the positive one. In front of hard-swish every channel reaches to -3, however little it
+reaches up: equal ends would spend half of the integers on the negative side."""
+
 STEPS = 255**2 * 12
 """Variance of rounding to one of 256 levels, relative to the squared range: (range / 255)^2 / 12."""
 
-WORTHWHILE = 0.6
+WORTHWHILE = 0.75
 """Share of the noise that a rescaling may leave. A channel that just fits its range is clipped by the next image that
 exceeds what was seen: a risk that the expected noise does not show."""
 
@@ -45,7 +52,8 @@ def equalize(network: Network, scheme: Scheme) -> Network:
         candidates = candidate_factors(network, stream, stored)
         noises = [expected_noise(network, scheme, stream, stored, paths, factors) for factors in candidates]
         best = int(np.argmin(noises))
-        if noises[best] < WORTHWHILE * noises[0]:
+        inserted = any(is_channel_gain(network.graph, node) for node in stream.producers)
+        if noises[best] < (WORTH_AN_OPERATOR if inserted else WORTHWHILE) * noises[0]:
             network = rescale(network, stream, candidates[best])
     return network
 
@@ -53,10 +61,13 @@ def equalize(network: Network, scheme: Scheme) -> Network:
 def candidate_factors(network: Network, stream: Stream, stored: Iterable[str]) -> list[Array]:
     """Factors to choose from, each ``(C,)``; the first leaves the stream as it is."""
     seen = [network.seen[name] for name in stream.tensors if name in stored]
-    reaches = [np.maximum(-channels.low, channels.high) for channels in seen]
-    reach = np.max([channels / max(channels.max(), 1e-30) for channels in reaches], axis=0)
-    reach = np.maximum(reach, 1.0 / max(BOUNDS)).astype(np.float64)
-    return [np.minimum(reach**-exponent, bound) for exponent in EXPONENTS for bound in BOUNDS]
+    factors = [np.ones(stream.num_channels)]
+    for weight in NEGATIVE_WEIGHTS:
+        reaches = [np.maximum(-channels.low * weight, channels.high) for channels in seen]
+        reach = np.max([channels / max(channels.max(), 1e-30) for channels in reaches], axis=0)
+        reach = np.maximum(reach, 1.0 / max(BOUNDS)).astype(np.float64)
+        factors += [np.minimum(reach**-exponent, bound) for exponent in EXPONENTS for bound in BOUNDS]
+    return factors
 
 
 def noise_paths(network: Network, stream: Stream) -> dict[str, dict[str, Array]]:

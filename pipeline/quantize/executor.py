@@ -80,8 +80,8 @@ def _reference(node: Node, inputs: list[Tensor | None]) -> tuple[Tensor, ...]:
     return tuple(torch.from_numpy(np.ascontiguousarray(result)) for result in results)
 
 
-def _padded(x: Tensor, attributes: Mapping[str, Any], kernel: Iterable[int], value: float) -> tuple[Tensor, Any]:
-    """Split ONNX pads into what the operator takes symmetrically and an explicit pad before it."""
+def padded(x: Tensor, attributes: Mapping[str, Any], kernel: Iterable[int], value: float) -> tuple[Tensor, Any]:
+    """Split ONNX pads into what torch takes symmetrically, returned per axis, and an explicit pad before it."""
     kernel = list(kernel)
     rank = len(kernel)
     strides = attributes.get("strides", [1] * rank)
@@ -103,7 +103,7 @@ def _padded(x: Tensor, attributes: Mapping[str, Any], kernel: Iterable[int], val
 
 
 def _conv(a: Mapping[str, Any], x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-    x, padding = _padded(x, a, w.shape[2:], 0.0)
+    x, padding = padded(x, a, w.shape[2:], 0.0)
     convolve = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}[w.dim()]
     rank = w.dim() - 2
     strides, dilations = a.get("strides", [1] * rank), a.get("dilations", [1] * rank)
@@ -130,15 +130,15 @@ def _clip(a: Mapping[str, Any], x: Tensor, low: Tensor | None = None, high: Tens
 
 def _max_pool(a: Mapping[str, Any], x: Tensor) -> Tensor:
     kernel = a["kernel_shape"]
-    x, padding = _padded(x, a, kernel, -torch.inf)
+    x, padding = padded(x, a, kernel, -torch.inf)
     strides, dilations = a.get("strides", [1] * len(kernel)), a.get("dilations", [1] * len(kernel))
     return F.max_pool2d(x, kernel, strides, padding, dilations, bool(a.get("ceil_mode", 0)))
 
 
 def _average_pool(a: Mapping[str, Any], x: Tensor) -> Tensor:
     kernel, strides = a["kernel_shape"], a.get("strides", [1] * len(a["kernel_shape"]))
-    ones, padding = _padded(torch.ones_like(x[:1, :1]), a, kernel, 0.0)
-    x, _ = _padded(x, a, kernel, 0.0)
+    ones, padding = padded(torch.ones_like(x[:1, :1]), a, kernel, 0.0)
+    x, _ = padded(x, a, kernel, 0.0)
     ceil = bool(a.get("ceil_mode", 0))
     if a.get("count_include_pad", 0):
         return F.avg_pool2d(x, kernel, strides, padding, ceil, True)

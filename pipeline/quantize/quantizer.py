@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -17,18 +18,22 @@ from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.bias_correction import correct_biases
 from edgec.pipeline.quantize.calibrate import Batches, Calibration
 from edgec.pipeline.quantize.equalize import equalize
-from edgec.pipeline.quantize.graph import Graph
-from edgec.pipeline.quantize.plan import make_plan
+from edgec.pipeline.quantize.graph import Graph, Node
+from edgec.pipeline.quantize.plan import Network, Plan, make_plan
 from edgec.pipeline.quantize.prepare import prepare
 from edgec.pipeline.quantize.qdq import insert_qdq
 from edgec.pipeline.quantize.ranges import clip_ranges, observed
 from edgec.pipeline.quantize.rescaling import remove_unused_rescaling
+from edgec.pipeline.quantize.rounding import input_covariance, round_layer, roundable
 from edgec.pipeline.quantize.scheme import Scheme
+from edgec.pipeline.quantize.sensitivity import layer_sqnr
+from edgec.pipeline.quantize.simulate import reference, simulate
 
 Level = Literal["fast", "accurate", "best"]
 Progress = Callable[[int, int], None]
 
-CORRECTION_IMAGES = 64
+REPORT_IMAGES = 16
+CORRECTION_IMAGES = 96
 """Images held in memory for bias correction; the mean error of a channel settles long before."""
 
 
@@ -56,6 +61,7 @@ def quantize(
     level: Level,
     batches_factory: Batches,
     progress: Progress | None = None,
+    floats: Mapping[str, str] | None = None,
 ) -> QuantizedModel:
     """Quantize a float model. The result depends on nothing but the arguments.
 
@@ -65,24 +71,59 @@ def quantize(
         level: ``fast`` = ranges and bias correction, ``accurate`` = + equalization search, ``best`` = + learned
             rounding.
         batches_factory: the calibration images again.
+        floats: nodes to keep in float, by name, and why.
 
     Raises:
         EdgecError: ``calibration-mismatch``, ``empty-calibration``.
     """
-    start = time.perf_counter()
+    start, floats = time.perf_counter(), floats or {}
     source = Graph.read(model)
     missing = [name for name in source.inputs if name not in calibration.tensors]
     if missing:
         message = f"the calibration has no tensor '{missing[0]}'"
         raise EdgecError("calibration-mismatch", message, "calibrate this model")
+    images = load_images(batches_factory, CORRECTION_IMAGES)
     network = equalize(prepare(observed(source, calibration), scheme), scheme)
     network = replace(network, graph=remove_unused_rescaling(network.graph))
-    images = load_images(batches_factory, CORRECTION_IMAGES)
     if level != "fast":
-        network = clip_ranges(network, make_plan(network, scheme), scheme, images)
-    graph = correct_biases(network.graph, make_plan(network, scheme), images, progress)
-    plan = make_plan(replace(network, graph=graph), scheme)
-    return QuantizedModel(insert_qdq(graph, plan), plan.floats, {}, time.perf_counter() - start)
+        network = best_ranges(network, scheme, images, floats)
+    plan = make_plan(network, scheme, floats)
+    choose = partial(_rounded, network.graph, plan, len(images)) if level == "best" else None
+    graph = correct_biases(network.graph, plan, images, progress, choose)
+    plan = make_plan(replace(network, graph=graph), scheme, floats)
+    sqnr = layer_sqnr(graph, plan, images[:REPORT_IMAGES])
+    return QuantizedModel(insert_qdq(graph, plan), plan.floats, sqnr, time.perf_counter() - start)
+
+
+def best_ranges(network: Network, scheme: Scheme, images: Tensor, floats: Mapping[str, str]) -> Network:
+    """The network with full or with clipped ranges, whichever serves images better that decided on neither.
+
+    Two thirds of the images fit the ranges and biases, the rest judge by the mean over images of the output's SQNR.
+    """
+    judged = torch.arange(len(images)) % 3 == 2
+    fitting, judging = images[~judged], images[judged]
+    if not len(judging):
+        return network
+    expected = reference(network.graph, judging)
+    clipped = clip_ranges(network, make_plan(network, scheme, floats), scheme, fitting)
+
+    def score(candidate: Network) -> float:
+        graph = correct_biases(candidate.graph, make_plan(candidate, scheme, floats), fitting)
+        plan = make_plan(replace(candidate, graph=graph), scheme, floats)
+        noise = (simulate(graph, plan, judging) - expected).pow(2).sum(dim=1)
+        return float(-noise.clamp_min(1e-30).log().mean())
+
+    return max((network, clipped), key=score)
+
+
+def _rounded(
+    graph: Graph, plan: Plan, num_images: int, node: Node, exact: list[Tensor], quantized: list[Tensor]
+) -> Array:
+    """A layer's weight on its grid: rounded by its input's covariance where that can be trusted, else to nearest."""
+    weight, params = graph.constants[node.inputs[1]], plan.weights[node.inputs[1]]
+    if not roundable(node, weight, num_images):
+        return params.dequantize(params.quantize(weight))
+    return round_layer(node, weight, params, input_covariance(node, weight, quantized))
 
 
 def load_images(batches_factory: Batches, limit: int) -> Tensor:

@@ -1,0 +1,60 @@
+"""``edgec quantize``: a quantized ONNX file from a float one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgec.pipeline.cli._options import FOLDER, json_option
+
+if TYPE_CHECKING:
+    from edgec.pipeline.recipe import Level
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--scheme", required=True, help="Integer semantics: openvino, tflite, tflite-native or tensorrt.")
+@click.option("--data", type=FOLDER, required=True, help="Images: a part calibrates, the others judge.")
+@click.option(
+    "--calibration-samples", type=click.IntRange(min=1), default=256, show_default=True, help="At most this many."
+)
+@click.option(
+    "--quantizer",
+    type=click.Choice(["fast", "accurate", "best"]),
+    default="fast",
+    show_default=True,
+    help="Effort.",
+)
+@click.option("--output", type=click.Path(path_type=Path), help="File; ./edgec-out/MODEL-SCHEME.onnx by default.")
+@click.option("--vnni-off", is_flag=True, help="Emulate x86 without VNNI too: sums of two u8*s8 saturate at 16 bits.")
+@json_option
+def command(
+    model: Path,
+    scheme: str,
+    data: Path,
+    calibration_samples: int,
+    quantizer: Level,
+    output: Path | None,
+    vnni_off: bool,
+    as_json: bool,
+) -> None:
+    """Quantize MODEL, a float ONNX file or a model.toml (ONNX and its preprocessing), to QDQ ONNX."""
+    import json
+    from dataclasses import asdict
+
+    from edgec.pipeline.cli._progress import progress_bar
+    from edgec.pipeline.cli._tables import print_quantized
+    from edgec.pipeline.quantize_file import quantize_file
+    from edgec.pipeline.store import Store, default_root
+
+    written = output or Path("edgec-out") / f"{model.stem}-{scheme}.onnx"
+    with progress_bar():
+        quantized = quantize_file(
+            model, scheme, quantizer, data, written, Store(default_root()), calibration_samples, vnni_off
+        )
+    if as_json:
+        click.echo(json.dumps(asdict(quantized), indent=2))
+    else:
+        print_quantized(quantized)

@@ -1,0 +1,109 @@
+"""``edgec quantize`` through the command line: a file that other tools can read, and honest figures about it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from edgec.pipeline.cli import main
+from edgec.pipeline.data import open_splits
+from edgec.pipeline.evaluate import compare, predict_all
+from edgec.pipeline.ort import OrtRunner
+from edgec.pipeline.preprocess import Preprocess
+from edgec.pipeline.quantize.vnni import SaturatingRunner
+
+PREPROCESS = Preprocess(resize_px=40, crop_px=32, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
+
+
+@pytest.fixture
+def model(tmp_path: Path, tiny_onnx: Path) -> Path:
+    shutil.copy(tiny_onnx, tmp_path / "tiny.onnx")
+    path = tmp_path / "colours.toml"
+    path.write_text(
+        'onnx = "tiny.onnx"\nlabels = ["blue", "green", "red"]\n'
+        "[preprocess]\nresize_px = 40\ncrop_px = 32\nmean = [127.5, 127.5, 127.5]\nstd = [127.5, 127.5, 127.5]\n"
+    )
+    return path
+
+
+def quantized(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    status = main(["quantize", *map(str, arguments), "--json"])
+    captured = capsys.readouterr()
+    assert status == 0, captured.err
+    report: dict[str, Any] = json.loads(captured.out)
+    return report
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert main(["quantize", *map(str, arguments)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err.removeprefix("error[").partition("]")[0]
+
+
+def test_writes_a_qdq_file_and_says_what_it_is_worth(
+    model: Path, tiny_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "new" / "quantized.onnx"
+    report = quantized(capsys, model, "--scheme", "openvino", "--data", tiny_images, "--output", output, "--vnni-off")
+    assert report["output"] == str(output)
+    onnx.checker.check_model(onnx.load(output), full_check=True)
+    assert (report["num_calibration"], report["num_images"]) == (12, 12)
+    assert {layer["layer"] for layer in report["float_layers"]} == {"relu", "pool", "flatten"}
+
+    _, test = open_splits(tiny_images)
+    runners = {"float": OrtRunner(tmp_path / "tiny.onnx"), "reference": OrtRunner(output, as_written=True)}
+    expected = compare(predict_all(runners, test, PREPROCESS), test.labels)
+    assert report["top1_float"] == expected.float == 100.0
+    assert report["reference"]["agreement"] == expected.agreement
+    assert report["reference"]["sqnr_db"] == pytest.approx(expected.sqnr_db, abs=0.01)
+    assert report["reference"]["sqnr_db"] > 20
+    emulated = compare(
+        predict_all({"float": runners["float"], "reference": SaturatingRunner(output)}, test, PREPROCESS), None
+    )
+    assert report["vnni_off"]["sqnr_db"] == pytest.approx(emulated.sqnr_db, abs=0.01)
+
+
+def test_tells_a_person(
+    model: Path, tiny_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["quantize", str(model), "--scheme", "tflite", "--data", str(tiny_images)]) == 0
+    out = capsys.readouterr().out
+    assert "calibrated on 12 images, compared on 12 others" in out
+    assert "without VNNI" not in out
+    assert (tmp_path / "edgec-out" / "colours-tflite.onnx").is_file()
+
+
+def test_an_onnx_file_alone_gets_a_note(
+    tiny_onnx: Path, tiny_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = quantized(
+        capsys, tiny_onnx, "--scheme", "tensorrt", "--data", tiny_images, "--output", tmp_path / "q.onnx",
+        "--calibration-samples", 4,
+    )  # fmt: skip
+    assert report["num_calibration"] == 4
+    assert "preprocessing assumed" in report["notes"][0]
+
+
+def test_a_folder_that_cannot_be_written(
+    model: Path, tiny_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    output = tmp_path / "file" / "quantized.onnx"
+    assert (
+        refused(capsys, model, "--scheme", "tflite", "--data", tiny_images, "--output", output) == "output-not-writable"
+    )
+
+
+def test_refusals(model: Path, tiny_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onto_itself = ("--output", tmp_path / "tiny.onnx")
+    assert refused(capsys, model, "--scheme", "openvno", "--data", tiny_images) == "unknown-scheme"
+    assert refused(capsys, model, "--scheme", "tflite", "--data", tiny_images, *onto_itself) == "output-is-input"
+    assert refused(capsys, model, "--scheme", "tflite", "--data", tmp_path / "none") == "no-such-file"
+    assert refused(capsys, tmp_path / "none.onnx", "--scheme", "tflite", "--data", tiny_images) == "no-such-file"
