@@ -120,7 +120,7 @@ class Graph:
         model.graph.node.extend(node.proto() for node in self.nodes)
         used = {name for node in self.nodes for name in node.inputs} | set(self.outputs)
         model.graph.initializer.extend(
-            numpy_helper.from_array(np.ascontiguousarray(array), name)
+            numpy_helper.from_array(np.asarray(array, order="C"), name)
             for name, array in self.constants.items()
             if name in used
         )

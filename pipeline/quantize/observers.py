@@ -14,6 +14,9 @@ Array = npt.NDArray[Any]
 
 NUM_BINS = 4096
 
+SMALLEST_LIMIT = 2.0**-100
+"""Of a histogram: below it, bins per unit leave float32."""
+
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
@@ -35,7 +38,8 @@ class Histogram:
             weights: of each value, same shape; 1 each by default.
         """
         extreme = float(np.abs(values).max(initial=0.0))
-        grown = self.grow(2.0 ** np.ceil(np.log2(extreme * (1 + 1e-6)))) if extreme > 0 else self.grow(2.0**-20)
+        limit = 2.0 ** np.ceil(np.log2(extreme * (1 + 1e-6))) if extreme > 0 else 2.0**-20
+        grown = self.grow(max(limit, SMALLEST_LIMIT))
         bins = (values.ravel() + np.float32(grown.limit)) * np.float32(NUM_BINS / (2 * grown.limit))
         index = np.clip(bins.astype(np.int32), 0, NUM_BINS - 1)
         added = np.bincount(index, None if weights is None else weights.ravel(), minlength=NUM_BINS)

@@ -108,13 +108,22 @@ def integer_nodes(graph: Graph, scheme: Scheme, excluded: Mapping[str, str]) -> 
 
 
 def fused_tensors(graph: Graph, scheme: Scheme) -> set[str]:
-    """Tensors that do not exist at run time: between a linear operator or Add and the activation it absorbs."""
+    """Tensors that do not exist at run time: between a linear operator or Add and the activation or Add it absorbs."""
     fused = set()
     for node in graph.nodes:
         reader = graph.only_consumer(node.output)
         if node.op in (*LINEAR, "Add") and reader is not None and reader.op in scheme.fused_activations:
             fused.add(node.output)
+        if scheme.fused_residual and node.op == "Add":
+            fused.update(_summands_in_place(graph, node))
     return fused
+
+
+def _summands_in_place(graph: Graph, add: Node) -> list[str]:
+    """The summand that its convolution adds to the other one while it computes: the last one that only ``add`` reads."""
+    producers = [graph.producer[name] for name in graph.data_inputs(add) if name in graph.producer]
+    alone = [node.output for node in producers if node.op == "Conv" and graph.only_consumer(node.output) is add]
+    return alone[-1:]
 
 
 def quantized_tensors(graph: Graph, scheme: Scheme, integer: set[str]) -> list[str]:
@@ -122,7 +131,7 @@ def quantized_tensors(graph: Graph, scheme: Scheme, integer: set[str]) -> list[s
     fused = fused_tensors(graph, scheme)
     wanted: set[str] = set()
     for node in graph.nodes:
-        absorbed = node.inputs[0] in fused if node.inputs else False
+        absorbed = node.op in scheme.fused_activations and node.inputs[0] in fused
         if node.name in integer and not absorbed:
             wanted.update(graph.data_inputs(node))
         if scheme.quantize_output and node.name in integer:

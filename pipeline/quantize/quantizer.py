@@ -26,11 +26,14 @@ from edgec.pipeline.quantize.ranges import clip_ranges, observed
 from edgec.pipeline.quantize.rescaling import remove_unused_rescaling
 from edgec.pipeline.quantize.rounding import input_covariance, round_layer, roundable
 from edgec.pipeline.quantize.scheme import Scheme
-from edgec.pipeline.quantize.sensitivity import layer_sqnr
+from edgec.pipeline.quantize.sensitivity import Sensitivity, layer_sqnr, rank_layers
 from edgec.pipeline.quantize.simulate import reference, simulate
 
 Level = Literal["fast", "accurate", "best"]
 Progress = Callable[[int, int], None]
+
+CLEARLY_BETTER = 0.1 * np.log(10)
+"""One decibel."""
 
 REPORT_IMAGES = 16
 CORRECTION_IMAGES = 96
@@ -83,8 +86,7 @@ def quantize(
         message = f"the calibration has no tensor '{missing[0]}'"
         raise EdgecError("calibration-mismatch", message, "calibrate this model")
     images = load_images(batches_factory, CORRECTION_IMAGES)
-    network = equalize(prepare(observed(source, calibration), scheme), scheme)
-    network = replace(network, graph=remove_unused_rescaling(network.graph))
+    network = equalized(source, calibration, scheme)
     if level != "fast":
         network = best_ranges(network, scheme, images, floats)
     plan = make_plan(network, scheme, floats)
@@ -95,10 +97,34 @@ def quantize(
     return QuantizedModel(insert_qdq(graph, plan), plan.floats, sqnr, time.perf_counter() - start)
 
 
+def sensitivities(
+    model: onnx.ModelProto,
+    calibration: Calibration,
+    scheme: Scheme,
+    batches_factory: Batches,
+    progress: Progress | None = None,
+) -> list[Sensitivity]:
+    """Rank the layers of a float model by the noise that each alone brings to the output, the worst first.
+
+    Raises:
+        EdgecError: ``empty-calibration``.
+    """
+    network = equalized(Graph.read(model), calibration, scheme)
+    images = load_images(batches_factory, REPORT_IMAGES)
+    return rank_layers(network.graph, make_plan(network, scheme), scheme, images, progress)
+
+
+def equalized(graph: Graph, calibration: Calibration, scheme: Scheme) -> Network:
+    """The float network in the form that is quantized."""
+    network = equalize(prepare(observed(graph, calibration), scheme), scheme)
+    return replace(network, graph=remove_unused_rescaling(network.graph))
+
+
 def best_ranges(network: Network, scheme: Scheme, images: Tensor, floats: Mapping[str, str]) -> Network:
-    """The network with full or with clipped ranges, whichever serves images better that decided on neither.
+    """The network with full ranges, or with clipped ones where they clearly serve other images better.
 
     Two thirds of the images fit the ranges and biases, the rest judge by the mean over images of the output's SQNR.
+    Clipping has to win clearly: rare activations carry the answer of some images, and few judges may hold none of them.
     """
     judged = torch.arange(len(images)) % 3 == 2
     fitting, judging = images[~judged], images[judged]
@@ -113,7 +139,7 @@ def best_ranges(network: Network, scheme: Scheme, images: Tensor, floats: Mappin
         noise = (simulate(graph, plan, judging) - expected).pow(2).sum(dim=1)
         return float(-noise.clamp_min(1e-30).log().mean())
 
-    return max((network, clipped), key=score)
+    return clipped if score(clipped) > score(network) + CLEARLY_BETTER else network
 
 
 def _rounded(

@@ -24,6 +24,8 @@ class Scheme:
         integer_operators: ONNX operators that compute on integers; their data inputs are quantized.
         same_scale_operators: operators whose output carries its input's parameters.
         fused_activations: operators that a preceding Conv, Gemm or Add absorbs; the tensor between does not exist.
+        fused_residual: a convolution adds the other summand of a residual Add before it rounds, so that its own
+            output never exists as integers.
         fixed_output: ``(operator, scale, zero_point)``: output parameters that the runtime prescribes.
         quantize_output: the network's outputs are stored as integers as well.
         per_channel_depthwise_input: activations in front of a depthwise convolution may own a scale per channel.
@@ -46,6 +48,7 @@ class Scheme:
     integer_operators: tuple[str, ...] = ("Conv", "Gemm", "MatMul")
     same_scale_operators: tuple[str, ...] = ("MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze")
     fused_activations: tuple[str, ...] = ("Relu", "Clip")
+    fused_residual: bool = False
     fixed_output: tuple[tuple[str, float, int], ...] = ()
     quantize_output: bool = False
     per_channel_depthwise_input: bool = False

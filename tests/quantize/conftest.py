@@ -1,0 +1,46 @@
+"""Small networks with random weights, and noise to calibrate them with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from calibrated import Calibrated, calibrate
+
+from edgec.pipeline.models.spec import NetworkConfig, build_network
+
+SIDE = 32
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Calibrated]:
+    """By name: a narrow network of the registry on 32 px, batch norms shaken so that channels differ."""
+    made: dict[str, Calibrated] = {}
+
+    def get(name: str) -> Calibrated:
+        if name not in made:
+            made[name] = _make(name, tmp_path_factory.mktemp("network") / "model.onnx")
+        return made[name]
+
+    return get
+
+
+def _make(name: str, path: Path) -> Calibrated:
+    import torch
+
+    from edgec.pipeline.export import export_onnx
+
+    torch.manual_seed(5)
+    module = build_network(NetworkConfig(name, width_multiplier=0.25, input_px=SIDE, num_classes=10))
+    for part in module.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(part.weight, 0.5, 2.0)
+            torch.nn.init.normal_(part.bias, 0.0, 0.5)
+    images = np.random.default_rng(6).normal(0, 1, (12, 3, SIDE, SIDE)).astype(np.float32)
+    with torch.no_grad():
+        module.train()
+        module(torch.from_numpy(images))
+    export_onnx(module, SIDE, path)
+    return calibrate(path, images)

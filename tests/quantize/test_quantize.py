@@ -1,0 +1,273 @@
+"""What every QDQ file must be, whatever happens inside: its scheme's rules, the same bytes again, a close answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from calibrated import Calibrated, calibrate
+from onnx import helper, numpy_helper
+
+from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.metrics import sqnr_db
+from edgec.pipeline.ort import OrtRunner
+from edgec.pipeline.quantize.calibrate import Calibration, collect
+from edgec.pipeline.quantize.quantizer import QuantizedModel, quantize
+from edgec.pipeline.quantize.scheme import Scheme, load_scheme, parse_scheme, scheme_names
+
+Network = Callable[[str], Calibrated]
+SCHEMES = ("openvino", "tflite", "tensorrt")
+MODELS = ("mobilenetv3-small",)
+"""Residuals, squeeze-excite, ReLU and hard-swish: every rewrite has something to do."""
+
+
+def quantized(source: Calibrated, scheme: Scheme | str, level: str = "fast") -> QuantizedModel:
+    rules = load_scheme(scheme) if isinstance(scheme, str) else scheme
+    return quantize(source.model, source.calibration, rules, level, source.batches)
+
+
+class Qdq:
+    """A QDQ file by tensor name."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.nodes = list(model.graph.node)
+        self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        self.producer = {name: node for node in self.nodes for name in node.output}
+
+    def of(self, *operators: str) -> list[onnx.NodeProto]:
+        return [node for node in self.nodes if node.op_type in operators]
+
+    def stored(self, dequantized: str) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+        """Integers (None for an activation), scale and zero_point behind a DequantizeLinear's output."""
+        node = self.producer[dequantized]
+        assert node.op_type == "DequantizeLinear", f"{dequantized} comes from {node.op_type}"
+        return self.constants.get(node.input[0]), self.constants[node.input[1]], self.constants[node.input[2]]
+
+
+@pytest.fixture(scope="module")
+def results(network: Network) -> Callable[[str, str], QuantizedModel]:
+    made: dict[tuple[str, str], QuantizedModel] = {}
+
+    def get(model: str, scheme: str) -> QuantizedModel:
+        if (model, scheme) not in made:
+            made[model, scheme] = quantized(network(model), scheme)
+        return made[model, scheme]
+
+    return get
+
+
+Results = Callable[[str, str], QuantizedModel]
+every_network = pytest.mark.parametrize("model", MODELS)
+every_scheme = pytest.mark.parametrize("scheme", SCHEMES)
+
+
+@every_network
+@every_scheme
+def test_the_file_is_valid_and_answers_like_the_float_network(
+    results: Results, network: Network, model: str, scheme: str, tmp_path: Path
+) -> None:
+    source, result = network(model), results(model, scheme)
+    onnx.checker.check_model(result.model, full_check=True)
+    onnx.save(source.model, tmp_path / "float.onnx")
+    onnx.save(result.model, tmp_path / "qdq.onnx")
+    wanted = OrtRunner(tmp_path / "float.onnx").predict(source.images)
+    answer = OrtRunner(tmp_path / "qdq.onnx", as_written=True).predict(source.images)
+    assert sqnr_db(answer, wanted) > 10
+
+
+@every_network
+@every_scheme
+def test_activations_are_stored_as_the_scheme_says(results: Results, model: str, scheme: str) -> None:
+    rules, qdq = load_scheme(scheme), Qdq(results(model, scheme).model)
+    assert qdq.of("QuantizeLinear")
+    for node in qdq.of("QuantizeLinear"):
+        scale, zero_point = (qdq.constants[name] for name in node.input[1:])
+        assert zero_point.dtype == rules.activation_dtype
+        assert (scale > 0).all()
+        assert np.isfinite(scale).all()
+        assert not rules.activation_symmetric or (zero_point == 0).all()
+        assert scale.ndim == 0 or rules.per_channel_depthwise_input
+        (reader,) = [other for other in qdq.nodes if node.output[0] in other.input]
+        assert reader.op_type == "DequantizeLinear"
+        assert list(reader.input[1:]) == list(node.input[1:]), "Q and DQ share their parameters"
+
+
+@every_network
+@every_scheme
+def test_linear_operators_compute_on_integers(results: Results, model: str, scheme: str) -> None:
+    """Narrow int8 weights per output channel, zero_point 0; int32 bias of scale input * weight."""
+    qdq = Qdq(results(model, scheme).model)
+    for node in qdq.of("Conv", "Gemm"):
+        values, scale, zero_point = qdq.stored(node.input[1])
+        assert values is not None
+        assert values.dtype == np.int8
+        assert values.min() >= -127
+        assert (zero_point == 0).all()
+        assert scale.shape == (len(values),)
+        _, source_scale, _ = qdq.stored(node.input[0])
+        bias, bias_scale, bias_zero = qdq.stored(node.input[2])
+        assert bias is not None
+        assert bias.dtype == np.int32
+        assert (bias_zero == 0).all()
+        np.testing.assert_allclose(bias_scale, source_scale * scale, rtol=1e-6)
+
+
+@every_network
+@pytest.mark.parametrize("scheme", ["tflite"])
+def test_full_integer_leaves_nothing_in_float(results: Results, model: str, scheme: str) -> None:
+    """Every operator reads dequantized tensors and its result, unless fused, is quantized at once."""
+    result = results(model, scheme)
+    qdq = Qdq(result.model)
+    assert dict(result.floats) == {}
+    for node in qdq.nodes:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        readers = [other.op_type for other in qdq.nodes if node.output[0] in other.input]
+        assert readers in (["QuantizeLinear"], ["Clip"], ["Relu"], ["HardSigmoid"]), f"{node.op_type}: {readers}"
+    outputs = {value.name for value in result.model.graph.output}
+    assert all(qdq.producer[name].op_type == "DequantizeLinear" for name in outputs)
+
+
+@every_network
+def test_same_scale_operators_keep_their_parameters(results: Results, model: str) -> None:
+    qdq = Qdq(results(model, "tflite").model)
+    flattens = qdq.of(*load_scheme("tflite").same_scale_operators)
+    assert flattens
+    for node in flattens:
+        (quantize_node,) = [other for other in qdq.nodes if node.output[0] in other.input]
+        _, scale, zero_point = qdq.stored(node.input[0])
+        assert qdq.constants[quantize_node.input[1]] == scale
+        assert qdq.constants[quantize_node.input[2]] == zero_point
+
+
+@every_network
+def test_tensorrt_quantizes_both_inputs_of_a_residual(results: Results, model: str) -> None:
+    qdq = Qdq(results(model, "tensorrt").model)
+    residuals = [node for node in qdq.of("Add") if not set(node.input) & set(qdq.constants)]
+    assert residuals
+    for node in residuals:
+        for name in node.input:
+            _, scale, zero_point = qdq.stored(name)
+            assert scale.ndim == 0
+            assert zero_point == 0
+
+
+@every_scheme
+def test_what_stays_in_float_is_said_with_its_reason(results: Results, scheme: str) -> None:
+    result = results("mobilenetv3-small", scheme)
+    names = {node.name for node in result.model.graph.node}
+    assert set(result.floats) <= names
+    assert all(len(reason) > 10 for reason in result.floats.values())
+
+
+def same_bytes(first: QuantizedModel, second: QuantizedModel) -> bool:
+    return first.model.SerializeToString(deterministic=True) == second.model.SerializeToString(deterministic=True)
+
+
+def test_same_input_same_bytes(results: Results, network: Network) -> None:
+    first = results("mobilenetv3-small", "tflite")
+    assert same_bytes(first, quantized(network("mobilenetv3-small"), "tflite"))
+    assert not same_bytes(first, quantized(network("mobilenetv3-small"), "tflite-native"))
+
+
+def test_same_input_same_bytes_with_searched_ranges(strange: Calibrated) -> None:
+    first, second = (quantized(strange, "openvino", "accurate") for _ in range(2))
+    assert same_bytes(first, second)
+
+
+def test_seven_bit_weights(strange: Calibrated) -> None:
+    qdq = Qdq(quantized(strange, parse_scheme({"extends": "openvino", "reduce_range": True})).model)
+    for node in qdq.of("Conv", "Gemm"):
+        values, _, _ = qdq.stored(node.input[1])
+        assert values is not None
+        assert np.abs(values.astype(int)).max() <= 64
+
+
+def test_one_scale_per_tensor(strange: Calibrated) -> None:
+    rules = parse_scheme({"extends": "tflite", "weight_granularity": "per_tensor"})
+    qdq = Qdq(quantized(strange, rules).model)
+    assert all(qdq.stored(node.input[1])[1].ndim == 0 for node in qdq.of("Conv", "Gemm"))
+
+
+@pytest.fixture
+def strange(tiny_onnx: Path, tmp_path: Path) -> Calibrated:
+    """The tiny network with operators that no scheme names between its layers."""
+    model = onnx.load(tiny_onnx)
+    nodes = list(model.graph.node)
+    nodes[2].input[0] = "strange"
+    softsign = helper.make_node("Softsign", ["r1"], ["soft"], "softsign")
+    erf = helper.make_node("Erf", ["soft"], ["strange"], "erf")
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes[:2], softsign, erf, *nodes[2:]])
+    onnx.save(model, tmp_path / "strange.onnx")
+    return calibrate(
+        tmp_path / "strange.onnx", np.random.default_rng(8).normal(0, 1, (12, 3, 32, 32)).astype(np.float32)
+    )
+
+
+@every_scheme
+def test_unknown_operators_stay_in_float(strange: Calibrated, scheme: str, tmp_path: Path) -> None:
+    result = quantized(strange, scheme)
+    assert {"softsign", "erf"} <= set(result.floats)
+    onnx.save(strange.model, tmp_path / "float.onnx")
+    onnx.save(result.model, tmp_path / "qdq.onnx")
+    wanted = OrtRunner(tmp_path / "float.onnx").predict(strange.images)
+    assert sqnr_db(OrtRunner(tmp_path / "qdq.onnx", as_written=True).predict(strange.images), wanted) > 20
+
+
+def code(error: pytest.ExceptionInfo[EdgecError]) -> str:
+    return error.value.code
+
+
+def test_refusals_of_a_calibration(network: Network, tmp_path: Path) -> None:
+    source = network("mobilenetv3-small")
+    with pytest.raises(EdgecError) as error:
+        quantize(source.model, Calibration({}, 4), load_scheme("tflite"), "fast", source.batches)
+    assert code(error) == "calibration-mismatch"
+    with pytest.raises(EdgecError) as error:
+        quantize(source.model, source.calibration, load_scheme("tflite"), "fast", lambda: iter([]))
+    assert code(error) == "empty-calibration"
+    onnx.save(source.model, tmp_path / "model.onnx")
+    with pytest.raises(EdgecError) as error:
+        collect(tmp_path / "model.onnx", lambda: iter([]))
+    assert code(error) == "empty-calibration"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_network_that_breaks_on_an_image_is_refused(tiny_onnx: Path, bad: float) -> None:
+    images = np.zeros((4, 3, 32, 32), np.float32)
+    images[2, 1, 5, 5] = bad
+    with pytest.raises(EdgecError) as error:
+        collect(tiny_onnx, lambda: iter([images[:2], images[2:]]))
+    assert code(error) == "activation-not-finite"
+
+
+@pytest.mark.parametrize("name", scheme_names())
+def test_bundled_schemes_load(name: str) -> None:
+    assert load_scheme(name).name == name
+
+
+def test_a_scheme_may_extend_another() -> None:
+    rules = parse_scheme({"extends": "tflite", "name": "mine", "weight_granularity": "per_tensor"})
+    assert (rules.name, rules.weight_granularity) == ("mine", "per_tensor")
+    assert rules.fixed_output == load_scheme("tflite").fixed_output
+
+
+@pytest.mark.parametrize(
+    ("table", "expected", "named"),
+    [
+        ({"extends": "tflit"}, "unknown-scheme", "tflite"),
+        ({"extends": "tflite", "activation_dtype": "int4"}, "bad-scheme", "activation_dtype"),
+        ({"extends": "tflite", "wieght_granularity": "per_tensor"}, "bad-scheme", "wieght_granularity"),
+        ({"activation_dtype": "int8"}, "bad-scheme", "name"),
+        ({"extends": "tflite", "equalize": ["everything"]}, "bad-scheme", "equalize"),
+    ],
+)
+def test_bad_schemes(table: dict[str, object], expected: str, named: str) -> None:
+    with pytest.raises(EdgecError) as error:
+        parse_scheme(table)
+    assert code(error) == expected
+    assert named in str(error.value)
