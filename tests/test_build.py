@@ -314,7 +314,8 @@ class TestRefusals:
 
 
 HANGS_IN = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background ignores it; children inherit that
 import edgec.pipeline.job as job
 import edgec.pipeline.store as store
 from edgec.pipeline.cli import main

@@ -268,7 +268,7 @@ def test_a_disk_that_fills_up(board: Board, big_file: Path, monkeypatch: pytest.
             board.device().push(big_file)
         assert len(calls) == 2
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def test_a_folder_that_cannot_be_made(board: Board, big_file: Path) -> None:
