@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from edgec.pipeline.quantize.affine import Array
+from edgec.pipeline.quantize.channels import least_noise_range, rounding_noise
 from edgec.pipeline.quantize.graph import Node
-from edgec.pipeline.quantize.plan import Network, integer_nodes, layer_output, quantized_tensors, weight_params
+from edgec.pipeline.quantize.plan import STEPS, Network, integer_nodes, layer_output, quantized_tensors, weight_params
 from edgec.pipeline.quantize.scheme import Scheme
 from edgec.pipeline.quantize.streams import Stream, columns, find_streams, is_channel_gain, rescale
 
@@ -19,18 +20,14 @@ BOUNDS = (8.0, 32.0, 128.0)
 """Largest factor between two channels: what is scaled up in the activation shrinks in the weight."""
 
 WORTH_AN_OPERATOR = 0.4
-"""The same where the factors need a Mul of their own."""
+"""Share of the noise that a rescaling may leave which needs a Mul of its own."""
 
 NEGATIVE_WEIGHTS = (1.0, 2.0, 4.0)
 """Of the negative end against the positive one. In front of hard-swish every channel reaches to -3, however little it
 reaches up: equal ends would spend half of the integers on the negative side."""
 
-STEPS = 255**2 * 12
-"""Variance of rounding to one of 256 levels, relative to the squared range: (range / 255)^2 / 12."""
-
-WORTHWHILE = 0.75
-"""Share of the noise that a rescaling may leave. A channel that just fits its range is clipped by the next image that
-exceeds what was seen: a risk that the expected noise does not show."""
+TAILS = np.log(4.0)
+"""Ranges of channels are compared as they will be among four times as many images."""
 
 MOST_GAIN = 36.0
 """Of noise power through a split hard-swish, whose product is up to six times its input."""
@@ -53,7 +50,7 @@ def equalize(network: Network, scheme: Scheme) -> Network:
         noises = [expected_noise(network, scheme, stream, stored, paths, factors) for factors in candidates]
         best = int(np.argmin(noises))
         inserted = any(is_channel_gain(network.graph, node) for node in stream.producers)
-        if noises[best] < (WORTH_AN_OPERATOR if inserted else WORTHWHILE) * noises[0]:
+        if noises[best] < (WORTH_AN_OPERATOR if inserted else 1.0) * noises[0]:
             network = rescale(network, stream, candidates[best])
     return network
 
@@ -63,7 +60,8 @@ def candidate_factors(network: Network, stream: Stream, stored: Iterable[str]) -
     seen = [network.seen[name] for name in stream.tensors if name in stored]
     factors = [np.ones(stream.num_channels)]
     for weight in NEGATIVE_WEIGHTS:
-        reaches = [np.maximum(-channels.low * weight, channels.high) for channels in seen]
+        ends = [channels.reach(TAILS) for channels in seen]
+        reaches = [np.maximum(-low * weight, high) for low, high in ends]
         reach = np.max([channels / max(channels.max(), 1e-30) for channels in reaches], axis=0)
         reach = np.maximum(reach, 1.0 / max(BOUNDS)).astype(np.float64)
         factors += [np.minimum(reach**-exponent, bound) for exponent in EXPONENTS for bound in BOUNDS]
@@ -110,7 +108,9 @@ def expected_noise(
     noise = {}
     for name in stored.intersection(stream.tensors):
         channels = network.seen[name].scaled(factors)
-        noise[name] = (channels.high.max() - min(channels.low.min(), 0.0)) ** 2 / STEPS
+        low, high = least_noise_range([channels], STEPS, scheme.activation_symmetric)
+        rounding = rounding_noise(low, high, STEPS, scheme.activation_symmetric)
+        noise[name] = rounding + channels.clipping(low, high)
     total = 0.0
     for node in stream.consumers:
         source, target = node.inputs[0], layer_output(graph, scheme, node)

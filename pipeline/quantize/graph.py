@@ -98,6 +98,24 @@ class Graph:
         }
         return shapes | {name: array.shape for name, array in self.constants.items()}
 
+    @cached_property
+    def peak_values(self) -> int:
+        """Most activation values of one image that exist at the same time in an execution node by node."""
+        remaining = {name: len(nodes) for name, nodes in self.consumers.items()}
+        alive = {name: self._num_values(name) for name in self.inputs}
+        peak = 0
+        for node in self.nodes:
+            alive |= {name: self._num_values(name) for name in node.outputs}
+            peak = max(peak, sum(alive.values()))
+            for name in dict.fromkeys(node.inputs):
+                remaining[name] = remaining.get(name, 1) - 1
+                if remaining[name] <= 0:
+                    alive.pop(name, None)
+        return peak
+
+    def _num_values(self, tensor: str) -> int:
+        return int(np.prod([size or 1 for size in self.shapes.get(tensor, ())[1:]], dtype=np.int64))
+
     def data_inputs(self, node: Node) -> tuple[str, ...]:
         """The inputs of a node that are activations."""
         return tuple(name for name in node.inputs if name and name not in self.constants)

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from edgec.pipeline.quantize.affine import Array
+from edgec.pipeline.quantize.channels import Channels
 from edgec.pipeline.quantize.graph import Graph, Node
-from edgec.pipeline.quantize.plan import Channels, Network, is_linear
+from edgec.pipeline.quantize.plan import Network, is_linear
 from edgec.pipeline.quantize.streams import find_streams, rescale
 
 _BOUNDS = {"zero": 0, "six": 6}
@@ -39,7 +40,7 @@ def split_hard_swish(network: Network) -> Network:
         seen[f"{node.output}.gate"] = _GATE
         if graph.only_consumer(node.inputs[0]) is node and node.inputs[0] in seen:
             entering = seen[node.inputs[0]]
-            seen[node.inputs[0]] = replace(entering, low=np.maximum(entering.low, -3.0))
+            seen[node.inputs[0]] = entering.within(-3.0, np.inf)
     return _divide_by_six(Network(graph.with_nodes(nodes, constants), seen), results)
 
 

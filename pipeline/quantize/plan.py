@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgec.pipeline.quantize.affine import Array, QuantParams, asymmetric_params, integer_range, symmetric_params
+from edgec.pipeline.quantize.channels import Channels, least_noise_range
 from edgec.pipeline.quantize.graph import Graph, Node
 from edgec.pipeline.quantize.scheme import Scheme
 
+STEPS = 255
+"""Of an 8-bit activation."""
+
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators with a constant weight at input 1 and an optional bias at input 2."""
-
-
-@dataclass(frozen=True, eq=False)
-class Channels:
-    """What the calibration saw in one activation, per channel along axis 1, each ``(C,)``.
-
-    Attributes:
-        low: minimum.
-        high: maximum.
-        mean: mean.
-        power: mean square.
-    """
-
-    low: Array
-    high: Array
-    mean: Array
-    power: Array
-
-    def scaled(self, factors: Array | float) -> Channels:
-        """The same of ``factors * x``; factors are positive."""
-        return Channels(self.low * factors, self.high * factors, self.mean * factors, self.power * factors**2)
-
-    @property
-    def variance(self) -> Array:
-        variance: Array = np.maximum(self.power - self.mean**2, 0.0)
-        return variance
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +132,7 @@ def make_plan(network: Network, scheme: Scheme, excluded: Mapping[str, str] | No
     activations: dict[str, QuantParams] = {}
     for name in names:
         fixed = _fixed_params(graph, scheme, name)
-        members = [(seen[member].low, seen[member].high) for member in shared[name]]
+        members = [seen[member] for member in shared[name]]
         activations[name] = fixed or activation_params(graph, scheme, name, members, integer)
     weights = {
         node.inputs[1]: weight_params(graph.constants[node.inputs[1]], node, scheme)
@@ -166,18 +144,16 @@ def make_plan(network: Network, scheme: Scheme, excluded: Mapping[str, str] | No
 
 
 def activation_params(
-    graph: Graph, scheme: Scheme, name: str, ranges: Iterable[tuple[Array, Array]], integer: set[str]
+    graph: Graph, scheme: Scheme, name: str, members: Sequence[Channels], integer: set[str]
 ) -> QuantParams:
     """Parameters of one activation; per channel where only depthwise convolutions read it and the scheme allows it."""
-    low = np.concatenate([pair[0] for pair in ranges])
-    high = np.concatenate([pair[1] for pair in ranges])
     readers = graph.consumers.get(name, ())
     alone = all(is_depthwise(graph, node) and node.name in integer for node in readers) and bool(readers)
-    if not (scheme.per_channel_depthwise_input and alone):
-        low, high = low.min(), high.max()
-    else:
+    per_channel = scheme.per_channel_depthwise_input and alone
+    low, high = least_noise_range(members, STEPS, scheme.activation_symmetric, per_channel)
+    if per_channel:
         low, high = _alive(low, high)
-    axis = 1 if low.ndim else None
+    axis = 1 if per_channel else None
     if scheme.activation_symmetric:
         return symmetric_params(np.maximum(-low, high), scheme.activation_dtype, axis)
     return asymmetric_params(low, high, scheme.activation_dtype, axis)

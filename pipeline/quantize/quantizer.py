@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.quantize.absorption import absorb_high_biases
 from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.bias_correction import correct_biases
 from edgec.pipeline.quantize.calibrate import Batches, Calibration
@@ -22,7 +23,7 @@ from edgec.pipeline.quantize.graph import Graph, Node
 from edgec.pipeline.quantize.plan import Network, Plan, make_plan
 from edgec.pipeline.quantize.prepare import prepare
 from edgec.pipeline.quantize.qdq import insert_qdq
-from edgec.pipeline.quantize.ranges import clip_ranges, observed
+from edgec.pipeline.quantize.ranges import clip_ranges, fit_input, observed
 from edgec.pipeline.quantize.rescaling import remove_unused_rescaling
 from edgec.pipeline.quantize.rounding import input_covariance, round_layer, roundable
 from edgec.pipeline.quantize.scheme import Scheme
@@ -37,7 +38,12 @@ CLEARLY_BETTER = 0.1 * np.log(10)
 
 REPORT_IMAGES = 16
 CORRECTION_IMAGES = 96
-"""Images held in memory for bias correction; the mean error of a channel settles long before."""
+"""At most so many images correct biases, and fewer where their activations would not fit into the memory for them."""
+
+FEWEST_IMAGES = 16
+BYTES_PER_VALUE = 4
+CORRECTION_BYTES = 3 * 2**28
+"""Of activations, float and quantized, that bias correction holds at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +91,9 @@ def quantize(
     if missing:
         message = f"the calibration has no tensor '{missing[0]}'"
         raise EdgecError("calibration-mismatch", message, "calibrate this model")
-    images = load_images(batches_factory, CORRECTION_IMAGES)
     network = equalized(source, calibration, scheme)
+    images = load_images(batches_factory, num_correction_images(network.graph))
+    network = fit_input(network, scheme, images)
     if level != "fast":
         network = best_ranges(network, scheme, images, floats)
     plan = make_plan(network, scheme, floats)
@@ -109,14 +116,14 @@ def sensitivities(
     Raises:
         EdgecError: ``empty-calibration``.
     """
-    network = equalized(Graph.read(model), calibration, scheme)
     images = load_images(batches_factory, REPORT_IMAGES)
+    network = fit_input(equalized(Graph.read(model), calibration, scheme), scheme, images)
     return rank_layers(network.graph, make_plan(network, scheme), scheme, images, progress)
 
 
 def equalized(graph: Graph, calibration: Calibration, scheme: Scheme) -> Network:
     """The float network in the form that is quantized."""
-    network = equalize(prepare(observed(graph, calibration), scheme), scheme)
+    network = absorb_high_biases(equalize(prepare(observed(graph, calibration), scheme), scheme))
     return replace(network, graph=remove_unused_rescaling(network.graph))
 
 
@@ -150,6 +157,12 @@ def _rounded(
     if not roundable(node, weight, num_images):
         return params.dequantize(params.quantize(weight))
     return round_layer(node, weight, params, input_covariance(node, weight, quantized))
+
+
+def num_correction_images(graph: Graph) -> int:
+    """As many images as their activations leave room for."""
+    per_image = 2 * BYTES_PER_VALUE * max(graph.peak_values, 1)
+    return int(np.clip(CORRECTION_BYTES // per_image, FEWEST_IMAGES, CORRECTION_IMAGES))
 
 
 def load_images(batches_factory: Batches, limit: int) -> Tensor:

@@ -11,14 +11,12 @@ from torch import Tensor
 
 from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.calibrate import Calibration
+from edgec.pipeline.quantize.channels import Channels
 from edgec.pipeline.quantize.executor import run, tensors
 from edgec.pipeline.quantize.graph import Graph
-from edgec.pipeline.quantize.observers import Histogram, mse_range
-from edgec.pipeline.quantize.plan import Channels, Network, Plan, is_linear
+from edgec.pipeline.quantize.observers import Histogram, mse_range, range_params
+from edgec.pipeline.quantize.plan import Network, Plan, is_linear
 from edgec.pipeline.quantize.scheme import Scheme
-
-UNSEEN_FACTOR = 4.0
-"""Ranges are meant to hold for this many times as many images as were seen."""
 
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "HardSigmoid": (0.0, 1.0),
@@ -29,32 +27,61 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
 }
 """What an operator cannot leave, whatever its input; those of Clip are its constants."""
 
+INPUT_TAILS = np.arange(0.0, 4.25, 0.25)
+PIXEL_STRIDE = 5
+
 BATCH_SIZE = 8
 SAMPLED_POSITIONS = 64
 """Per image and channel."""
 
 
 def observed(graph: Graph, calibration: Calibration) -> Network:
-    """The graph with what the calibration saw, its extremes carried on to unseen images."""
-    beyond = np.log(UNSEEN_FACTOR) / np.log(max(calibration.num_images, 2))
+    """The graph with what the calibration saw.
+
+    The largest of N images exceeds the mean of their single extremes by ``b ln N`` (Gumbel 1958, "Statistics of
+    Extremes"): that gives the length b of each tail.
+    """
+    doublings = np.log(max(calibration.num_images, 2))
     seen = {}
     for name, tensor in calibration.tensors.items():
         lowest, highest = _bounds(graph, name)
-        low = return_level(tensor.channel_min, tensor.channel_min_mean, beyond)
-        high = return_level(tensor.channel_max, tensor.channel_max_mean, beyond)
+        positions = [size for size in graph.shapes.get(name, ())[2:] if size]
         seen[name] = Channels(
-            np.maximum(low, lowest), np.minimum(high, highest), tensor.channel_mean, tensor.channel_square_mean
+            tensor.channel_min,
+            tensor.channel_max,
+            tensor.channel_mean,
+            tensor.channel_square_mean,
+            (tensor.channel_min_mean - tensor.channel_min) / doublings,
+            (tensor.channel_max - tensor.channel_max_mean) / doublings,
+            np.full(1, lowest),
+            np.full(1, highest),
+            1.0 / (calibration.num_images * float(np.prod(positions))),
         )
     return Network(graph, seen)
 
 
-def return_level(extreme: Array, mean_extreme: Array, beyond: float) -> Array:
-    """The extreme to expect among more images, from that of N images and the mean of the single images' extremes.
+def fit_input(network: Network, scheme: Scheme, images: Tensor) -> Network:
+    """The network with the range of its input that has the least measured rounding error.
 
-    Extremes of independent images follow Gumbel's law: the largest of N exceeds their mean by ``b ln N``, that of
-    ``K N`` by ``b ln K`` more (Gumbel 1958, "Statistics of Extremes"). ``beyond`` is ``ln K / ln N``.
+    Pixels are integers already: a step of nearly their distance can put all of them between two levels.
+
+    Args:
+        images: float32 ``(N, C, H, W)``.
     """
-    return extreme + (extreme - mean_extreme) * beyond
+    name = network.graph.inputs[0]
+    if name not in network.seen:
+        return network
+    channels, sample = network.seen[name], images[..., ::PIXEL_STRIDE, ::PIXEL_STRIDE].numpy()
+
+    def ends(tails: float) -> tuple[float, float]:
+        low, high = channels.reach(tails)
+        return float(low.min()), float(high.max())
+
+    def error(tails: float) -> float:
+        params = range_params(*ends(tails), scheme.activation_dtype, scheme.activation_symmetric)
+        return float(np.square(params.dequantize(params.quantize(sample)) - sample).mean())
+
+    return replace(network, seen={**network.seen, name: channels.ending(*ends(min(INPUT_TAILS, key=error)))})
 
 
 def _bounds(graph: Graph, name: str) -> tuple[float, float]:
@@ -88,7 +115,7 @@ def clip_ranges(network: Network, plan: Plan, scheme: Scheme, images: Tensor) ->
         low, high = mse_range(
             histograms[name], min(bounds[0], 0.0), max(bounds[1], 0.0), stored.dtype, scheme.activation_symmetric
         )
-        seen[name] = replace(channels, low=np.maximum(channels.low, low), high=np.minimum(channels.high, high))
+        seen[name] = channels.within(low, high)
     return Network(graph, seen)
 
 

@@ -71,7 +71,7 @@ class Quantize:
     labels: tuple[str, ...] = ()
     floats: tuple[tuple[str, str], ...] = ()
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     output: ClassVar[str] = "quantized"
     toolchain: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnx", "torch", "pillow")
 

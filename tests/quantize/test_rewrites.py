@@ -11,10 +11,12 @@ import torch
 from calibrated import Calibrated
 from onnx import numpy_helper, parser
 
+from edgec.pipeline.quantize.absorption import absorb_high_biases
+from edgec.pipeline.quantize.channels import Channels
 from edgec.pipeline.quantize.equalize import equalize
 from edgec.pipeline.quantize.executor import run_model
 from edgec.pipeline.quantize.graph import Graph
-from edgec.pipeline.quantize.plan import Channels, Network
+from edgec.pipeline.quantize.plan import Network
 from edgec.pipeline.quantize.prepare import prepare
 from edgec.pipeline.quantize.ranges import observed
 from edgec.pipeline.quantize.rescaling import remove_unused_rescaling
@@ -162,3 +164,27 @@ def test_whole_networks_keep_their_function(network: Callable[[str], Calibrated]
     start = observed(Graph.read(source.model), source.calibration)
     after = equalize(prepare(start, rules), rules)
     assert_same_function(source.model, remove_unused_rescaling(after.graph), side=32)
+
+
+def test_a_high_bias_moves_into_the_layer_behind() -> None:
+    model = parsed(
+        "h = Conv(x, w, b) r = Relu(h) y = Conv(r, v, c)",
+        {"w": (2, 3, 1, 1), "b": (2,), "v": (4, 2, 1, 1), "c": (4,)},
+    )
+    lifted = Graph.read(model).with_constants({"b": np.array([50.0, 0.0], np.float32)})
+    seen = Channels(np.array([30.0, -9.0]), np.array([70.0, 9.0]), np.array([50.0, 0.0]), np.array([2600.0, 9.0]))
+    after = absorb_high_biases(Network(lifted, {"h": seen, "r": seen.within(0.0, np.inf)}))
+    assert_same_function(lifted.write(), after.graph)
+    assert after.graph.constants["b"].tolist() == [20.0, 0.0]
+    assert after.seen["r"].high.tolist() == [40.0, 9.0]
+
+
+@pytest.mark.parametrize("reader", ["Conv<pads=[1, 1, 1, 1]>(r, v, c)", "Add(r, r)"])
+def test_a_high_bias_stays_where_the_reader_would_notice(reader: str) -> None:
+    model = parsed(
+        f"h = Conv(x, w, b) r = Relu(h) y = {reader}",
+        {"w": (4, 3, 1, 1), "b": (4,), "v": (4, 4, 3, 3), "c": (4,)},
+    )
+    seen = Channels(np.full(4, 30.0), np.full(4, 70.0), np.full(4, 50.0), np.full(4, 2600.0))
+    before = bare(model, h=seen, r=seen)
+    assert absorb_high_biases(before) is before
