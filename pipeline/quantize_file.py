@@ -5,26 +5,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from edgec.pipeline.data import Dataset, batches, check_classes, open_splits
+from edgec.pipeline.data import check_classes, open_splits
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.evaluate import Logits, compare, predict_all
 from edgec.pipeline.import_onnx import ImportOnnx
 from edgec.pipeline.metrics import topk_percent
 from edgec.pipeline.ort import OrtRunner
-from edgec.pipeline.progress import reporter
 from edgec.pipeline.quantize.scheme import load_scheme
-from edgec.pipeline.quantize.stages import BATCH_SIZE, Calibrate, Quantize
+from edgec.pipeline.quantize.stages import Calibrate, Quantize
 from edgec.pipeline.recipe import ASSUMED_NOTE, Level, check_names, describe_onnx
 from edgec.pipeline.simplify import Simplify
-from edgec.pipeline.store import Artifact, Store, source
+from edgec.pipeline.store import Store, source
 from edgec.targets.adapter import Predictor
 
 
@@ -104,11 +101,14 @@ def quantize_file(
 
     fp32 = store.run(Simplify(), store.run(ImportOnnx(), source(Path(description.onnx))))
     statistics = store.run(Calibrate(preprocess, calibration), fp32, images)
-    quantize = Quantize(rules, level, preprocess, calibration, description.labels or test.classes)
+    deciding = None
     if max_drop_pp is not None:
         deciding, test = test.halves()
-        quantize = _within_drop(quantize, (fp32, statistics, images), deciding, max_drop_pp, store)
-    qdq = store.run(quantize, fp32, statistics, images).path
+    quantize = Quantize(
+        rules, level, preprocess, calibration, description.labels or test.classes, max_drop_pp, deciding
+    )
+    others = (deciding.artifact(),) if deciding else ()
+    qdq = store.run(quantize, fp32, statistics, images, *others).path
 
     logits = predict_all(_runners(fp32.path, qdq / "model.onnx", vnni_off), test, preprocess)
     check_classes(test, logits["float"].shape[1])
@@ -126,36 +126,6 @@ def quantize_file(
         float_layers=json.loads((qdq / "report.json").read_text())["float_layers"],
         notes=() if model.suffix == ".toml" else (ASSUMED_NOTE,),
     )
-
-
-def _within_drop(
-    quantize: Quantize, inputs: tuple[Artifact, ...], deciding: Dataset, max_drop_pp: float, store: Store
-) -> Quantize:
-    """The stage with the fewest sensitive layers left in float that hold the drop on the deciding images."""
-    import onnx
-
-    from edgec.pipeline.quantize.calibrate import Calibration
-    from edgec.pipeline.quantize.fallback import fall_back
-    from edgec.pipeline.quantize.quantizer import sensitivities
-
-    fp32, statistics, _ = inputs
-    calibration = Calibration.load(statistics.path)
-    stream = partial(batches, quantize.images, quantize.preprocess, BATCH_SIZE)
-    ranked = sensitivities(onnx.load(fp32.path), calibration, quantize.scheme, stream, reporter("sensitivity"))
-
-    def drop_pp(floats: Mapping[str, str]) -> float:
-        qdq = store.run(replace(quantize, floats=tuple(floats.items())), *inputs).path / "model.onnx"
-        logits = predict_all(_runners(fp32.path, qdq, vnni_off=False), deciding, quantize.preprocess)
-        fidelity = _fidelity(logits, "reference", deciding.labels)
-        return 100 - fidelity.agreement if fidelity.drop_pp is None else fidelity.drop_pp
-
-    found = fall_back(ranked, drop_pp, max_drop_pp)
-    if not found.held:
-        message = (
-            f"the drop is {found.drop_pp:.2f} pp with all ranked layers in float, expected at most {max_drop_pp:g}"
-        )
-        raise EdgecError("drop-not-held", message, "allow more with --max-drop-pp, or give more images")
-    return replace(quantize, floats=tuple(found.floats.items()))
 
 
 def _runners(fp32: Path, qdq: Path, vnni_off: bool) -> dict[str, Predictor]:

@@ -60,10 +60,12 @@ def _shift(network: Network, node: Node, tensor: str, readers: tuple[Node, ...],
 
 def _response(graph: Graph, node: Node, constant: Array) -> Array:
     """What the layer makes of an input that is ``constant``, ``(C,)``, at every position."""
+    response: Array
     weight = graph.constants[node.inputs[1]].astype(np.float64)
     if node.op == "Gemm":
-        response: Array = (weight if node.attributes.get("transB") else weight.T) @ constant
+        response = (weight if node.attributes.get("transB") else weight.T) @ constant
         return response
     groups = int(node.attributes.get("group", 1))
     summed = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1).sum(axis=3)
-    return np.einsum("goi,gi->go", summed, constant.reshape(groups, -1)).reshape(-1)
+    response = np.einsum("goi,gi->go", summed, constant.reshape(groups, -1)).reshape(-1)
+    return response

@@ -101,7 +101,8 @@ class Channels:
         """
         below = _excess(self.low - low, self.low_tail) * (low > self.lowest)
         above = _excess(high - self.high, self.high_tail) * (high < self.highest)
-        return self.rarity * (below + above)
+        error: Array = self.rarity * (below + above)
+        return error
 
 
 def _excess(margin: Array, tail: Array) -> Array:

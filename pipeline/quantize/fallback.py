@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
+import numpy as np
+import onnx
+
+from edgec.pipeline.data import Dataset, batches
+from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.metrics import agreement_percent, topk_percent
+from edgec.pipeline.ort import Batch, OrtRunner
+from edgec.pipeline.preprocess import Preprocess
+from edgec.pipeline.quantize.quantizer import QuantizedModel
 from edgec.pipeline.quantize.sensitivity import Sensitivity
 
 
@@ -60,3 +71,54 @@ def excluded(ranked: Sequence[Sensitivity]) -> dict[str, str]:
         for reader in entry.layer.readers:
             floats.setdefault(reader, f"reads '{entry.layer.tensor}', which {entry.layer.name} leaves in float")
     return floats
+
+
+@dataclass
+class Judge:
+    """Top-1 that a quantized network loses on the deciding images; disagreement with float where they have no labels.
+
+    Attributes:
+        fp32: float ONNX.
+        scratch: where a quantized network is put to be executed.
+        images: neither calibrating nor testing.
+    """
+
+    fp32: Path
+    scratch: Path
+    images: Dataset
+    preprocess: Preprocess
+    _expected: Batch | None = field(default=None, init=False)
+
+    def drop_pp(self, model: onnx.ModelProto) -> float:
+        """Percentage points, each Q/DQ executed as written."""
+        if self._expected is None:
+            self._expected = self._predict(OrtRunner(self.fp32, os.cpu_count() or 1))
+        onnx.save(model, self.scratch)
+        actual = self._predict(OrtRunner(self.scratch, os.cpu_count() or 1, as_written=True))
+        if self.images.labels is None:
+            return 100.0 - agreement_percent(actual, self._expected)
+        return topk_percent(self._expected, self.images.labels) - topk_percent(actual, self.images.labels)
+
+    def _predict(self, runner: OrtRunner) -> Batch:
+        return np.concatenate([runner.predict(batch) for batch in batches(self.images, self.preprocess)])
+
+
+def hold_drop(
+    quantize: Callable[[Mapping[str, str]], QuantizedModel],
+    ranked: Sequence[Sensitivity],
+    judge: Judge,
+    max_drop_pp: float,
+) -> tuple[QuantizedModel, Fallback]:
+    """Quantize with the fewest sensitive layers in float that hold the drop.
+
+    Args:
+        quantize: makes the network with these nodes in float.
+
+    Raises:
+        EdgecError: ``drop-not-held``.
+    """
+    found = fall_back(ranked, lambda floats: judge.drop_pp(quantize(floats).model), max_drop_pp)
+    if not found.held:
+        message = f"the drop is {found.drop_pp:.2f} pp with all layers in float, expected at most {max_drop_pp:g}"
+        raise EdgecError("drop-not-held", message, "allow more with --max-drop-pp, or give more images")
+    return quantize(found.floats), found

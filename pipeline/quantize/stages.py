@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,12 @@ from edgec.pipeline.preprocess import Preprocess
 from edgec.pipeline.progress import reporter
 from edgec.pipeline.quantize.scheme import Scheme
 from edgec.pipeline.store import Artifact, canonical_json
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from edgec.pipeline.quantize.calibrate import Calibration
+    from edgec.pipeline.quantize.quantizer import QuantizedModel
 
 BATCH_SIZE = 16
 
@@ -61,7 +68,8 @@ class Quantize:
         preprocess: how images become inputs.
         images: the calibration set, for the corrections that look at the network's own outputs.
         labels: class names by index; with the preprocessing they travel in the file's ``metadata_props``.
-        floats: nodes to keep in float, each with the reason.
+        max_drop_pp: put layers back into float until top-1 (agreement without labels) drops by no more than this.
+        deciding: the images on which that is judged; neither calibrating nor testing.
     """
 
     scheme: Scheme
@@ -69,41 +77,54 @@ class Quantize:
     preprocess: Preprocess
     images: Dataset = field(compare=False)
     labels: tuple[str, ...] = ()
-    floats: tuple[tuple[str, str], ...] = ()
+    max_drop_pp: float | None = None
+    deciding: Dataset | None = field(default=None, compare=False)
 
     version: ClassVar[int] = 3
     output: ClassVar[str] = "quantized"
     toolchain: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnx", "torch", "pillow")
 
     def run(self, output: Path, *inputs: Artifact) -> None:
-        """Quantize ``inputs`` = (float ONNX, calibration, calibration set).
+        """Quantize ``inputs`` = (float ONNX, calibration, calibration set), and the deciding set where there is one.
 
         Raises:
-            EdgecError: ``unreadable-image``, and what ``quantize`` raises.
+            EdgecError: ``drop-not-held``, ``unreadable-image``, and what ``quantize`` raises.
         """
         import onnx
 
         from edgec.pipeline.quantize.calibrate import Calibration
-        from edgec.pipeline.quantize.quantizer import quantize
 
-        fp32, statistics, _ = inputs
-
-        def stream() -> Iterator[npt.NDArray[np.float32]]:
-            return batches(self.images, self.preprocess, BATCH_SIZE)
-
-        quantized = quantize(
-            onnx.load(fp32.path),
-            Calibration.load(statistics.path),
-            self.scheme,
-            self.level,
-            stream,
-            reporter("quantize"),
-            dict(self.floats),
-        )
+        model, calibration = onnx.load(inputs[0].path), Calibration.load(inputs[1].path)
+        output.mkdir()
+        report: dict[str, Any] = {}
+        if self.max_drop_pp is None or self.deciding is None:
+            quantized = self._quantized(model, calibration, {})
+        else:
+            quantized, report["fallback"] = self._within_drop(inputs[0].path, model, calibration, output)
         facts = {"edgec.labels": list(self.labels), "edgec.preprocess": asdict(self.preprocess)}
         onnx.helper.set_model_props(quantized.model, {name: canonical_json(fact) for name, fact in facts.items()})
-        output.mkdir()
         onnx.save(quantized.model, output / "model.onnx")
-        float_layers = [{"layer": layer, "reason": reason} for layer, reason in quantized.floats.items()]
-        report = {"float_layers": float_layers, "layer_sqnr_db": dict(quantized.layer_sqnr_db)}
+        report["float_layers"] = [{"layer": layer, "reason": reason} for layer, reason in quantized.floats.items()]
+        report["layer_sqnr_db"] = dict(quantized.layer_sqnr_db)
         (output / "report.json").write_text(json.dumps(report, indent=1))
+
+    def _stream(self) -> Iterator[npt.NDArray[np.float32]]:
+        return batches(self.images, self.preprocess, BATCH_SIZE)
+
+    def _quantized(self, model: ModelProto, calibration: Calibration, floats: Mapping[str, str]) -> QuantizedModel:
+        from edgec.pipeline.quantize.quantizer import quantize
+
+        return quantize(model, calibration, self.scheme, self.level, self._stream, reporter("quantize"), floats)
+
+    def _within_drop(
+        self, fp32: Path, model: ModelProto, calibration: Calibration, folder: Path
+    ) -> tuple[QuantizedModel, dict[str, Any]]:
+        """The network with the fewest sensitive layers in float that hold the drop, and what was decided."""
+        from edgec.pipeline.quantize.fallback import Judge, hold_drop
+        from edgec.pipeline.quantize.quantizer import sensitivities
+
+        limit, deciding = self.max_drop_pp or 0.0, self.deciding or self.images
+        ranked = sensitivities(model, calibration, self.scheme, self._stream, reporter("sensitivity"))
+        judge = Judge(fp32, folder / "model.onnx", deciding, self.preprocess)
+        quantized, found = hold_drop(partial(self._quantized, model, calibration), ranked, judge, limit)
+        return quantized, {"max_drop_pp": limit, "drop_pp": found.drop_pp, "num_images": len(deciding)}
