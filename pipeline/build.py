@@ -45,8 +45,17 @@ def build(recipe: Recipe, store: RunsStages) -> Built:
     fp32 = store.run(Simplify(), _float_network(recipe, store))
     store.run(Check(target), fp32)
     statistics = store.run(Calibrate(preprocess, recipe.calibration), fp32, calibration_set)
-    quantize = Quantize(target.scheme, recipe.quantizer, preprocess, recipe.calibration, recipe.labels)
-    qdq = store.run(quantize, fp32, statistics, calibration_set)
+    quantize = Quantize(
+        target.scheme,
+        recipe.quantizer,
+        preprocess,
+        recipe.calibration,
+        recipe.labels,
+        recipe.max_drop_pp,
+        recipe.deciding,
+    )
+    deciding_set = (recipe.deciding.artifact(),) if recipe.deciding else ()
+    qdq = store.run(quantize, fp32, statistics, calibration_set, *deciding_set)
     binary = store.run(Compile(target, preprocess, recipe.calibration), qdq, calibration_set)
     evaluate = Evaluate(target, preprocess, recipe.test, recipe.labelled)
     return Built(fp32, qdq, binary, store.run(evaluate, fp32, qdq, binary, test_set))

@@ -92,6 +92,19 @@ def open_dataset(root: Path) -> Dataset:
     return dataset
 
 
+def split_off_deciding(test: Dataset) -> tuple[Dataset, Dataset]:
+    """(deciding, test): images that may decide what is built, and those left to judge it.
+
+    Raises:
+        EdgecError: ``empty-data`` where there are fewer than two.
+    """
+    deciding, rest = test.halves()
+    if not deciding.samples:
+        message = f"'{test.root}' has one image for tests, and --max-drop-pp needs another that decides"
+        raise EdgecError("empty-data", message, "give more images")
+    return deciding, rest
+
+
 def open_splits(root: Path) -> tuple[Dataset, Dataset]:
     """(calibration, test) of one folder: its ``calibration/`` and ``test/`` where they exist, else two disjoint halves.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgec.pipeline.data import check_classes, open_splits
+from edgec.pipeline.data import check_classes, open_splits, split_off_deciding
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.evaluate import Logits, compare, predict_all
 from edgec.pipeline.import_onnx import ImportOnnx
@@ -103,7 +103,7 @@ def quantize_file(
     statistics = store.run(Calibrate(preprocess, calibration), fp32, images)
     deciding = None
     if max_drop_pp is not None:
-        deciding, test = test.halves()
+        deciding, test = split_off_deciding(test)
     quantize = Quantize(
         rules, level, preprocess, calibration, description.labels or test.classes, max_drop_pp, deciding
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from edgec.pipeline import models
-from edgec.pipeline.data import Dataset, open_dataset, open_splits
+from edgec.pipeline.data import Dataset, open_dataset, open_splits, split_off_deciding
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.models.spec import NetworkConfig, Padding, at_resolution
 from edgec.pipeline.models.weights import Weights, resolve_weights
@@ -79,6 +79,8 @@ class Recipe:
         labels: class names by index; empty where nobody named them.
         labelled: False where labels mean nothing for these weights; accuracy is then agreement with float.
         quantizer: how much work quantization may do.
+        max_drop_pp: points of top-1 that it may cost before layers go back into float; None for all in integers.
+        deciding: images that say whether it does, none of the calibration's nor the test's.
         notes: what every output must say about this request.
     """
 
@@ -92,6 +94,8 @@ class Recipe:
     labels: tuple[str, ...] = ()
     labelled: bool = True
     quantizer: Level = "fast"
+    max_drop_pp: float | None = None
+    deciding: Dataset | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -125,8 +129,12 @@ def make_recipe(
     calibration_samples: int,
     quantizer: Level,
     precision: Precision | None = None,
+    max_drop_pp: float | None = None,
 ) -> Recipe:
     """Resolve names and files to a request that can be run; reads no tensor and no image.
+
+    Args:
+        max_drop_pp: as in ``Recipe``; half of the test images then decide, and accuracy is that on the other half.
 
     Raises:
         EdgecError: ``unknown-model``, ``unknown-target``, ``no-such-file``, ``bad-model-file``, ``data-needed``,
@@ -138,6 +146,9 @@ def make_recipe(
     network = _onnx(Path(model), choices) if Path(model).suffix in (".onnx", ".toml") else _torch(model, choices)
     calibration, test = _data(folders, network)
     check_names(network.labels, test)
+    deciding = None
+    if max_drop_pp is not None:
+        deciding, test = split_off_deciding(test)
     return Recipe(
         name=network.name,
         weights=network.weights,
@@ -149,6 +160,8 @@ def make_recipe(
         labels=network.labels or test.classes,
         labelled=network.weights != "random",
         quantizer=quantizer,
+        max_drop_pp=max_drop_pp,
+        deciding=deciding,
         notes=network.notes,
     )
 

@@ -36,6 +36,11 @@ _RECIPE_OPTIONS = (
         help="Effort.",
     ),
     click.option(
+        "--max-drop-pp",
+        type=click.FloatRange(min=0.0),
+        help="Put sensitive layers back into float until top-1 drops by no more than these points.",
+    ),
+    click.option(
         "--precision",
         type=click.Choice(["int8", "fp16", "auto"]),
         help="The board's own by default; 'auto' measures both and ships the one that pays (needs the GPU).",
@@ -94,6 +99,7 @@ def recipe_of(
     test_data: Path | None,
     calibration_samples: int,
     quantizer: Level,
+    max_drop_pp: float | None,
     precision: Literal["int8", "fp16", "auto"] | None,
     width_multiplier: float | None,
     input_px: int | None,
@@ -110,5 +116,12 @@ def recipe_of(
     chosen = None if precision == "auto" else precision  # 'auto' starts from the board's own
     choices = Choices(weights, width_multiplier, input_px, num_classes, padding)
     return make_recipe(
-        model, target, DataFolders(data, calibration_data, test_data), choices, calibration_samples, quantizer, chosen
+        model,
+        target,
+        DataFolders(data, calibration_data, test_data),
+        choices,
+        calibration_samples,
+        quantizer,
+        chosen,
+        max_drop_pp,
     )
