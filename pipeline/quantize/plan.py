@@ -52,6 +52,13 @@ def is_depthwise(graph: Graph, node: Node) -> bool:
     return node.op == "Conv" and is_linear(graph, node) and _fan_in(graph, node) == 1 != _group(node)
 
 
+def num_channels(graph: Graph, node: Node) -> int:
+    """The smaller of a linear node's input and output channels."""
+    if is_depthwise(graph, node):
+        return _group(node)
+    return int(min(graph.constants[node.inputs[1]].shape[:2]))
+
+
 def _fan_in(graph: Graph, node: Node) -> int:
     return int(graph.constants[node.inputs[1]].shape[1])
 
@@ -79,6 +86,8 @@ def integer_nodes(graph: Graph, scheme: Scheme, excluded: Mapping[str, str]) -> 
             floats[node.name] = f"{node.op} computes in float under the scheme '{scheme.name}'"
         elif node.op in LINEAR and not is_linear(graph, node):
             floats[node.name] = "the weight is not a constant"
+        elif node.op in LINEAR and num_channels(graph, node) < scheme.min_channels:
+            floats[node.name] = f"fewer than {scheme.min_channels} channels are no faster in integers"
         elif node.op in ("Add", "Mul") and not scheme.quantize_output and len(graph.data_inputs(node)) < 2:
             floats[node.name] = "an elementwise operation with a constant fuses in float"
         else:

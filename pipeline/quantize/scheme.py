@@ -34,6 +34,8 @@ class Scheme:
         rescale_activations: a per-channel constant Mul may stand in front of QuantizeLinear (the runtime fuses it).
         equalize: what a per-channel scale may be carried through: ``"conv"``, ``"residual"``, ``"squeeze_excite"``,
             ``"hard_swish"`` (needs ``hard_swish = "split"``).
+        min_channels: convolutions with fewer input or output channels than this stay in float, where integers would
+            not be faster; depthwise ones count as their number of groups.
         max_requantization: upper bound of input_scale * weight_scale / output_scale, 0 for none; XNNPACK refuses 256.
     """
 
@@ -55,6 +57,7 @@ class Scheme:
     hard_swish: Literal["float", "native", "split"] = "float"
     rescale_activations: bool = False
     equalize: tuple[Literal["conv", "residual", "squeeze_excite", "hard_swish"], ...] = ()
+    min_channels: int = 0
     max_requantization: float = 0.0
 
 

@@ -81,13 +81,18 @@ def stored_integers(graph: Graph, node: Node) -> Iterator[Finding]:
 
 
 def whole_linear(graph: Graph, node: Node) -> Iterator[Finding]:
-    """A convolution or product is integer when both its input and its weight come from a DQ."""
+    """A convolution or product is integer when both its input and its weight come from a DQ.
+
+    A float weight on a dequantized input is a layer that was left in float behind one that was not; a dequantized
+    weight on a float input gains nothing anywhere.
+    """
     if node.op not in LINEAR:
         return
     given = [_is_dequantized(graph, name) for name in node.inputs[:2]]
-    if any(given) and not all(given):
-        missing = "weight" if given[0] else "input"
-        yield Finding("violation", "half-quantized", node.name, f"its {missing} has no Q/DQ: it computes in float")
+    if given == [True, False]:
+        yield Finding("advice", "float-weight", node.name, "its weight has no Q/DQ: it computes in float")
+    if given == [False, True]:
+        yield Finding("violation", "half-quantized", node.name, "its input has no Q/DQ: it computes in float")
 
 
 def whole_add(graph: Graph, node: Node) -> Iterator[Finding]:

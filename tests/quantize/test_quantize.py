@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.metrics import sqnr_db
 from edgec.pipeline.ort import OrtRunner
 from edgec.pipeline.quantize.calibrate import Calibration, collect
+from edgec.pipeline.quantize.graph import Graph
+from edgec.pipeline.quantize.plan import integer_nodes, is_linear, num_channels
 from edgec.pipeline.quantize.quantizer import QuantizedModel, quantize
 from edgec.pipeline.quantize.scheme import Scheme, load_scheme, parse_scheme, scheme_names
 
@@ -99,8 +102,11 @@ def test_activations_are_stored_as_the_scheme_says(results: Results, model: str,
 @every_scheme
 def test_linear_operators_compute_on_integers(results: Results, model: str, scheme: str) -> None:
     """Narrow int8 weights per output channel, zero_point 0; int32 bias of scale input * weight."""
-    qdq = Qdq(results(model, scheme).model)
-    for node in qdq.of("Conv", "Gemm"):
+    quantized = results(model, scheme)
+    qdq = Qdq(quantized.model)
+    linear = [node for node in qdq.of("Conv", "Gemm") if node.name not in quantized.floats]
+    assert len(linear) > 20
+    for node in linear:
         values, scale, zero_point = qdq.stored(node.input[1])
         assert values is not None
         assert values.dtype == np.int8
@@ -190,6 +196,16 @@ def test_one_scale_per_tensor(strange: Calibrated) -> None:
     rules = parse_scheme({"extends": "tflite", "weight_granularity": "per_tensor"})
     qdq = Qdq(quantized(strange, rules).model)
     assert all(qdq.stored(node.input[1])[1].ndim == 0 for node in qdq.of("Conv", "Gemm"))
+
+
+def test_small_convolutions_stay_in_float_where_the_scheme_says_so(strange: Calibrated) -> None:
+    graph = Graph.read(strange.model)
+    small = {n.name for n in graph.nodes if is_linear(graph, n) and num_channels(graph, n) < 16}
+    for least, expected in ((0, set()), (16, small)):
+        scheme = replace(load_scheme("tensorrt"), min_channels=least)
+        floats = integer_nodes(graph, scheme, {})[1]
+        assert {name for name, reason in floats.items() if "channels" in reason} == expected
+    assert small
 
 
 @pytest.fixture
