@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import shutil
+import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from boards import Board, refused
 
@@ -29,8 +34,6 @@ def jetson(board: Board, tmp_path: Path) -> Iterator[Board]:
     compiler = shutil.which("gcc")
     if compiler is None:
         pytest.skip("no C compiler to build the stand-in for libcuda.so.1 with")
-    import subprocess
-
     library = tmp_path / "libcuda.so.1"
     subprocess.run([compiler, "-shared", "-fPIC", "-w", "-o", str(library), str(STAND_IN / "cuda.c")], check=True)
     set_up(board, tmp_path)
@@ -91,6 +94,66 @@ def test_what_the_device_refuses_is_an_error_here(
     with refused(code):
         on_device(jetson.device(), jetson_artifact, load_target("jetson"), 1).cost()
     set_up(jetson, tmp_path)
+    assert on_device(jetson.device(), jetson_artifact, load_target("jetson"), 1).cost().latency.status == "measured"
+
+
+def test_a_device_that_reboots_while_it_builds(
+    jetson: Board, tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Everything there dies at once; the bundle of before stays, and the next try sends nothing again."""
+    on = f"{jetson.device().name}{jetson.bin / 'python3'}"
+    bundle = tmp_path / "bundle"
+    shutil.rmtree(jetson.home / ".cache", ignore_errors=True)  # engines of other tests
+    arguments = ("build", tiny_onnx, "--target", "jetson", "--data", tiny_images, "--output", bundle)
+    edgec(capsys, *arguments)
+    before = contents(bundle)
+    set_up(jetson, tmp_path, STAND_IN_FAULT="hang")
+    reboot = threading.Thread(target=reboot_during_build, args=(jetson, tmp_path / "calls.log"))
+    reboot.start()
+    status = main([*map(str, arguments), "--on", on])
+    reboot.join()
+    assert status == 1
+    assert "connection-lost" in capsys.readouterr().err
+    assert contents(bundle) == before
+    assert not list((jetson.home / ".cache").rglob("model.engine"))
+    sent = {name: path.stat().st_mtime_ns for name, path in jetson.uploads().items() if path.suffix == ".onnx"}
+    assert sent
+    set_up(jetson, tmp_path)
+    assert edgec(capsys, *arguments, "--on", on)["latency"]["status"] == "measured"
+    assert {name: jetson.uploads()[name].stat().st_mtime_ns for name in sent} == sent
+
+
+def reboot_during_build(board: Board, calls: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not (calls.exists() and "build" in calls.read_text().split()):
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.05)
+    for process in [*board.commands(), *board.sessions()]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_device_whose_disk_fills_up_while_it_builds(jetson: Board, tmp_path: Path, jetson_artifact: Path) -> None:
+    """A real full disk: the uploads fit, the engine does not."""
+    folder = jetson.home / ".cache"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    artifact = sum(path.stat().st_size for path in jetson_artifact.iterdir())
+    room = artifact + (jetson_artifact / "model.onnx").stat().st_size // 2
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        with refused("remote-disk-full"):
+            on_device(jetson.device(), jetson_artifact, load_target("jetson"), 1).cost()
+        assert not list(folder.rglob("model.engine"))
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
     assert on_device(jetson.device(), jetson_artifact, load_target("jetson"), 1).cost().latency.status == "measured"
 
 
