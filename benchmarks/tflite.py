@@ -7,7 +7,7 @@ Each step keeps what it found under ``--cache``, so that the last one can be rep
 
 convert  Export, quantize and lower; convert by every other route in a virtual environment of its own, made once
          (several GB in all). A route that fails says why, and the others go on.
-count    Guest instructions of one inference on an emulated Cortex-A76 and A53 (``edgec device setup qemu``). They
+count    Guest instructions of one INT8 inference on an emulated Cortex-A76 and A53 (``edgec device setup qemu``). They
          repeat to the instruction.
 time     Latency on one thread of LiteRT with XNNPACK, and the time and peak memory of edgec's lowering. Each file has a
          process of its own; they take turns, a burst each, so that what disturbs the machine disturbs all alike and
@@ -32,6 +32,7 @@ from tflite_files import OWN, ROUTES, Conversion, convert_by, edgec_files, lower
 from tflite_time import interleaved
 
 CORES = ("cortex-a76", "cortex-a53")
+FLOAT = OWN[1]
 MODELS = ("mobilenetv1", "mobilenetv2", "mobilenetv3-small", "mobilenetv3", "xception")
 STEPS = ("convert", "count", "time")
 COUNT_LIMIT_S = 1800.0
@@ -66,7 +67,7 @@ def convert(model: str, folder: Path, options: argparse.Namespace) -> None:
 
 
 def instructions(files: dict[str, Path], kept: Path, counting: bool) -> dict[str, dict[str, int]]:
-    """Instructions by the file's sha256 and the core; counted only where they are not kept."""
+    """Instructions of each INT8 file on each core, kept by the file's sha256."""
     from hashlib import sha256
 
     from edgec.targets.devices import count_instructions, open_device
@@ -77,8 +78,8 @@ def instructions(files: dict[str, Path], kept: Path, counting: bool) -> dict[str
     for route, path in files.items():
         content = path.read_bytes()
         known = counts.setdefault(sha256(content).hexdigest(), {})
-        for core in CORES if counting else ():
-            if core not in known:
+        for core in CORES:
+            if counting and core not in known and route != FLOAT:
                 xnnpack = delegate_coverage(content).pieces > 0
                 device = open_device(f"qemu:{core}")
                 known[core] = count_instructions(device, path, xnnpack=xnnpack, timeout_s=COUNT_LIMIT_S)
