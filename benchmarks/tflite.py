@@ -1,215 +1,167 @@
-"""edgec's INT8 .tflite against other routes and against its own float file: latency, delegate pieces, conversion.
+"""edgec's INT8 .tflite against other routes and its own float file: latency, Arm instructions, conversion.
 
-    python benchmarks/tflite.py [--models mobilenetv2 ...] [--routes tensorflow ...] [--rounds 60] [--json FILE]
+    python benchmarks/tflite.py [--steps convert count time] [--models mobilenetv2 ...] [--routes tensorflow ...]
+        [--cache FOLDER] [--json FILE]
 
-Every other route gets a virtual environment of its own under ``--cache`` (made once, several GB in all). The files of a
-network are then timed in one process, interleaved round by round, on one thread of LiteRT with XNNPACK: what disturbs
-the machine disturbs all of them alike, and the ratios stand. A file that XNNPACK refuses runs without it and says so.
-Weights are untrained: latency does not depend on them.
+Each step keeps what it found under ``--cache``, so that the last one can be repeated alone:
+
+convert  Export, quantize and lower; convert by every other route in a virtual environment of its own, made once
+         (several GB in all). A route that fails says why, and the others go on.
+count    Guest instructions of one INT8 inference on an emulated Cortex-A76 and A53 (``edgec device setup qemu``). They
+         repeat to the instruction.
+time     Latency on one thread of LiteRT with XNNPACK, and the time and peak memory of edgec's lowering. Each file has a
+         process of its own; they take turns, a burst each, so that what disturbs the machine disturbs all alike and
+         the ratios stand. A file that XNNPACK refuses runs without it, and shows 0 delegate pieces.
+
+Weights are untrained: latency does not depend on them. TensorFlow converts its own Keras network of the same name, the
+others edgec's. Their conversion time is that of the whole process with its imports; edgec's is the lowering alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
-import subprocess
 import sys
 import time
-import venv
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
+from tflite_files import OWN, ROUTES, Conversion, convert_by, edgec_files, lower
+from tflite_time import interleaved
 
-if TYPE_CHECKING:
-    import onnx
-
-ROOT = Path(__file__).resolve().parents[1]
+CORES = ("cortex-a76", "cortex-a53")
+FLOAT = OWN[1]
 MODELS = ("mobilenetv1", "mobilenetv2", "mobilenetv3-small", "mobilenetv3", "xception")
-ROUTES = {
-    "tensorflow": ["tensorflow-cpu==2.21.0"],
-    "litert_torch": ["torch==2.13.0", "litert-torch==0.10.0", "ai-edge-quantizer==0.10.0", f"--no-deps {ROOT}"],
-    "onnx2tf": ["onnx2tf==1.29.24"],
-}
-NUM_IMAGES = 16
-
-
-@dataclass
-class Row:
-    """One file of one network."""
-
-    route: str
-    convert_s: float
-    peak_mb: float
-    size_bytes: int
-    pieces: int
-    p50_ms: float = 0.0
+STEPS = ("convert", "count", "time")
+COUNT_LIMIT_S = 1800.0
+WIDTHS = (8, 8, 8, 6, 6, 9, 8)
 
 
 def main() -> None:
-    arguments = _arguments()
-    os.environ["OMP_NUM_THREADS"] = "1"
-    report = {}
-    for model in arguments.models:
-        folder = arguments.cache / "files" / model
+    options = _arguments()
+    report: dict[str, Any] = {}
+    for model in options.models:
+        folder = options.cache / "files" / model
         folder.mkdir(parents=True, exist_ok=True)
-        rows = edgec_rows(model, folder)
-        for route in arguments.routes:
-            row = other_row(route, model, folder, arguments.cache)
-            rows += [row] if row else []
-        interleave(rows, folder, arguments.rounds)
-        report[model] = [asdict(row) for row in rows]
-        show(model, rows)
-    if arguments.json:
-        machine = {"machine": platform.processor() or platform.machine(), "python": platform.python_version()}
-        arguments.json.write_text(json.dumps({**machine, "models": report}, indent=1))
+        if "convert" in options.steps:
+            convert(model, folder, options)
+        files = {route: folder / f"{route}.tflite" for route in (*OWN, *options.routes)}
+        files = {route: path for route, path in files.items() if path.exists()}
+        counts = instructions(files, folder / "instructions.json", counting="count" in options.steps)
+        report[model] = rows(folder, files, counts, options)
+        show(model, report[model])
+    if options.json:
+        options.json.write_text(json.dumps({**machine(), "models": report}, indent=1))
 
 
-def edgec_rows(model: str, folder: Path) -> list[Row]:
-    """Export, quantize and lower."""
-    import onnx
-    import onnxsim
-    import torch
-
-    from edgec.pipeline import models
-    from edgec.pipeline.export import export_onnx
-    from edgec.pipeline.models.initialise import initialise, settle_batch_norm
-    from edgec.pipeline.models.spec import NetworkConfig, build_network
-    from edgec.pipeline.quantize.calibrate import collect
-    from edgec.pipeline.quantize.quantizer import quantize
-    from edgec.pipeline.quantize.scheme import load_scheme
-
-    px = models.get(model).input_px
-    images = np.random.default_rng(0).normal(size=(NUM_IMAGES, 3, px, px)).astype(np.float32)
-    np.save(folder / "images.npy", images)
-    torch.manual_seed(0)
-    network = build_network(NetworkConfig(model))
-    initialise(network)
-    settle_batch_norm(network, px)
-    path = folder / "float.onnx"
-    export_onnx(network, px, path)
-    simple = onnxsim.simplify(onnx.load(path))[0]
-    onnx.save(simple, path)
-    qdq = quantize(simple, collect(path, lambda: [images]), load_scheme("tflite"), "fast", lambda: [images]).model
-    return [_lowered("edgec", qdq, folder), _lowered("edgec float", simple, folder)]
+def convert(model: str, folder: Path, options: argparse.Namespace) -> None:
+    """Every file that is not there yet; what failed is tried again."""
+    edgec_files(model, folder)
+    for route in options.routes:
+        if not (folder / f"{route}.tflite").exists():
+            print(f"{model}: converting with {route}", file=sys.stderr, flush=True)
+            done = convert_by(route, model, folder, options.cache)
+            (folder / f"{route}.json").write_text(json.dumps(asdict(done)))
 
 
-def _lowered(route: str, model: onnx.ModelProto, folder: Path) -> Row:
-    """Lower in a process of its own, which loads no torch; the second call is timed."""
+def instructions(files: dict[str, Path], kept: Path, counting: bool) -> dict[str, dict[str, int]]:
+    """Instructions of each INT8 file on each core, kept by the file's sha256."""
+    from hashlib import sha256
+
+    from edgec.targets.devices import count_instructions, open_device
     from edgec.targets.tflite.delegate import delegate_coverage
 
-    source, output = folder / f"{route}.onnx", folder / f"{route}.tflite"
-    source.write_bytes(model.SerializeToString())
-    program = (
-        "import resource, sys, time; from pathlib import Path; import onnx\n"
-        "from edgec.targets.tflite.compiler import to_tflite\n"
-        "from edgec.targets.tflite.options import TfliteOptions\n"
-        "model = onnx.load(sys.argv[1]); to_tflite(model, TfliteOptions()); started = time.perf_counter()\n"
-        "Path(sys.argv[2]).write_bytes(to_tflite(model, TfliteOptions()))\n"
-        "print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
-    )
-    command = [sys.executable, "-c", program, str(source), str(output)]
-    seconds, peak = map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
-    content = output.read_bytes()
-    return Row(route, seconds, peak, len(content), delegate_coverage(content).pieces)
+    counts = json.loads(kept.read_text()) if kept.exists() else {}
+    found = {}
+    for route, path in files.items():
+        content = path.read_bytes()
+        known = counts.setdefault(sha256(content).hexdigest(), {})
+        for core in CORES:
+            if counting and core not in known and route != FLOAT:
+                xnnpack = delegate_coverage(content).pieces > 0
+                device = open_device(f"qemu:{core}")
+                known[core] = count_instructions(device, path, xnnpack=xnnpack, timeout_s=COUNT_LIMIT_S)
+                kept.write_text(json.dumps(counts, indent=1))
+        found[route] = known
+    return found
 
 
-def other_row(route: str, model: str, folder: Path, cache: Path) -> Row | None:
-    """Convert in the route's own environment; None, with its last words, where the route fails."""
+def rows(
+    folder: Path, files: dict[str, Path], counts: dict[str, dict[str, int]], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """What is known of each route's file."""
     from edgec.targets.tflite.delegate import delegate_coverage
 
-    output = folder / f"{route}.tflite"
-    script = ROOT / "benchmarks" / "tflite_routes" / f"from_{route}.py"
-    command = [
-        environment(route, cache),
-        str(script),
-        model,
-        str(folder / "float.onnx"),
-        str(folder / "images.npy"),
-        str(output),
-    ]
-    program = (
-        "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL); "
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024); sys.exit(done.returncode)"
+    timing = "time" in options.steps
+    lowered = {route: lower(folder, route) for route in OWN} if timing else {}
+    p50_ms = interleaved(files, options.budget_s) if timing else {}
+    found = []
+    for route in (*OWN, *options.routes):
+        kept = folder / f"{route}.json"
+        made = lowered.get(route) or (Conversion(**json.loads(kept.read_text())) if kept.exists() else Conversion())
+        row: dict[str, Any] = {"route": route, **asdict(made), "p50_ms": p50_ms.get(route)}
+        if route in files:
+            content = files[route].read_bytes()
+            row |= {"size_bytes": len(content), "pieces": delegate_coverage(content).pieces, **counts[route]}
+        found.append(row)
+    return found
+
+
+def show(model: str, found: list[dict[str, Any]]) -> None:
+    """A table, and the ratios that count: edgec over the best other route."""
+    print(
+        f"\n{model:<16} {'p50 ms':>8} {'A76 M':>8} {'A53 M':>8} {'pieces':>6} {'MB':>6} {'convert s':>9} {'peak MB':>8}"
     )
-    started = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - started
-    if done.returncode:
-        print(f"{model}: {route} failed: {done.stderr.strip().splitlines()[-1][:200]}")
-        return None
-    content = output.read_bytes()
-    return Row(route, seconds, float(done.stdout.split()[-1]), len(content), delegate_coverage(content).pieces)
+    for row in found:
+        if row["error"]:
+            print(f"  {row['route']:<14} failed: {row['error']}")
+            continue
+        known = [row["p50_ms"], *map(row.get, CORES), row["pieces"], row["size_bytes"], row["seconds"], row["peak_mb"]]
+        numbers = map(_number, known, (1, 1e6, 1e6, 1, 1e6, 1, 1), WIDTHS, (3, 1, 1, 0, 2, 2, 0))
+        print(f"  {row['route']:<14}", *numbers)
+    mine, own_float, *others = found
+    print(f"  INT8 / own float: {_ratio(mine, [own_float], 'p50_ms')}")
+    for what, key in (("latency", "p50_ms"), *((f"instructions {core}", core) for core in CORES)):
+        print(f"  {what}, INT8 / best other route: {_ratio(mine, others, key)}", flush=True)
 
 
-def environment(route: str, cache: Path) -> str:
-    """The interpreter of the route's virtual environment, made at first use."""
-    folder = cache / "venv" / route
-    python = folder / "bin" / "python"
-    if not (folder / "ready").exists():
-        venv.create(folder, with_pip=True, clear=True)
-        for requirement in ROUTES[route]:
-            pip = [str(python), "-m", "pip", "install", "--quiet", *requirement.split()]
-            subprocess.run(pip, check=True)
-        (folder / "ready").touch()
-    return str(python)
+def _number(value: float | None, unit: float, width: int, digits: int) -> str:
+    return f"{'-':>{width}}" if value is None else f"{value / unit:{width}.{digits}f}"
 
 
-def interleave(rows: list[Row], folder: Path, rounds: int) -> None:
-    """One file after the other, round by round; the median of each file's rounds."""
-    calls = [_invocation((folder / f"{row.route}.tflite").read_bytes()) for row in rows]
-    samples: list[list[float]] = [[] for _ in rows]
-    for done in range(rounds + 5):
-        for call, times in zip(calls, samples, strict=True):
-            started = time.perf_counter()
-            call()
-            if done >= 5:
-                times.append(1e3 * (time.perf_counter() - started))
-    for row, times in zip(rows, samples, strict=True):
-        row.p50_ms = statistics.median(times)
+def _ratio(mine: dict[str, Any], others: list[dict[str, Any]], key: str) -> str:
+    known = [row for row in others if row.get(key)]
+    if not known or not mine.get(key):
+        return "-"
+    best = min(known, key=lambda row: row[key])
+    return f"{mine[key] / best[key]:.3f} ({best['route']})"
 
 
-def _invocation(content: bytes) -> Any:
-    from edgec.pipeline.errors import EdgecError
-    from edgec.targets.tflite.runner import open_interpreter
+def machine() -> dict[str, str]:
+    """Where, when and with what."""
+    from edgec.pipeline.measure import cpu_model
 
-    try:
-        interpreter = open_interpreter(content, 1, xnnpack=True)
-    except EdgecError:
-        interpreter = open_interpreter(content, 1, xnnpack=False)
-    details = interpreter.get_input_details()[0]
-    noise = np.random.default_rng(0).integers(-100, 100, details["shape"])
-    interpreter.set_tensor(details["index"], noise.astype(details["dtype"]))
-    return interpreter.invoke
-
-
-def show(model: str, rows: list[Row]) -> None:
-    """A table, and the two ratios that count."""
-    print(f"\n{model:<18} {'p50 ms':>9} {'pieces':>7} {'MB':>7} {'convert s':>10} {'peak MB':>8}")
-    for row in rows:
-        numbers = (
-            f"{row.p50_ms:9.3f} {row.pieces:7d} {row.size_bytes / 1e6:7.2f} {row.convert_s:10.2f} {row.peak_mb:8.0f}"
-        )
-        print(f"  {row.route:<16} {numbers}")
-    mine, own_float, *others = rows
-    print(f"  INT8 / own float {mine.p50_ms / own_float.p50_ms:.3f}")
-    if others:
-        best = min(others, key=lambda row: row.p50_ms)
-        print(f"  INT8 / best other route ({best.route}) {mine.p50_ms / best.p50_ms:.3f}")
+    names = ("edgec", "ai-edge-litert", "numpy")
+    others = {route: " ".join(requirements) for route, requirements in ROUTES.items()}
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    return {"machine": cpu_model(), "date": time.strftime("%Y-%m-%d"), "versions": versions, **others}
 
 
 def _arguments() -> argparse.Namespace:
+    from platformdirs import user_cache_path
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--routes", nargs="*", choices=sorted(ROUTES), default=sorted(ROUTES))
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "edgec-benchmarks")
+    parser.add_argument("--budget-s", type=float, default=40.0, help="seconds of timing for each network")
+    parser.add_argument("--cache", type=Path, default=user_cache_path("edgec") / "benchmarks")
     parser.add_argument("--json", type=Path)
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.cache = options.cache.resolve()
+    return options
 
 
 if __name__ == "__main__":

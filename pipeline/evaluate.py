@@ -81,7 +81,7 @@ class Evaluate:
     images: Dataset = field(compare=False)
     labelled: bool = True
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     output: ClassVar[str] = "evaluation"
 
     @property

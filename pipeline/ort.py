@@ -18,13 +18,15 @@ class OrtRunner:
     Args:
         path: the ONNX file, float or QDQ.
         threads: intra-op threads.
-        as_written: execute every QuantizeLinear and DequantizeLinear as the file says, in float32, instead of fusing
-            them into integer kernels. This is the reference semantics: it is the same on every machine, while fused
-            u8*s8 kernels saturate on x86 without VNNI.
+        as_written: execute every QuantizeLinear and DequantizeLinear as the file says instead of fusing them into
+            integer kernels. This is the reference semantics: it is the same on every machine, while fused u8*s8 kernels
+            saturate on x86 without VNNI.
+        integer_sums: move the scales of a file executed as written behind its sums (``integer_sums.py``). Not for
+            comparing two spellings of one network, only one of which may have the form that it looks for.
     """
 
-    def __init__(self, path: Path, threads: int = 1, as_written: bool = False) -> None:
-        self._session = _session(path, threads, as_written)
+    def __init__(self, path: Path, threads: int = 1, as_written: bool = False, *, integer_sums: bool = True) -> None:
+        self._session = _session(path, threads, as_written, integer_sums)
         self._input = self._session.get_inputs()[0]
         self.outputs: list[str] = [output.name for output in self._session.get_outputs()]
 
@@ -56,12 +58,21 @@ class OrtRunner:
         return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def _session(path: Path, threads: int, as_written: bool) -> Any:
+def _session(path: Path, threads: int, as_written: bool, integer_sums: bool) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    providers = ["CPUExecutionProvider"]
     if as_written:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    if not as_written or not integer_sums:
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    import onnx
+
+    from edgec.pipeline.integer_sums import with_integer_sums
+
+    content = with_integer_sums(onnx.load(path)).SerializeToString()
+    kept_apart = ["ConvMulFusion"]  # it would multiply the factor back into the weights
+    return onnxruntime.InferenceSession(content, options, providers=providers, disabled_optimizers=kept_apart)

@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "edgec.pipeline.data",
+        "edgec.pipeline.integer_sums",
         "edgec.pipeline.ort",
         "edgec.pipeline.models",
         "edgec.pipeline.quantize",

@@ -13,7 +13,7 @@ from edgec.pipeline.models.initialise import initialise, settle_batch_norm
 from edgec.pipeline.models.spec import NetworkConfig, build_network
 
 
-def main(model: str, onnx: str, images: str, output: str) -> None:
+def main(model: str, source: str, images: str, output: str) -> None:
     data = np.load(images)
     torch.manual_seed(0)
     network = build_network(NetworkConfig(model, padding="torch"))

@@ -21,7 +21,7 @@ NETWORKS = {
 }
 
 
-def main(model: str, onnx: str, images: str, output: str) -> None:
+def main(model: str, source: str, images: str, output: str) -> None:
     data = np.load(images).transpose(0, 2, 3, 1)
 
     def representative() -> Iterator[list[np.ndarray]]:

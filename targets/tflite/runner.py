@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +21,8 @@ from edgec.targets.tflite.compiler import INSTALL, METADATA_NAME
 
 if TYPE_CHECKING:
     from edgec.targets.devices.device import Device
+
+ANNOUNCEMENT = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
 
 
 class LiteRtRunner:
@@ -101,12 +106,33 @@ def open_interpreter(content: bytes, threads: int, xnnpack: bool, reference: boo
     kinds = module.OpResolverType
     kind = kinds.BUILTIN_REF if reference else kinds.AUTO if xnnpack else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     try:
-        interpreter = module.Interpreter(model_content=content, num_threads=threads, experimental_op_resolver_type=kind)
-        interpreter.allocate_tensors()
+        with _unannounced():
+            interpreter = module.Interpreter(
+                model_content=content, num_threads=threads, experimental_op_resolver_type=kind
+            )
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         message = f"the runtime refuses the file: {str(error).splitlines()[0]}"
         raise EdgecError("corrupt-tflite", message, "check that it is a whole .tflite file") from error
     return interpreter
+
+
+@contextmanager
+def _unannounced() -> Iterator[None]:
+    """Keep ``ANNOUNCEMENT`` from standard error, where LiteRT writes it past Python and has no switch for it.
+
+    Everything else that is written meanwhile arrives, a little later.
+    """
+    with tempfile.TemporaryFile() as written:
+        stderr = os.dup(2)
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            written.seek(0)
+            os.write(stderr, written.read().replace(ANNOUNCEMENT, b""))
+            os.close(stderr)
 
 
 def _runtime() -> Any:

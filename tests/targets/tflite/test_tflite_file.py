@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -231,3 +233,14 @@ def test_inspect_reads_the_publishers_files() -> None:
     assert v3.counts["HARD_SWISH"] == 19
     assert v3.pieces == 0
     assert "XNNPACK" in v3.refusal
+
+
+def test_standard_error_holds_everything_but_the_announcement(written: Path) -> None:
+    """In a process of its own: LiteRT announces its delegate once."""
+    program = (
+        "import os, sys; from pathlib import Path; from edgec.targets.tflite import runner\n"
+        "runner.LiteRtRunner(Path(sys.argv[1]))\n"
+        "with runner._unannounced(): os.write(2, b'kept\\n' + runner.ANNOUNCEMENT)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(written)], capture_output=True, text=True, check=True)
+    assert done.stderr == "kept\n"

@@ -16,6 +16,7 @@ from edgec.pipeline.export import export_onnx
 from edgec.pipeline.metrics import sqnr_db
 from edgec.pipeline.models.initialise import initialise, settle_batch_norm
 from edgec.pipeline.models.spec import NetworkConfig, build_network
+from edgec.pipeline.ort import OrtRunner
 from edgec.pipeline.quantize.calibrate import collect
 from edgec.pipeline.quantize.quantizer import quantize
 from edgec.pipeline.quantize.scheme import load_scheme
@@ -27,12 +28,7 @@ from edgec.targets.tflite.runner import LiteRtRunner
 
 REAL = Path(__file__).resolve().parents[4] / "shared" / "real"
 NETWORKS = {"mobilenetv1": 32, "mobilenetv2": 32, "mobilenetv3": 32, "mobilenetv3-small": 32, "xception": 79}
-TOO_FAR = pytest.mark.xfail(strict=True, reason="untrained and badly conditioned: 7.4 dB, one picture 16 steps off")
-CASES = [
-    *((name, "torch") for name in NETWORKS),
-    ("mobilenetv2", "tf-same"),
-    pytest.param("mobilenetv3-small", "tf-same", marks=TOO_FAR),
-]
+CASES = [*((name, "torch") for name in NETWORKS), ("mobilenetv2", "tf-same"), ("mobilenetv3-small", "tf-same")]
 torch.set_num_threads(1)
 
 
@@ -69,7 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("name", "padding"), CASES)
-def test_network_is_one_delegate_piece_and_agrees_with_the_reference(name: str, padding: str, folder: Path) -> None:
+def test_network_is_one_delegate_piece_and_answers_like_the_reference(name: str, padding: str, folder: Path) -> None:
     qdq = quantized(exported(name, padding, folder), NETWORKS[name])
     content = to_tflite(qdq, TfliteOptions())
     assert to_tflite(qdq, TfliteOptions()) == content
@@ -82,9 +78,13 @@ def test_network_is_one_delegate_piece_and_agrees_with_the_reference(name: str, 
         assert "PAD" not in kinds
     path = folder / "m.tflite"
     path.write_bytes(content)
+    onnx.save(qdq, folder / "m.onnx")
     x = smooth_noise(12, NETWORKS[name])[8:]
-    expected = np.concatenate([run_onnx(qdq, image[None]) for image in x])
-    assert sqnr_db(expected, LiteRtRunner(path).predict(x)) > 10.0
+    expected, answer = OrtRunner(folder / "m.onnx", as_written=True).predict(x), LiteRtRunner(path).predict(x)
+    if name == "xception":  # XNNPACK rounds the ratio of a QUANTIZE's two scales to 1/256
+        assert sqnr_db(expected, answer) > 10.0
+    else:
+        np.testing.assert_array_equal(answer, expected)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
