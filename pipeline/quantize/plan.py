@@ -141,6 +141,8 @@ def make_plan(network: Network, scheme: Scheme, excluded: Mapping[str, str] | No
     activations: dict[str, QuantParams] = {}
     for name in names:
         fixed = _fixed_params(graph, scheme, name)
+        if fixed is None and len(shared[name]) == 1:
+            fixed = _kept_step(graph, scheme, name, activations)
         members = [seen[member] for member in shared[name]]
         activations[name] = fixed or activation_params(graph, scheme, name, members, integer)
     weights = {
@@ -206,6 +208,18 @@ def _fixed_params(graph: Graph, scheme: Scheme, name: str) -> QuantParams | None
                 np.array(scale, np.float32), np.array(zero_point, np.int32), qmin, qmax, scheme.activation_dtype
             )
     return None
+
+
+def _kept_step(graph: Graph, scheme: Scheme, name: str, planned: Mapping[str, QuantParams]) -> QuantParams | None:
+    """A Relu of a stored tensor picks from its integers: at the same step nothing is rounded.
+
+    XNNPACK rounds the ratio of two steps to 1/256 when it requantizes; 1 is exact.
+    """
+    producer = graph.producer.get(name)
+    if producer is None or producer.op != "Relu" or not scheme.quantize_output or scheme.activation_symmetric:
+        return None
+    source = planned.get(producer.inputs[0])
+    return None if source is None else replace(source, zero_point=np.full_like(source.zero_point, source.qmin))
 
 
 def _elementwise_constants(graph: Graph, scheme: Scheme, integer: set[str]) -> dict[str, QuantParams]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
+from edgec.pipeline.quantize.calibrate import collect
+from edgec.pipeline.quantize.quantizer import quantize
 from edgec.targets.spec import Gpu, load_target, names
 from edgec.targets.tensorrt import estimate
+from edgec.targets.tensorrt.dialect import to_tensorrt
 from edgec.targets.tensorrt.roofline import FACTOR, Constants, Kernel, estimate_latency, kernel_seconds, kernels
 
 GPU = Gpu(int8_tops=2.0, fp16_tflops=1.0, bandwidth_gb_s=1.0)
@@ -31,14 +35,17 @@ def test_the_longer_of_arithmetic_and_traffic(kernel: Kernel, seconds: float) ->
     assert launched == [pytest.approx(seconds + 1)]
 
 
-def test_kernels_of_a_small_network(jetson_bundle: Path, tiny_onnx: Path) -> None:
+def test_kernels_of_a_small_network(tiny_onnx: Path) -> None:
     float_model = onnx.load(tiny_onnx)
     float_model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     found = kernels(float_model)
     assert [kernel.name for kernel in found] == ["first", "depthwise", "pool", "classify"]
     assert [kernel.macs for kernel in found] == [6 * 3 * 9 * 32 * 32, 0, 0, 18]
     assert found[0].bytes == 2 * (3 * 32 * 32 + 6 * 3 * 9 + 6 + 6 * 32 * 32)
-    stored = kernels(onnx.load(jetson_bundle / "tensorrt" / "model.onnx"))
+    images = [np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)]
+    scheme = replace(load_target("jetson").scheme, min_channels=0)
+    statistics = collect(tiny_onnx, lambda: images)
+    stored = kernels(to_tensorrt(quantize(float_model, statistics, scheme, "fast", lambda: images).model))
     assert [kernel.integer for kernel in stored] == [True, True, False, True]
     assert stored[0].bytes < found[0].bytes
 
