@@ -10,7 +10,7 @@ from torch import Tensor
 from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.executor import compute, tensors
 from edgec.pipeline.quantize.graph import Graph, Node
-from edgec.pipeline.quantize.plan import Plan, is_depthwise, is_linear
+from edgec.pipeline.quantize.plan import Plan, is_gate, is_linear
 from edgec.pipeline.quantize.simulate import fake_quantize, quantized_constants
 
 Progress = Callable[[int, int], None]
@@ -74,7 +74,7 @@ def correct_biases(
 def correctable(graph: Graph, plan: Plan, node: Node) -> bool:
     """A quantized linear node with a bias. A gate of a split hard-swish is none: its input saturates on purpose."""
     weighted = is_linear(graph, node) and node.inputs[1] in plan.weights and len(node.inputs) > 2
-    return weighted and node.op != "MatMul" and not _is_gate(graph, node)
+    return weighted and node.op != "MatMul" and not is_gate(graph, node)
 
 
 def live_window(graph: Graph, node: Node) -> tuple[Tensor, Tensor]:
@@ -91,7 +91,7 @@ def live_window(graph: Graph, node: Node) -> tuple[Tensor, Tensor]:
         elif reader.op == "Clip":
             bounds = [graph.constants[name] for name in reader.inputs[1:] if name in graph.constants]
             low, high = (torch.tensor(float(bound)) for bound in bounds) if len(bounds) == 2 else (low, high)
-        elif _is_gate(graph, reader):
+        elif is_gate(graph, reader):
             weight, bias = (graph.constants[name].reshape(-1) for name in reader.inputs[1:3])
             low = torch.from_numpy(-bias / weight)
     return low, high
@@ -113,10 +113,6 @@ def mean_error(expected: Batches, actual: Batches, low: Tensor, high: Tensor) ->
     mean = error.sum(dim=0) / total
     variance = (error - mean * count).pow(2).sum(dim=0) / total.pow(2)
     return mean * (1 - variance / mean.pow(2).clamp_min(1e-30)).clamp_min(0)
-
-
-def _is_gate(graph: Graph, node: Node) -> bool:
-    return is_depthwise(graph, node) and graph.constants[node.inputs[1]].shape[2:] == (1, 1)
 
 
 def _forward(node: Node, constants: dict[str, Tensor], values: dict[str, Batches]) -> list[Batches]:

@@ -9,7 +9,15 @@ import numpy as np
 from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.channels import least_noise_range, rounding_noise
 from edgec.pipeline.quantize.graph import Node
-from edgec.pipeline.quantize.plan import STEPS, Network, integer_nodes, layer_output, quantized_tensors, weight_params
+from edgec.pipeline.quantize.plan import (
+    STEPS,
+    Network,
+    integer_nodes,
+    is_gate,
+    layer_output,
+    quantized_tensors,
+    weight_params,
+)
 from edgec.pipeline.quantize.scheme import Scheme
 from edgec.pipeline.quantize.streams import Stream, columns, find_streams, is_channel_gain, rescale
 
@@ -19,8 +27,9 @@ EXPONENTS = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 BOUNDS = (8.0, 32.0, 128.0)
 """Largest factor between two channels: what is scaled up in the activation shrinks in the weight."""
 
-WORTH_AN_OPERATOR = 0.4
-"""Share of the noise that a rescaling may leave which needs a Mul of its own."""
+WORTH_ITS_COST = 0.5
+"""Share of the noise that a rescaling may leave which the runtime has to pay for: with a Mul of its own, or with a gate
+of a split hard-swish that multiplies each channel where it would only add 3."""
 
 NEGATIVE_WEIGHTS = (1.0, 2.0, 4.0)
 """Of the negative end against the positive one. In front of hard-swish every channel reaches to -3, however little it
@@ -49,10 +58,14 @@ def equalize(network: Network, scheme: Scheme) -> Network:
         candidates = candidate_factors(network, stream, stored)
         noises = [expected_noise(network, scheme, stream, stored, paths, factors) for factors in candidates]
         best = int(np.argmin(noises))
-        inserted = any(is_channel_gain(network.graph, node) for node in stream.producers)
-        if noises[best] < (WORTH_AN_OPERATOR if inserted else 1.0) * noises[0]:
+        if noises[best] < (WORTH_ITS_COST if _costs_time(network, stream) else 1.0) * noises[0]:
             network = rescale(network, stream, candidates[best])
     return network
+
+
+def _costs_time(network: Network, stream: Stream) -> bool:
+    inserted = any(is_channel_gain(network.graph, node) for node in stream.producers)
+    return inserted or any(is_gate(network.graph, node) for node in stream.consumers)
 
 
 def candidate_factors(network: Network, stream: Stream, stored: Iterable[str]) -> list[Array]:

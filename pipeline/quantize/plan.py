@@ -52,6 +52,11 @@ def is_depthwise(graph: Graph, node: Node) -> bool:
     return node.op == "Conv" and is_linear(graph, node) and _fan_in(graph, node) == 1 != _group(node)
 
 
+def is_gate(graph: Graph, node: Node) -> bool:
+    """The ``x + 3`` of a split hard-swish, or another depthwise 1x1 convolution."""
+    return is_depthwise(graph, node) and graph.constants[node.inputs[1]].shape[2:] == (1, 1)
+
+
 def num_channels(graph: Graph, node: Node) -> int:
     """The smaller of a linear node's input and output channels."""
     if is_depthwise(graph, node):
