@@ -23,10 +23,10 @@ def absorb_high_biases(network: Network) -> Network:
     """
     for node in network.graph.nodes:
         relu = network.graph.only_consumer(node.output)
-        if relu is None or relu.op != "Relu" or not _takes_bias(network.graph, node) or node.output not in network.seen:
+        if relu is None or relu.op != "Relu" or not _takes_bias(network.graph, node) or relu.output not in network.seen:
             continue
         readers = network.graph.consumers.get(relu.output, ())
-        constant = np.maximum(network.seen[node.output].reach(MARGIN)[0], 0.0)
+        constant = np.maximum(network.seen[relu.output].reach(MARGIN)[0], 0.0)
         if constant.any() and _shiftable(network, relu.output, readers):
             network = _shift(network, node, relu.output, readers, constant)
     return network
@@ -45,7 +45,7 @@ def _shiftable(network: Network, tensor: str, readers: tuple[Node, ...]) -> bool
         and node.attributes.get("auto_pad", "NOTSET") in ("NOTSET", "VALID")
         for node in readers
     ]
-    return bool(unpadded) and all(unpadded) and tensor in network.seen and tensor not in graph.outputs
+    return bool(unpadded) and all(unpadded) and tensor not in graph.outputs
 
 
 def _shift(network: Network, node: Node, tensor: str, readers: tuple[Node, ...], constant: Array) -> Network:
@@ -54,7 +54,7 @@ def _shift(network: Network, node: Node, tensor: str, readers: tuple[Node, ...],
     for reader in readers:
         changed[reader.inputs[2]] = graph.constants[reader.inputs[2]] + _response(graph, reader, constant)
     biases = {name: bias.astype(np.float32) for name, bias in changed.items()}
-    moved = {name: seen[name].shifted(-constant) for name in (node.output, tensor)}
+    moved = {name: seen[name].shifted(-constant) for name in (node.output, tensor) if name in seen}
     return replace(network, graph=graph.with_constants(biases), seen={**seen, **moved})
 
 

@@ -101,8 +101,8 @@ def collect(onnx_path: Path, batches_factory: Batches, progress: Progress | None
     done = 0
     for batch in batches_factory():
         for piece in _pieces(batch, graph):
-            results = session.run(list(probed.outputs), {graph.inputs[0]: piece})
-            outputs = dict(zip(probed.outputs, results, strict=True))
+            results = session.run(list(probed.outputs), {graph.inputs[0]: _filled(piece, graph)})
+            outputs = {name: value[: len(piece)] for name, value in zip(probed.outputs, results, strict=True)}
             for name in probed.names:
                 running[name].add(*probed.read(name, outputs, piece))
             done += len(piece)
@@ -214,13 +214,13 @@ class _Running:
 
     def statistics(self, name: str) -> TensorStatistics:
         extremes = np.stack([np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)])
-        if not np.isfinite(extremes).all():
+        means = [(total / self.num_images).astype(np.float32) for total in self.sums]
+        if not all(np.isfinite(values).all() for values in (extremes, *means)):
             raise EdgecError(
                 "activation-not-finite",
                 f"tensor '{name}' takes NaN or infinite values on the calibration set",
                 "check the weights and the preprocessing: the float model itself is broken",
             )
-        means = [(total / self.num_images).astype(np.float32) for total in self.sums]
         counts, limit = self.histogram.counts, np.array(self.histogram.limit)
         return TensorStatistics(*(extremes[0], extremes[1], *means, counts, limit))
 
@@ -234,10 +234,13 @@ def _session(model: onnx.ModelProto) -> Any:
 
 
 def _pieces(batch: Array, graph: Graph) -> Iterator[Array]:
-    """A batch as the model takes it: whole where the batch dimension is free, else in pieces of its fixed size."""
-    size = graph.shapes[graph.inputs[0]][0]
-    if size is None:
-        yield batch
-        return
-    for start in range(0, len(batch) - size + 1, size):
+    """A batch in pieces that the model takes: whole where the batch dimension is free."""
+    size = graph.shapes[graph.inputs[0]][0] or len(batch)
+    for start in range(0, len(batch), size):
         yield batch[start : start + size]
+
+
+def _filled(piece: Array, graph: Graph) -> Array:
+    """The piece with its last image repeated up to the model's fixed batch."""
+    missing = (graph.shapes[graph.inputs[0]][0] or len(piece)) - len(piece)
+    return np.concatenate([piece, np.repeat(piece[-1:], missing, axis=0)]) if missing else piece

@@ -57,7 +57,7 @@ class Channels:
         )
 
     def shifted(self, constant: Array) -> Channels:
-        """The same of ``x + constant`` behind a ReLU, which keeps its end at 0."""
+        """The same of ``x + constant``; what the values cannot leave stays, as that is a ReLU's 0."""
         return replace(
             self,
             low=np.maximum(self.low + constant, self.lowest),

@@ -39,7 +39,7 @@ class Calibrate:
     preprocess: Preprocess
     images: Dataset = field(compare=False)
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     output: ClassVar[str] = "calibration.npz"
     toolchain: ClassVar[tuple[str, ...]] = ("onnxruntime", "pillow")
 
