@@ -94,4 +94,9 @@ def test_a_fixed_batch_is_fed_in_its_own_size(tmp_path: Path, batch: int) -> Non
     from tiny import tiny_network
 
     onnx.save(tiny_network(batch=batch), tmp_path / "fixed.onnx")
-    assert streamed(tmp_path / "fixed.onnx", 4, IMAGES[:8]).num_images == 8
+    onnx.save(tiny_network(), tmp_path / "free.onnx")
+    fixed, free = (streamed(tmp_path / f"{name}.onnx", 4, IMAGES[:7]) for name in ("fixed", "free"))
+    assert fixed.num_images == 7
+    for name, statistics in free.tensors.items():
+        np.testing.assert_allclose(fixed.tensors[name].channel_mean, statistics.channel_mean, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(fixed.tensors[name].channel_max, statistics.channel_max, rtol=1e-5, atol=1e-6)
