@@ -7,7 +7,7 @@ import shutil
 from dataclasses import asdict
 from typing import Any
 
-from edgec.pipeline.bundle.write import toolchain
+from edgec.pipeline.bundle.provenance import toolchain
 from edgec.pipeline.measure import cpu_model
 from edgec.pipeline.store import default_root
 from edgec.targets.adapter import load_adapter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -11,116 +12,155 @@ from typing import Any
 import numpy as np
 
 from edgec.pipeline.build import Built, build
+from edgec.pipeline.bundle.contract import read_contract
+from edgec.pipeline.bundle.golden import Golden, add_device
+from edgec.pipeline.bundle.semver import FIRST, parse_version
 from edgec.pipeline.bundle.write import write_bundle
 from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.evaluate import IMAGES_PER_PUSH, Accuracy, compare, predict_all
+from edgec.pipeline.evaluate import IMAGES_PER_PUSH, Accuracy, Logits, compare, predict_all
+from edgec.pipeline.gate.fingerprint import read_fingerprint
 from edgec.pipeline.measure import Latency, measure
 from edgec.pipeline.ort import OrtRunner
 from edgec.pipeline.precision import Verdict, undecided, weigh
 from edgec.pipeline.recipe import Recipe
-from edgec.pipeline.result import accuracy_of, make_result
-from edgec.pipeline.store import Artifact, Run, Store, default_root
+from edgec.pipeline.release import Release
+from edgec.pipeline.result import make_result
+from edgec.pipeline.store import Run, Store, default_root
 from edgec.targets.adapter import OnDevice, load_adapter
-from edgec.targets.spec import TargetSpec, with_precision
+from edgec.targets.spec import with_precision
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One build, judged where it runs.
+class Measuring:
+    """Where and how a build is judged.
 
     Attributes:
-        made: files that the device made of the artifact.
+        on: the device that evaluates and measures; this machine where None.
+        timed: False leaves latency unmeasured, and then equal requests give equal bundles.
+        weigh_precisions: build every precision of the board and ship the one that pays.
     """
 
-    recipe: Recipe
-    built: Built
-    accuracy: Accuracy
-    latency: Latency
-    made: tuple[Path, ...] = ()
+    threads: int = 1
+    on: str | None = None
+    timed: bool = True
+    weigh_precisions: bool = False
 
 
-def run_job(
-    recipe: Recipe, folder: Path, threads: int, on: str | None = None, weigh_precisions: bool = False
-) -> dict[str, Any]:
+def run_job(recipe: Recipe, folder: Path, measuring: Measuring, version: str = FIRST) -> dict[str, Any]:
     """Build, measure, write the bundle; return ``result.json``.
 
     Args:
-        on: the device that evaluates and measures, instead of this machine.
-        weigh_precisions: build every precision of the board and ship the one that pays.
+        version: semver of the bundle.
 
     Raises:
-        EdgecError: whatever a stage, the device or the bundle raises; ``precision-undecided``. Nothing is left at
-            ``folder``.
+        EdgecError: whatever a stage, the device or the bundle raises; ``precision-undecided``, ``bad-version``. Nothing
+            is left at ``folder``.
     """
+    parse_version(version)
     store = Store(default_root())
     store.sweep()
     with tempfile.TemporaryDirectory(prefix="edgec-") as work:
-        outcome, verdict = _outcome(recipe, store, threads, on, weigh_precisions, Path(work))
-        result = make_result(outcome.recipe, outcome.built, outcome.accuracy, outcome.latency, store.runs, folder)
+        release, verdict = _release(recipe, store, measuring, Path(work))
+        release = replace(release, version=version)
+        if verdict:
+            release = replace(release, notes=(*release.notes, verdict.text))
+        result = make_result(release, store.runs, folder)
         if verdict:
             result["precision_verdict"] = verdict.text
-            result["notes"].append(verdict.text)
-        write_bundle(folder, outcome.recipe, outcome.built, result, outcome.made)
+        write_bundle(folder, release, result)
     return result
 
 
-def _outcome(
-    recipe: Recipe, store: Store, threads: int, on: str | None, weigh_precisions: bool, work: Path
-) -> tuple[Outcome, Verdict | None]:
-    if not weigh_precisions:
-        return _judged(recipe, store, threads, on, work), None
+def _release(recipe: Recipe, store: Store, measuring: Measuring, work: Path) -> tuple[Release, Verdict | None]:
+    if not measuring.weigh_precisions:
+        return _judged(recipe, store, measuring, work), None
     if len(recipe.target.precisions) < 2:
         message = f"'{recipe.target.name}' has one precision: {recipe.target.precision}"
         raise EdgecError("unsupported-precision", message, "leave --precision away")
     here = recipe.target.device.is_this_machine and load_adapter(recipe.target.compiler).probe(recipe.target).can_run
-    if on is None and not here:
+    if measuring.on is None and not here:
         raise undecided()
-    outcomes = {}
+    releases = {}
     for precision in recipe.target.precisions:
         (work / precision).mkdir()
         candidate = replace(recipe, target=with_precision(recipe.target, precision))
-        outcomes[precision] = _judged(candidate, store, threads, on, work / precision)
-    verdict = weigh({name: (outcome.accuracy, outcome.latency) for name, outcome in outcomes.items()})
-    return outcomes[verdict.precision], verdict
+        releases[precision] = _judged(candidate, store, measuring, work / precision)
+    verdict = weigh({name: (release.accuracy, release.latency) for name, release in releases.items()})
+    return releases[verdict.precision], verdict
 
 
-def _judged(recipe: Recipe, store: Store, threads: int, on: str | None, work: Path) -> Outcome:
+def _judged(recipe: Recipe, store: Store, measuring: Measuring, work: Path) -> Release:
     """Build; then evaluate and measure, here or on the device."""
-    built = build(recipe, store)
+    release = build_release(recipe, store)
     started = time.perf_counter()
-    if on is None:
-        latency = latency_of(built.binary, built.fp32, recipe.target, threads)
-        outcome = Outcome(recipe, built, accuracy_of(built), latency)
-    else:
+    if measuring.on is not None:
         from edgec.targets.devices import open_device
 
-        there = load_adapter(recipe.target.compiler).on_device(
-            open_device(on), built.binary.path, recipe.target, threads
-        )
-        accuracy, latency = _accuracy_there(recipe, built, there), there.cost().latency
-        there.fetch(work)
-        outcome = Outcome(recipe, built, accuracy, latency, tuple(sorted(work.iterdir())))
+        adapter, binary = load_adapter(recipe.target.compiler), release.built.binary.path
+        there = adapter.on_device(open_device(measuring.on), binary, recipe.target, measuring.threads)
+        release = _judged_there(release, there, measuring.timed, work)
+    elif measuring.timed:
+        release = replace(release, latency=latency_of(release, measuring.threads))
     store.runs.append(Run("measure", "", False, time.perf_counter() - started))
-    return outcome
+    return release
 
 
-def _accuracy_there(recipe: Recipe, built: Built, there: OnDevice) -> Accuracy:
-    """The device's answers beside those that ``Evaluate`` kept of the float network and the reference."""
+def build_release(recipe: Recipe, store: Store) -> Release:
+    """Everything but what is measured anew each time.
+
+    Raises:
+        EdgecError: whatever a stage raises.
+    """
+    built = build(recipe, store)
+    stage = Golden(recipe.target, recipe.preprocess, recipe.calibration)
+    golden = store.run(stage, built.fp32, built.qdq, built.binary, recipe.calibration.artifact())
+    adapter = load_adapter(recipe.target.compiler)
+    return Release(
+        recipe,
+        built,
+        adapter.placement(built.binary.path, recipe.target),
+        golden.path,
+        _logits(built),
+        Accuracy(**json.loads((built.evaluation.path / "accuracy.json").read_text())),
+        Latency("not-measured", note="not asked for", estimated_ms=adapter.estimate(built.binary.path, recipe.target)),
+        (*recipe.notes, *recipe.target.notes),
+    )
+
+
+def _logits(built: Built) -> dict[str, Logits]:
     with np.load(built.evaluation.path / "logits.npz") as kept:
-        logits = {name: kept[name] for name in ("float", "reference")}
+        return dict(kept)
+
+
+def _judged_there(release: Release, there: OnDevice, timed: bool, work: Path) -> Release:
+    """The device's answers beside those that ``Evaluate`` kept of the float network and the reference."""
+    recipe, (made, golden) = release.recipe, (work / "made", work / "golden")
+    logits = {name: release.logits[name] for name in ("float", "reference")}
     logits |= predict_all({"target": there}, recipe.test, recipe.preprocess, IMAGES_PER_PUSH)
-    return compare(logits, recipe.test.labels if recipe.labelled else None)
+    add_device(release.golden, golden, there, read_contract(release.built.binary.path), recipe.preprocess)
+    latency = there.cost().latency if timed else release.latency
+    made.mkdir()
+    there.fetch(made)
+    return replace(
+        release,
+        golden=golden,
+        logits=logits,
+        accuracy=compare(logits, recipe.test.labels if recipe.labelled else None),
+        latency=latency,
+        made=tuple(sorted(made.iterdir())),
+        on_device=True,
+    )
 
 
-def latency_of(binary: Artifact, fp32: Artifact, target: TargetSpec, threads: int) -> Latency:
+def latency_of(release: Release, threads: int) -> Latency:
     """Latency on this machine, where this machine is the target; otherwise the plain words that it is not known."""
-    adapter = load_adapter(target.compiler)
-    expected = adapter.estimate(binary.path, target)
+    target, binary = release.recipe.target, release.built.binary.path
     if not target.device.is_this_machine:
-        note = f"this machine is no {target.name}: measure there with --on"
-        return Latency("not-measured", note=note, estimated_ms=expected)
+        return replace(release.latency, note=f"this machine is no {target.name}: measure there with --on")
+    adapter = load_adapter(target.compiler)
     probe = adapter.probe(target)
     if not probe.can_run:
-        return Latency("not-measured", note=probe.missing, estimated_ms=expected)
-    image = OrtRunner(fp32.path).noise()
-    return measure(adapter.open_runner(binary.path, target, threads).single(image), threads)
+        return replace(release.latency, note=probe.missing)
+    image = OrtRunner(release.built.fp32.path).noise()
+    found = measure(adapter.open_runner(binary, target, threads).single(image), threads)
+    return replace(found, fingerprint=read_fingerprint(threads).words())

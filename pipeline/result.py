@@ -3,53 +3,45 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgec.pipeline.build import Built
 from edgec.pipeline.bundle.write import artifact_files
-from edgec.pipeline.evaluate import Accuracy
-from edgec.pipeline.measure import Latency
 from edgec.pipeline.memory import memory_fit
 from edgec.pipeline.recipe import Recipe, TorchSource
+from edgec.pipeline.release import Release
 from edgec.pipeline.store import Run
-from edgec.targets.adapter import load_adapter
 
 
-def accuracy_of(built: Built) -> Accuracy:
-    """What ``Evaluate`` found."""
-    return Accuracy(**json.loads((built.evaluation.path / "accuracy.json").read_text()))
-
-
-def make_result(
-    recipe: Recipe, built: Built, accuracy: Accuracy, latency: Latency, runs: list[Run], folder: Path
-) -> dict[str, Any]:
+def make_result(release: Release, runs: Sequence[Run], folder: Path) -> dict[str, Any]:
     """The result of one build. Accuracies in percent, times in the unit of their name.
 
     ``float_layers`` lists what quantization left in float and why.
     """
+    recipe, built = release.recipe, release.built
     report = json.loads((built.qdq.path / "report.json").read_text())
     size_bytes = sum(file.stat().st_size for file in artifact_files(built.binary))
-    placement = load_adapter(recipe.target.compiler).placement(built.binary.path, recipe.target)
-    fit = memory_fit(size_bytes, placement.arena_bytes, recipe.target.device, *_size_of(recipe))
+    fit = memory_fit(size_bytes, release.placement.arena_bytes, recipe.target.device, *_size_of(recipe))
     return {
         "model": recipe.name,
+        "version": release.version,
         "target": recipe.target.name,
         "weights": recipe.weights,
         "bundle": str(folder),
         "artifact": built.binary.path.name,
         "size_bytes": size_bytes,
-        "accuracy": asdict(accuracy),
-        "latency": asdict(latency),
+        "accuracy": asdict(release.accuracy),
+        "latency": asdict(release.latency),
         "build_seconds": {run.stage: round(run.seconds, 3) for run in runs},
         "cached_stages": [run.stage for run in runs if run.cached],
         "quantizer": recipe.quantizer,
         "precision": recipe.target.precision,
-        "placement": asdict(placement),
+        "placement": asdict(release.placement),
         "memory": asdict(fit),
         "float_layers": report.get("float_layers", []),
-        "notes": [*recipe.notes, *recipe.target.notes],
+        "notes": list(release.notes),
     }
 
 

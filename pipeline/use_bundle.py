@@ -46,8 +46,7 @@ def evaluate_bundle(folder: Path, data: Path, on: str | None = None) -> Accuracy
         runners["target"], batch_size = _there(bundle, on, 1), IMAGES_PER_PUSH
     logits = predict_all(runners, images, bundle.preprocess, batch_size)
     check_classes(images, logits["float"].shape[1])
-    labelled = bundle.manifest["recipe"].get("weights", {}).get("kind") != "random"
-    return compare(logits, images.labels if labelled else None)
+    return compare(logits, images.labels if bundle.manifest.origin.source.labelled else None)
 
 
 def measure_bundle(folder: Path, threads: int, on: str | None = None) -> Cost:

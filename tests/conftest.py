@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -42,3 +43,60 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tiny") / "tiny.onnx"
     onnx.save(tiny_network(), path)
     return path
+
+
+COLOURS_TOML = """\
+onnx = "tiny.onnx"
+labels = ["blue", "green", "red"]
+[preprocess]
+resize_px = 40
+crop_px = 32
+mean = [127.5, 120.0, 110.0]
+std = [127.5, 60.0, 57.0]
+"""
+
+
+@pytest.fixture(scope="session")
+def colours_toml(tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``model.toml`` of the tiny network; means and deviations differ by channel."""
+    folder = tmp_path_factory.mktemp("model")
+    shutil.copy(tiny_onnx, folder / "tiny.onnx")
+    (folder / "colours.toml").write_text(COLOURS_TOML)
+    return folder / "colours.toml"
+
+
+@pytest.fixture(scope="session")
+def store_of_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for all bundles of a session: equal stages run once."""
+    return tmp_path_factory.mktemp("store")
+
+
+def _build(target: str, model: Path, images: Path, folder: Path, store: Path) -> Path:
+    from edgec.pipeline.job import Measuring, run_job
+    from edgec.pipeline.recipe import Choices, DataFolders, make_recipe
+
+    recipe = make_recipe(str(model), target, DataFolders(images), Choices(), 12, "fast")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEC_CACHE", str(store))
+        run_job(recipe, folder, Measuring(timed=False))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mcu_bundle(
+    colours_toml: Path, tiny_images: Path, tmp_path_factory: pytest.TempPathFactory, store_of_bundles: Path
+) -> Path:
+    """For ``mcu``; read only."""
+    pytest.importorskip("ai_edge_litert")
+    folder = tmp_path_factory.mktemp("bundle") / "mcu"
+    return _build("mcu", colours_toml, tiny_images, folder, store_of_bundles)
+
+
+@pytest.fixture(scope="session")
+def cpu_bundle(
+    colours_toml: Path, tiny_images: Path, tmp_path_factory: pytest.TempPathFactory, store_of_bundles: Path
+) -> Path:
+    """For ``cpu``; read only."""
+    pytest.importorskip("openvino")
+    folder = tmp_path_factory.mktemp("bundle") / "cpu"
+    return _build("cpu", colours_toml, tiny_images, folder, store_of_bundles)

@@ -94,7 +94,7 @@ def test_from_onnx_to_a_measured_bundle(
     assert result["cached_stages"] == []
     assert json.loads((folder / "result.json").read_text()) == result
     again = built(capsys, *arguments)
-    assert again["cached_stages"] == STAGES
+    assert again["cached_stages"] == [*STAGES, "golden"]
     assert again["accuracy"] == result["accuracy"]
 
 
@@ -108,12 +108,13 @@ def test_the_manifest_lists_every_file_with_its_digest(
     found = {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != "manifest.json"
+        if path.is_file() and path.name not in ("manifest.json", "SHA256SUMS", "result.json", "result.json.sha256")
     }
     assert listed == found
     assert {"openvino/model.xml", "openvino/model.bin", "preprocess.json", "labels.txt"} <= found.keys()
     assert (folder / "labels.txt").read_text().split() == ["blue", "green", "red"]
-    assert manifest["calibration_set"]["num_images"] == manifest["test_set"]["num_images"] == 12
+    origin = manifest["origin"]
+    assert origin["calibration_set"]["num_images"] == origin["test_set"]["num_images"] == 12
     assert str(tmp_path) not in (folder / "manifest.json").read_text()
 
 
@@ -340,7 +341,7 @@ def test_interrupted_in_every_stage(
     """Ctrl-C or kill -9 in each stage in turn: no output, no half result, and every run continues the last one."""
     arguments = ["build", str(mine(tmp_path, tiny_onnx)), "--target", "reference", "--data", str(tiny_images)]
     arguments += ["--output", str(tmp_path / "out"), "--json"]
-    for stage in [*STAGES, "measure"]:
+    for stage in [*STAGES, "golden", "measure"]:
         process = subprocess.Popen(
             [sys.executable, "-c", HANGS_IN, stage, *arguments],
             stdout=subprocess.PIPE,
@@ -357,7 +358,7 @@ def test_interrupted_in_every_stage(
     done = subprocess.run(
         [sys.executable, "-m", "edgec.pipeline.cli", *arguments], capture_output=True, text=True, check=True
     )
-    assert json.loads(done.stdout)["cached_stages"] == STAGES
+    assert json.loads(done.stdout)["cached_stages"] == [*STAGES, "golden"]
     assert (tmp_path / "out" / "manifest.json").is_file()
 
 

@@ -1,48 +1,64 @@
-"""Writes a bundle: artifact, references, preprocessing, labels, ``result.json`` and ``manifest.json``."""
+"""Writes a bundle: everything into a new folder, the manifest last, and then the folder in place as a whole."""
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgec.pipeline.build import Built
+from edgec.pipeline.bundle.c_sources import CModel, c_prefix, write_c_sources
+from edgec.pipeline.bundle.contract import Contract, read_contract
 from edgec.pipeline.bundle.folder import replacing
+from edgec.pipeline.bundle.golden import read_golden
+from edgec.pipeline.bundle.integer_preprocess import fold
+from edgec.pipeline.bundle.manifest import (
+    RESULT,
+    RESULT_SUM,
+    DataSet,
+    Licence,
+    Manifest,
+    ModelIdentity,
+    Origin,
+    Preprocessing,
+    Source,
+    TargetIdentity,
+    sums,
+)
+from edgec.pipeline.bundle.measured import measured_accuracy, measured_latency
+from edgec.pipeline.bundle.predictions import write_predictions
+from edgec.pipeline.bundle.provenance import git_commit, lock
+from edgec.pipeline.bundle.runtimes import runtime_of
+from edgec.pipeline.bundle.seal import Provenance, seal
+from edgec.pipeline.bundle.semver import parse_version
+from edgec.pipeline.data import Dataset
 from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.memory import arena_with_margin
 from edgec.pipeline.recipe import OnnxSource, Recipe
-from edgec.pipeline.store import Artifact, file_sha256, plain
+from edgec.pipeline.release import Release
+from edgec.pipeline.store import Artifact, file_sha256
 
-SCHEMA_VERSION = 1
-TOOLCHAIN = ("torch", "onnx", "onnxsim", "onnxruntime", "openvino", "ai-edge-litert", "numpy", "pillow")
-
-ROLES = {
-    "artifact": "what runs on the target",
-    "reference/float.onnx": "the float network",
-    "reference/qdq.onnx": "the quantized network that the artifact was compiled from",
-    "quantization.json": "what quantization did, layer by layer",
-    "preprocess.json": "from an image to the input",
-    "labels.txt": "class names by index, one a line",
-    "result.json": "accuracy and latency",
-}
+VERIFIER = Path(__file__).with_name("verify_standalone.py")
+LINKABLE_SUFFIXES = frozenset({".tflite", ".onnx", ".xml", ".bin"})
 
 
-def write_bundle(
-    folder: Path, recipe: Recipe, built: Built, result: dict[str, Any], made: tuple[Path, ...] = ()
-) -> None:
+def write_bundle(folder: Path, release: Release, log: dict[str, Any] | None = None) -> None:
     """Write ``folder`` whole or not at all; an older bundle there is replaced.
 
     Args:
-        made: files that a device made of the artifact, an engine say; they go into the artifact's folder.
+        log: ``result.json``: paths and times of one build, beside the release and no part of it.
 
     Raises:
-        EdgecError: ``output-exists``, ``output-not-writable``, ``disk-full``.
+        EdgecError: ``output-exists``, ``output-not-writable``, ``disk-full``, ``bad-version``.
     """
     with replacing(folder) as work:
         try:
-            _fill(work, recipe, built, result, made)
+            _fill(work, release, log)
         except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
             hint = "free some space, or choose another --output"
             raise EdgecError("disk-full", f"cannot write the bundle '{folder}': {error.strerror}", hint) from error
 
@@ -54,76 +70,138 @@ def artifact_files(artifact: Artifact) -> tuple[Path, ...]:
     return tuple(sorted(path for path in artifact.path.rglob("*") if path.is_file()))
 
 
-def _fill(work: Path, recipe: Recipe, built: Built, result: dict[str, Any], made: tuple[Path, ...]) -> None:
+def write_json(path: Path, value: object) -> None:
+    """Readable JSON with a fixed order and a final newline."""
+    text = json.dumps(value, indent=2, sort_keys=False, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def _fill(work: Path, release: Release, log: dict[str, Any] | None) -> None:
+    recipe, artifact = release.recipe, release.built.binary.path.name
+    contract = read_contract(release.built.binary.path)
+    _copy_results(work, release)
+    write_json(work / "preprocess.json", asdict(recipe.preprocess))
+    labels = "".join(f"{label}\n" for label in recipe.labels)
+    (work / "labels.txt").write_text(labels, encoding="utf-8", newline="\n")
+    write_json(work / "accuracy.json", asdict(release.accuracy))
+    write_json(work / "latency.json", asdict(release.latency))
+    write_predictions(work / "predictions.csv", release.logits, recipe.test, recipe.labelled)
+    if _fits_firmware(release.built.binary, contract):
+        write_c_sources(work / "c", _c_model(work, release, contract))
+    shutil.copyfile(VERIFIER, work / "verify.py")
+    engines = frozenset(f"{artifact}/{file.name}" for file in release.made)
+    seal(work, _manifest(release, contract), Provenance(engines, release.on_device))
+    if log is not None:
+        write_json(work / RESULT, log)
+        listed = sums(((RESULT, file_sha256(work / RESULT)),))
+        (work / RESULT_SUM).write_text(listed, encoding="utf-8", newline="\n")
+
+
+def _copy_results(work: Path, release: Release) -> None:
+    built = release.built
     if built.binary.path.is_dir():
         shutil.copytree(built.binary.path, work / built.binary.path.name)
     else:
         shutil.copyfile(built.binary.path, work / built.binary.path.name)
-    for file in made:
+    for file in release.made:
         shutil.copyfile(file, work / built.binary.path.name / file.name)
     (work / "reference").mkdir()
     shutil.copyfile(built.fp32.path, work / "reference" / "float.onnx")
     shutil.copyfile(built.qdq.path / "model.onnx", work / "reference" / "qdq.onnx")
     shutil.copyfile(built.qdq.path / "report.json", work / "quantization.json")
-    write_json(work / "preprocess.json", asdict(recipe.preprocess))
-    (work / "labels.txt").write_text("".join(f"{label}\n" for label in recipe.labels), encoding="utf-8")
-    write_json(work / "result.json", result)
-    write_json(work / "manifest.json", _manifest(work, recipe, built))
+    shutil.copytree(release.golden, work / "golden")
 
 
-def _manifest(work: Path, recipe: Recipe, built: Built) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA_VERSION,
-        "model": recipe.name,
-        "target": recipe.target.name,
-        "artifact": built.binary.path.name,
-        "files": [_entry(path, work) for path in sorted(work.rglob("*")) if path.is_file()],
-        "recipe": recipe_record(recipe),
-        "calibration_set": {"sha256": recipe.calibration.artifact().sha256, "num_images": len(recipe.calibration)},
-        "test_set": {"sha256": recipe.test.artifact().sha256, "num_images": len(recipe.test)},
-        "toolchain": toolchain(),
-    }
-
-
-def toolchain() -> dict[str, str]:
-    """Versions of everything that had a hand in the artifact."""
-    import platform
-    from importlib import metadata
-
-    found = {"python": platform.python_version(), "edgec": metadata.version("edgec")}
-    for name in TOOLCHAIN:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def write_json(path: Path, value: object) -> None:
-    """Readable JSON with a fixed order and a final newline."""
-    path.write_text(
-        json.dumps(value, indent=2, sort_keys=False, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+def _manifest(release: Release, contract: Contract) -> Manifest:
+    """Without files: ``seal`` lists them."""
+    recipe, artifact = release.recipe, release.built.binary
+    parse_version(release.version)
+    return Manifest(
+        schema_version=1,
+        model=ModelIdentity(recipe.name, release.version),
+        target=_target(release),
+        files=(),
+        origin=origin_of(recipe),
+        contract=contract,
+        preprocessing=Preprocessing(**asdict(recipe.preprocess), integer=fold(recipe.preprocess, contract.inputs[0])),
+        labels=recipe.labels,
+        size_bytes=sum(file.stat().st_size for file in artifact_files(artifact)),
+        accuracy=measured_accuracy(release.accuracy),
+        latency=measured_latency(release.latency),
+        budgets=release.budgets,
+        licences=_licences(recipe),
+        notes=release.notes,
     )
 
 
-def _entry(path: Path, work: Path) -> dict[str, Any]:
-    name = path.relative_to(work).as_posix()
-    return {
-        "path": name,
-        "role": ROLES.get(name, ROLES["artifact"]),
-        "bytes": path.stat().st_size,
-        "sha256": file_sha256(path),
-    }
+def _target(release: Release) -> TargetIdentity:
+    target, artifact = release.recipe.target, release.built.binary.path
+    runtime = runtime_of(artifact)
+    return TargetIdentity(
+        name=target.name,
+        compiler=target.compiler,
+        runtime=runtime.name,
+        runtime_versions=runtime.versions,
+        processor=target.device.description or target.description,
+        precision=target.precision,
+        artifact=artifact.name,
+        arena_bytes=_arena_bytes(release),
+    )
 
 
-def recipe_record(recipe: Recipe) -> dict[str, Any]:
+def _arena_bytes(release: Release) -> int | None:
+    """What firmware should reserve."""
+    return None if release.placement.arena_bytes is None else arena_with_margin(release.placement.arena_bytes)
+
+
+def origin_of(recipe: Recipe) -> Origin:
     """What was asked for, without paths of the machine that built it."""
-    chosen = {"target": plain(recipe.target), "quantizer": recipe.quantizer, "preprocess": plain(recipe.preprocess)}
+    return Origin(
+        source=_source(recipe),
+        calibration_set=_data_set(recipe.calibration),
+        test_set=_data_set(recipe.test),
+        quantizer=recipe.quantizer,
+        target=json.loads(json.dumps(asdict(recipe.target))),
+        git_commit=git_commit(),
+        toolchain=lock(),
+    )
+
+
+def _source(recipe: Recipe) -> Source:
     if isinstance(recipe.source, OnnxSource):
-        return {**chosen, "onnx": {"name": recipe.source.path.name, "sha256": file_sha256(recipe.source.path)}}
+        path = recipe.source.path
+        return Source("onnx", path.name, file_sha256(path), None, recipe.labelled)
     weights = recipe.source.weights
-    return {
-        **chosen,
-        "network": plain(recipe.source.config),
-        "weights": {"name": weights.name, "kind": weights.kind, "sha256": weights.sha256},
-    }
+    network = json.loads(json.dumps(asdict(recipe.source.config)))
+    return Source("weights", Path(weights.name).name, weights.sha256, network, recipe.labelled)
+
+
+def _data_set(images: Dataset) -> DataSet:
+    return DataSet(images.artifact().sha256, len(images))
+
+
+def _licences(recipe: Recipe) -> tuple[Licence, ...]:
+    stated = None if isinstance(recipe.source, OnnxSource) else recipe.source.weights.license
+    return (Licence("weights", stated or "not stated"), Licence("sources in c/, verify.py", "Apache-2.0"))
+
+
+def _fits_firmware(binary: Artifact, contract: Contract) -> bool:
+    """C sources describe one image in, and hold what a runtime takes from memory; an engine is built on its device."""
+    suffixes = {file.suffix for file in artifact_files(binary)}
+    return contract.inputs[0].layout in ("NHWC", "NCHW") and suffixes <= LINKABLE_SUFFIXES
+
+
+def _c_model(work: Path, release: Release, contract: Contract) -> CModel:
+    recipe = release.recipe
+    return CModel(
+        c_prefix(recipe.name),
+        parse_version(release.version),
+        recipe.target.name,
+        contract,
+        recipe.preprocess,
+        recipe.labels if len(recipe.labels) == contract.outputs[0].size else (),
+        read_golden(work / "golden"),
+        work / "golden",
+        artifact_files(release.built.binary),
+        _arena_bytes(release),
+    )

@@ -15,10 +15,20 @@ OVER_A_LIMIT = 3  # exit status: built, but the board has too little memory for 
 @click.command()
 @recipe_options
 @click.option("--output", type=FOLDER, help="Bundle folder; ./edgec-out/MODEL-TARGET by default.")
+@click.option("--model-version", default="1.0.0", show_default=True, help="Semver of the bundle; see 'edgec diff'.")
+@click.option("--no-measure", is_flag=True, help="Leave latency unmeasured; equal requests then give equal bundles.")
 @threads_option
 @on_option
 @json_option
-def command(output: Path | None, threads: int, on: str | None, as_json: bool, **request: Any) -> int:
+def command(
+    output: Path | None,
+    model_version: str,
+    no_measure: bool,
+    threads: int,
+    on: str | None,
+    as_json: bool,
+    **request: Any,
+) -> int:
     """Compile MODEL for a target: INT8, checked for accuracy and latency, handed over as a bundle.
 
     MODEL is a name ('edgec models'), a float ONNX file, or a model.toml (ONNX and its preprocessing).
@@ -29,13 +39,14 @@ def command(output: Path | None, threads: int, on: str | None, as_json: bool, **
     from edgec.pipeline.cli._options import recipe_of
     from edgec.pipeline.cli._progress import progress_bar
     from edgec.pipeline.cli._tables import print_result
-    from edgec.pipeline.job import run_job
+    from edgec.pipeline.job import Measuring, run_job
 
     with progress_bar():
         recipe = recipe_of(**request)
         folder = (output or Path("edgec-out") / f"{recipe.name}-{recipe.target.name}").absolute()
         check_replaceable(folder)
-        result = run_job(recipe, folder, threads, on, weigh_precisions=request["precision"] == "auto")
+        measuring = Measuring(threads, on, not no_measure, request["precision"] == "auto")
+        result = run_job(recipe, folder, measuring, model_version)
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:

@@ -53,7 +53,7 @@ def find_baseline(candidate: Bundle, budget: Budget, given: Mapping[str, Path]) 
         hint = "give a bundle, a folder of bundles, or a report of 'edgec check --format json'"
         raise EdgecError("bad-baseline", f"'{path}' is no bundle and holds none", hint)
     for bundle in map(open_bundle, folders):
-        if (bundle.manifest["model"], bundle.target.name) == (candidate.manifest["model"], candidate.target.name):
+        if (bundle.manifest.model.name, bundle.target.name) == (candidate.manifest.model.name, candidate.target.name):
             return Baseline(name, bundle=bundle)
     return Baseline(name, missing=f"the baseline '{name}' has no bundle of this model and target")
 

@@ -115,7 +115,7 @@ def corrected(lines: Sequence[Line]) -> tuple[Line, ...]:
 
 
 def _budgets_of(bundle: Bundle, budgets: Budgets, conditions: Conditions) -> tuple[Budget, ...]:
-    model, target = str(bundle.manifest["model"]), bundle.target.name
+    model, target = bundle.manifest.model.name, bundle.target.name
     if conditions.no_device:
         return budgets.for_any_device(model, target)
     here = cpu_model() if bundle.target.device.is_this_machine else ANY_DEVICE

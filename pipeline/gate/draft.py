@@ -60,7 +60,7 @@ def draft_budget(folder: Path, owner: str, reason: str, margins: Margins, budget
     limits = {name: round(value * (1 + margins.count)) for name, value in Proxies(bundle).known().items()}
     times = _times(bundle, margins, budget_s) if here else {}
     return Budget(
-        model=str(bundle.manifest["model"]),
+        model=bundle.manifest.model.name,
         target=bundle.target.name,
         device=cpu_model() if here else ANY_DEVICE,
         owner=owner,

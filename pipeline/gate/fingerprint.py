@@ -50,6 +50,12 @@ class Fingerprint:
         """Twelve hex digits of the sha256 over all fields: a name to group by, never the comparison itself."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
 
+    def words(self) -> dict[str, str]:
+        """Each field as text and each library by its name; what the machine does not say is left out."""
+        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "libraries"} | dict(self.libraries)
+        known["cores"] = ", ".join(map(str, self.cores))
+        return {name: str(value) for name, value in known.items() if value is not None}
+
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Fingerprint:
         """The fingerprint that ``asdict`` wrote.

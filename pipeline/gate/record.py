@@ -86,8 +86,8 @@ def read_accuracy(bundle: Bundle, data: Path | None) -> dict[str, Any]:
         EdgecError: what evaluating raises.
     """
     if data is None:
-        result: dict[str, Any] = json.loads((bundle.folder / "result.json").read_text(encoding="utf-8"))
-        return dict(result["accuracy"])
+        recorded: dict[str, Any] = json.loads((bundle.folder / "accuracy.json").read_text(encoding="utf-8"))
+        return recorded
     from edgec.pipeline.use_bundle import evaluate_bundle
 
     return asdict(evaluate_bundle(bundle.folder, data))

@@ -41,6 +41,7 @@ class Weights:
         labels: class names in the order of the logits, where the source has them.
         accuracy: top-1 in percent, as the source states it for its own test data.
         source: whose statement ``accuracy`` is.
+        license: SPDX expression, where the source states one.
     """
 
     kind: Kind
@@ -57,6 +58,7 @@ class Weights:
     accuracy: float | None = None
     source: str | None = None
     seed: int = 0
+    license: str | None = field(default=None, compare=False)
 
     @property
     def is_trained(self) -> bool:
@@ -194,6 +196,7 @@ def _from_card(path: Path, name: str, spec: ModelSpec, kind: Kind) -> Weights:
         labels=card.labels,
         accuracy=card.accuracy,
         source=card.source,
+        license=card.license,
     )
 
 

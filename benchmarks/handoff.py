@@ -1,0 +1,233 @@
+"""Figures of the hand-off, measured: python benchmarks/handoff.py BUNDLE [--mutations 10000] [--corruptions 200]
+
+On a bundle of one's own (``edgec build mobilenetv3-small --target mcu``): seconds to write, verify and pack it, size
+and first paint of its page, refusals of damaged copies, and the size of the C sources' sections on each processor.
+Prints JSON. Needs Chromium and playwright for the first paint, Debian's cross compilers for the sections; what is
+missing is left out and named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zstandard
+
+from edgec.pipeline.bundle.archive import pack, unpack
+from edgec.pipeline.bundle.integrity import read_checked_manifest
+from edgec.pipeline.bundle.manifest import parse_manifest
+from edgec.pipeline.bundle.verify import verify
+from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.report.page import render_report
+from edgec.pipeline.store import tree_sha256
+
+REPEATS = 5
+SECTIONS = {
+    "x86-64": ("gcc", ["-O2"]),
+    "aarch64": ("aarch64-linux-gnu-gcc", ["-O2"]),
+    "Cortex-M4": ("arm-none-eabi-gcc", ["-Os", "-mcpu=cortex-m4", "-mthumb", "-ffreestanding"]),
+}
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--mutations", type=int, default=10_000)
+    parser.add_argument("--corruptions", type=int, default=200)
+    arguments = parser.parse_args()
+    folder: Path = arguments.bundle
+    manifest = read_checked_manifest(folder)
+    with tempfile.TemporaryDirectory() as work:
+        archive = Path(work) / "bundle.tar.zst"
+        found: dict[str, Any] = {
+            "model": f"{manifest.model.name} for {manifest.target.name}",
+            "bundle_bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+            "write_s": write_seconds(folder),
+            "verify_s": seconds(lambda: verify(folder)),
+            "verify_files_only_s": seconds(lambda: verify(folder, run=False)),
+            "pack_s": seconds(lambda: pack(folder, archive)),
+            "archive_bytes": archive.stat().st_size,
+            "report_s": seconds(lambda: render_report([(folder, manifest)])),
+            "report_bytes": (folder / "report.html").stat().st_size,
+            "first_paint_ms": first_paint_ms(folder / "report.html"),
+            "sections": sections(folder / "c"),
+            "corruptions": corruptions(folder, Path(work) / "copy", arguments.corruptions),
+            "mutated_manifests": mutated_manifests(Path(work) / "copy", arguments.mutations // 2),
+            "mutated_archives": mutated_archives(archive, Path(work), arguments.mutations // 2),
+        }
+    print(json.dumps(found, indent=1))
+    return 0
+
+
+def seconds(work: Callable[[], object]) -> dict[str, float]:
+    """Median and range of a few runs, the first one (imports, caches) apart."""
+    times = []
+    for _ in range(REPEATS + 1):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    first, *rest = (round(value, 4) for value in times)
+    return {"first": first, "median": statistics.median(rest), "min": min(rest), "max": max(rest)}
+
+
+def write_seconds(folder: Path) -> dict[str, float]:
+    """The parts of ``write_bundle`` that depend on the bundle: C sources, page, digests, copies."""
+    from edgec.pipeline.bundle.c_sources import CModel, c_prefix, write_c_sources
+    from edgec.pipeline.bundle.golden import read_golden
+    from edgec.pipeline.bundle.model_card import model_card
+    from edgec.pipeline.bundle.read import open_bundle
+    from edgec.pipeline.bundle.sbom import sbom
+    from edgec.pipeline.bundle.semver import parse_version
+
+    bundle = open_bundle(folder)
+    manifest, artifact = bundle.manifest, bundle.artifact
+    files = tuple(sorted(artifact.iterdir())) if artifact.is_dir() else (artifact,)
+
+    def write() -> None:
+        with tempfile.TemporaryDirectory() as work:
+            new = Path(shutil.copytree(folder, Path(work) / "bundle", ignore=shutil.ignore_patterns("c")))
+            model = CModel(
+                name=c_prefix(manifest.model.name),
+                version=parse_version(manifest.model.version),
+                target=manifest.target.name,
+                contract=manifest.contract,
+                preprocess=bundle.preprocess,
+                labels=manifest.labels,
+                golden=read_golden(new / "golden"),
+                folder=new / "golden",
+                files=files,
+                arena_bytes=manifest.target.arena_bytes,
+            )
+            write_c_sources(new / "c", model)
+            for text in (sbom(manifest), model_card(manifest), render_report([(new, manifest)])):
+                (new / "text").write_text(text)
+            (new / "text").unlink()
+            tree_sha256(new)  # every file is hashed once, as in writing
+
+    return seconds(write)
+
+
+def first_paint_ms(page: Path) -> float | str:
+    """First contentful paint in headless Chromium, median of a few fresh tabs."""
+    executable = shutil.which("chromium") or shutil.which("google-chrome")
+    if executable is None:
+        return "not measured: no Chromium"
+    from playwright.sync_api import sync_playwright
+
+    paints = []
+    with sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        for _ in range(REPEATS):
+            tab = browser.new_context().new_page()
+            tab.goto(page.resolve().as_uri())
+            tab.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
+            paints.append(tab.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+        browser.close()
+    return float(statistics.median(paints))
+
+
+def sections(sources: Path) -> dict[str, Any]:
+    """text, data and bss bytes of each source on each processor that has a compiler here."""
+    found: dict[str, Any] = {}
+    for processor, (compiler, options) in SECTIONS.items():
+        if shutil.which(compiler) is None:
+            found[processor] = f"not measured: no {compiler}"
+            continue
+        found[processor] = {}
+        for name in ("model.S", "model_io.c", "selftest.c"):
+            with tempfile.NamedTemporaryFile(suffix=".o") as output:
+                subprocess.run([compiler, *options, "-I.", "-c", name, "-o", output.name], cwd=sources, check=True)
+                size = subprocess.run(
+                    [compiler.replace("gcc", "size"), output.name], capture_output=True, text=True, check=True
+                )
+            text, data, bss = (int(word) for word in size.stdout.splitlines()[1].split()[:3])
+            found[processor][name] = {"text_bytes": text, "data_bytes": data, "bss_bytes": bss}
+    return found
+
+
+def corruptions(folder: Path, copy: Path, count: int) -> dict[str, int]:
+    """One random byte of one random file each time."""
+    shutil.copytree(folder, copy)
+    files, stream, refused = (
+        sorted(p for p in copy.rglob("*") if p.is_file() and p.stat().st_size),
+        np.random.default_rng(1),
+        0,
+    )
+    for _ in range(count):
+        path = files[stream.integers(len(files))]
+        whole = path.read_bytes()
+        changed = bytearray(whole)
+        changed[stream.integers(len(whole))] ^= 1 << stream.integers(8)
+        path.write_bytes(changed)
+        try:
+            read_checked_manifest(copy)
+        except EdgecError:
+            refused += 1
+        path.write_bytes(whole)
+    return {"tried": count, "refused": refused}
+
+
+def mutated_manifests(folder: Path, count: int) -> dict[str, int]:
+    """Any exception but a refusal ends the run with its traceback; what parses is refused for ``SHA256SUMS``."""
+    whole, stream, refused = (folder / "manifest.json").read_bytes(), np.random.default_rng(2), 0
+    for _ in range(count):
+        content = mutated(whole, stream)
+        try:
+            parse_manifest(content, "mutated")
+            (folder / "manifest.json").write_bytes(content)
+            read_checked_manifest(folder)
+        except EdgecError:
+            refused += 1
+    return {"tried": count, "refused": refused}
+
+
+def mutated_archives(archive: Path, work: Path, count: int) -> dict[str, int]:
+    """Half with changed compressed bytes, half with a changed tar inside; what is accepted must be whole."""
+    whole = archive.read_bytes()
+    tar = zstandard.ZstdDecompressor().stream_reader(archive.open("rb")).read()
+    stream, refused, target = np.random.default_rng(3), 0, work / "deep" / "out"
+    for i in range(count):
+        content = mutated(whole, stream) if i % 2 else zstandard.ZstdCompressor(level=1).compress(mutated(tar, stream))
+        (work / "m.tar.zst").write_bytes(content)
+        try:
+            unpack(work / "m.tar.zst", target)
+            read_checked_manifest(target)
+        except EdgecError:
+            refused += 1
+        left = {path.name for path in target.parent.iterdir()}
+        if not left <= {"out"} or {path.name for path in work.iterdir()} - {
+            "bundle.tar.zst",
+            "m.tar.zst",
+            "copy",
+            "deep",
+        }:
+            raise SystemExit(f"a mutated archive wrote outside its folder: {sorted(left)}")
+    return {"tried": count, "refused": refused}
+
+
+def mutated(content: bytes, stream: np.random.Generator) -> bytes:
+    """Replace, insert, delete or cut at a random place; half of the places lie near the beginning."""
+    end = len(content) if stream.integers(2) else min(len(content), 1 << 14)
+    at, length = int(stream.integers(end)), int(stream.integers(1, 40))
+    noise = stream.integers(0, 256, length, np.uint8).tobytes()
+    kind = int(stream.integers(4))
+    if kind == 0:
+        return content[:at] + noise + content[at + length :]
+    if kind == 1:
+        return content[:at] + noise + content[at:]
+    return content[:at] + content[at + length :] if kind == 2 else content[:at]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""The artifact, its inputs and outputs, and its self-test as C11 and C++17 sources without dependencies."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgec.pipeline.bundle.contract import Contract
+from edgec.pipeline.bundle.golden import NOISE_SEED, GoldenSet
+from edgec.pipeline.bundle.integer_preprocess import fold
+from edgec.pipeline.bundle.semver import Semver
+from edgec.pipeline.bundle.templates import environment
+from edgec.pipeline.preprocess import Preprocess
+
+ARRAY_LIMIT_BYTES = 8 << 20  # a larger artifact comes as .S and .bin only: compilers need minutes for its array
+C_TYPES = {"int8": "int8_t", "uint8": "uint8_t", "int32": "int32_t", "int64": "int64_t", "float32": "float"}
+KIND_NAMES = {"fill": "FILL", "gradient-x": "GRADIENT_X", "gradient-y": "GRADIENT_Y", "noise": "NOISE"}
+RESOLVER_NAMES = {"PADV2": "PadV2"}  # where TFLite Micro's method is not the operator's name in camel case
+BYTES_PER_LINE = 16
+_HEX = np.array([f"0x{value:02x}," for value in range(256)], "S5").view(np.uint8).reshape(256, 5)
+
+
+@dataclass(frozen=True)
+class CModel:
+    """Everything that the C sources say.
+
+    Attributes:
+        files: the artifact's files, in order of their names.
+        folder: golden folder.
+        arena_bytes: measured need of TFLite Micro with its margin; None where it was not measured.
+    """
+
+    name: str
+    version: Semver
+    target: str
+    contract: Contract
+    preprocess: Preprocess
+    labels: tuple[str, ...]
+    golden: GoldenSet
+    folder: Path
+    files: tuple[Path, ...]
+    arena_bytes: int | None = None
+
+
+def write_c_sources(output: Path, model: CModel) -> None:
+    """Write ``model.*``, ``model_io.*`` and ``selftest.*`` into the new folder ``output``."""
+    values = _values(model)
+    output.mkdir()
+    for blob in values["blobs"]:
+        (output / f"{blob['symbol']}.bin").write_bytes(blob["content"])
+    names = ["model.h", "model.S", "model_io.h", "model_io.c", "selftest.h", "selftest.c"]
+    if sum(blob["size"] for blob in values["blobs"]) <= ARRAY_LIMIT_BYTES:
+        names.append("model.c")
+        for blob in values["blobs"]:
+            blob["array"] = byte_array(np.frombuffer(blob["content"], np.uint8))
+    templates = environment()
+    for name in names:
+        text = templates.get_template(f"{name}.j2").render(values)
+        (output / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def c_prefix(name: str) -> str:
+    """A C identifier for a model's name."""
+    word = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower()
+    return word if word and not word[0].isdigit() else f"model_{word}".rstrip("_")
+
+
+def byte_array(values: npt.NDArray[np.uint8]) -> str:
+    """Bytes as initializer text, sixteen a line."""
+    digits = _HEX[values.reshape(-1)]
+    whole = len(digits) // BYTES_PER_LINE * BYTES_PER_LINE
+    lines = digits[:whole].reshape(-1, BYTES_PER_LINE * 5)
+    lines = np.concatenate([lines, np.full((len(lines), 1), ord("\n"), np.uint8)], axis=1)
+    return (lines.tobytes() + digits[whole:].tobytes()).decode("ascii").rstrip()
+
+
+def resolver_name(operator: str) -> str:
+    """``DEPTHWISE_CONV_2D`` as TFLite Micro's ``MicroMutableOpResolver::AddDepthwiseConv2D`` names it."""
+    parts = (part if part[0].isdigit() else part.capitalize() for part in operator.split("_"))
+    return RESOLVER_NAMES.get(operator, "".join(parts))
+
+
+def _values(model: CModel) -> dict[str, Any]:
+    prefix = c_prefix(model.name)
+    source, output = model.contract.inputs[0], model.contract.outputs[0]
+    stored = [vector for vector in model.golden.vectors if vector.kind == "stored"]
+    generated = [vector for vector in model.golden.vectors if vector.kind != "stored"]
+    expected = np.load(model.folder / f"outputs.{model.golden.expected}.{output.dtype}.npy")
+    rows = [_numbers(row) for row in expected.reshape(len(expected), -1)]
+    pixels = np.load(model.folder / "pixels.npy")
+    is_tflite = model.files[0].suffix == ".tflite"
+    return {
+        "p": prefix,
+        "P": prefix.upper(),
+        "title": re.sub(r"[^\w .+-]", "_", model.name, flags=re.ASCII),
+        "version": model.version,
+        "target": model.target,
+        "blobs": [_blob(file, len(model.files)) for file in model.files],
+        "input": source,
+        "output": output,
+        "ctype": C_TYPES,
+        "size_of": {name: np.dtype(name).itemsize for name in C_TYPES},
+        "operators": [resolver_name(name) for name in model.contract.operators] if is_tflite else [],
+        "arena_bytes": model.arena_bytes,
+        "arena_note": _arena_note(model.arena_bytes),
+        "labels": model.labels,
+        "preprocess": model.preprocess,
+        "integer": fold(model.preprocess, source),
+        "golden": model.golden,
+        "noise_seed": NOISE_SEED,
+        "kind_name": KIND_NAMES,
+        "num_stored": len(stored),
+        "num_generated": len(generated),
+        "stored_bytes": pixels.size,
+        "vectors_generated": generated,
+        "vectors_stored": stored,
+        "expected_generated": rows[: len(generated)],
+        "expected_stored": rows[len(generated) :],
+        "pixel_arrays": [byte_array(image) for image in pixels],
+    }
+
+
+def _blob(file: Path, count: int) -> dict[str, Any]:
+    content = file.read_bytes()
+    digest = hashlib.sha256(content).digest()
+    return {
+        "symbol": "model" if count == 1 else c_prefix(file.name),
+        "file": file.name,
+        "content": content,
+        "size": len(content),
+        "crc32": zlib.crc32(content),
+        "sha256_array": byte_array(np.frombuffer(digest, np.uint8)),
+        "sha256_bytes": ", ".join(f"0x{value:02x}" for value in digest),
+    }
+
+
+def _arena_note(arena_bytes: int | None) -> str:
+    if arena_bytes is None:
+        return "Arena of TFLite Micro: not measured."
+    return "Arena of TFLite Micro: measured with its reference kernels, plus a tenth for those with SIMD."
+
+
+def _numbers(row: npt.NDArray[Any]) -> str:
+    """Integers as decimal, floats as exact hexadecimal text."""
+    if row.dtype.kind == "f":
+        return ", ".join(c_float(float(value)) for value in row)
+    return ", ".join(str(value) for value in row.tolist())
+
+
+def c_float(value: float) -> str:
+    """A float32 value as a C11 and C++17 hexadecimal literal: exact."""
+    mantissa, _, exponent = float(np.float32(value)).hex().partition("p")
+    head, _, tail = mantissa.partition(".")
+    return f"{head}.{tail.rstrip('0') or '0'}p{exponent}f"

@@ -1,0 +1,187 @@
+"""What changed between two releases of one model, in words, and the semver step that it calls for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgec.pipeline.bundle.contract import TensorContract
+from edgec.pipeline.bundle.manifest import FileEntry, Manifest
+from edgec.pipeline.bundle.semver import STEPS, Step, parse_version
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference.
+
+    Attributes:
+        area: contract, scales, operators, preprocessing, labels, arena, size, accuracy, latency, data, toolchain...
+        step: the weight that it has for somebody who has compiled the old release in.
+        words: one sentence.
+    """
+
+    area: str
+    step: Step
+    words: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """All changes from ``old`` to ``new``.
+
+    Attributes:
+        step: the heaviest of the changes.
+        expected_version: what the new release should be called.
+        is_version_right: it is called that, or higher by a heavier step.
+    """
+
+    old_version: str
+    new_version: str
+    changes: tuple[Change, ...]
+    step: Step
+    expected_version: str
+    is_version_right: bool
+
+
+def diff(old: Manifest, new: Manifest) -> Difference:
+    """Compare two manifests; reads no other file, because every other file's digest is in them."""
+    changes = (*_identity(old, new), *_contract(old, new), *_measured(old, new), *_origin(old, new), *_files(old, new))
+    step = STEPS[max((STEPS.index(change.step) for change in changes), default=0)]
+    before, after = parse_version(old.model.version), parse_version(new.model.version)
+    expected = before.stepped(step)
+    return Difference(str(before), str(after), changes, step, str(expected), after >= expected)
+
+
+def _identity(old: Manifest, new: Manifest) -> Iterator[Change]:
+    for area, before, after in (
+        ("model", old.model.name, new.model.name),
+        ("target", old.target.name, new.target.name),
+        ("runtime", old.target.runtime, new.target.runtime),
+        ("runtime versions", old.target.runtime_versions, new.target.runtime_versions),
+        ("processor", old.target.processor, new.target.processor),
+    ):
+        if before != after:
+            yield Change(area, "major", f"{area}: '{before}' became '{after}'")
+
+
+def _contract(old: Manifest, new: Manifest) -> Iterator[Change]:
+    for side in ("inputs", "outputs"):
+        before, after = getattr(old.contract, side), getattr(new.contract, side)
+        if len(before) != len(after):
+            yield Change("contract", "major", f"{len(before)} {side} became {len(after)}")
+        for one, other in zip(before, after, strict=False):
+            yield from _tensor(side.removesuffix("s"), one, other)
+    if old.labels != new.labels:
+        yield Change("labels", "major", _labels_words(old.labels, new.labels))
+    for name in ("color", "resize_px", "crop_px", "mean", "std"):
+        before, after = getattr(old.preprocessing, name), getattr(new.preprocessing, name)
+        if before != after:
+            yield Change("preprocessing", "major", f"preprocessing: {name} {before} became {after}")
+    if old.preprocessing.integer != new.preprocessing.integer:
+        yield Change("preprocessing", "major", "the integer preprocessing has other constants")
+    yield from _operators(old.contract.operators, new.contract.operators)
+
+
+def _tensor(side: str, old: TensorContract, new: TensorContract) -> Iterator[Change]:
+    for name in ("name", "dtype", "shape", "layout", "scale", "zero_point"):
+        before, after = getattr(old, name), getattr(new, name)
+        if before != after:
+            area = "scales" if name in ("scale", "zero_point") else "contract"
+            yield Change(area, "major", f"{side} '{old.name}': {name} {before} became {after}")
+
+
+def _labels_words(old: tuple[str, ...], new: tuple[str, ...]) -> str:
+    moved = sum(one != other for one, other in zip(old, new, strict=False)) + abs(len(old) - len(new))
+    return f"{moved} of {max(len(old), len(new))} labels are others or elsewhere"
+
+
+def _operators(old: Mapping[str, int], new: Mapping[str, int]) -> Iterator[Change]:
+    """A kind of operator that is new needs the runtime to have it: firmware must register it."""
+    for kind in sorted(old.keys() | new.keys()):
+        before, after = old.get(kind, 0), new.get(kind, 0)
+        if before != after:
+            yield Change("operators", "patch" if before else "major", f"operator {kind}: {before} became {after}")
+
+
+def _measured(old: Manifest, new: Manifest) -> Iterator[Change]:
+    yield from _number("arena", "tensor arena", "bytes", old.target.arena_bytes, new.target.arena_bytes, "major")
+    yield from _number("size", "artifact", "bytes", old.size_bytes, new.size_bytes, "patch")
+    for name in ("float_percent", "reference_percent", "target_percent", "agreement_percent", "sqnr_db"):
+        before, after = getattr(old.accuracy, name), getattr(new.accuracy, name)
+        what, _, unit = name.rpartition("_")
+        yield from _number("accuracy", f"{what} accuracy" if unit == "percent" else what, unit, before, after, "minor")
+    if old.latency.fingerprint != new.latency.fingerprint and old.latency.fingerprint and new.latency.fingerprint:
+        yield Change("latency", "none", "latency was measured on different machines and cannot be compared")
+    elif not _same_latency(old, new):
+        yield from _number("latency", "median latency", "ms", old.latency.p50_ms, new.latency.p50_ms, "minor")
+
+
+def _same_latency(old: Manifest, new: Manifest) -> bool:
+    """Equal artifacts have equal latency, and so have intervals that overlap: the rest is noise."""
+    before, after = old.latency.p50_interval_ms, new.latency.p50_interval_ms
+    overlap = before is not None and after is not None and before[0] <= after[1] and after[0] <= before[1]
+    return overlap or _digests(old, "artifact") == _digests(new, "artifact")
+
+
+def _digests(manifest: Manifest, role: str) -> dict[str, str]:
+    return {entry.path: entry.sha256 for entry in manifest.files if entry.role == role}
+
+
+def _number(area: str, what: str, unit: str, old: float | None, new: float | None, step: Step) -> Iterator[Change]:
+    if old == new:
+        return
+    if old is None or new is None:
+        words = f"{what}: {_shown(old, unit)} became {_shown(new, unit)}"
+    else:
+        percent = f" ({100 * (new - old) / old:+.1f} %)" if old and unit in ("bytes", "ms") else ""
+        words = f"{what}: {_shown(old, unit)} became {_shown(new, unit)}, {new - old:+.6g}{percent}"
+    yield Change(area, step, words)
+
+
+def _shown(value: float | None, unit: str) -> str:
+    return "not measured" if value is None else f"{value:.8g} {unit}"
+
+
+def _origin(old: Manifest, new: Manifest) -> Iterator[Change]:
+    before, after = old.origin, new.origin
+    for area, one, other in (
+        ("checkpoint", before.source.checkpoint_sha256, after.source.checkpoint_sha256),
+        ("calibration data", before.calibration_set, after.calibration_set),
+        ("test data", before.test_set, after.test_set),
+        ("network", before.source.network, after.source.network),
+        ("quantizer", before.quantizer, after.quantizer),
+        ("board", before.target, after.target),
+        ("git commit", before.git_commit, after.git_commit),
+    ):
+        if one != other:
+            yield Change(area, "patch", f"{area}: {_short(one)} became {_short(other)}")
+    yield from _toolchain(before.toolchain, after.toolchain)
+
+
+def _toolchain(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change]:
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            words = f"{name}: {old.get(name, 'absent')} became {new.get(name, 'absent')}"
+            yield Change("toolchain", "patch", words)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _files(old: Manifest, new: Manifest) -> Iterator[Change]:
+    """The artifact may differ in its weights alone: nothing above would say so."""
+    if _digests(old, "artifact") != _digests(new, "artifact"):
+        yield Change("artifact", "patch", "the artifact has other bytes")
+    before, after = ({entry.path: entry for entry in manifest.files} for manifest in (old, new))
+    for path in sorted(before.keys() ^ after.keys()):
+        yield Change("files", "patch", f"{path} was {'removed' if path in before else 'added'}")
+    others = [p for p in sorted(before.keys() & after.keys()) if _differs(before[p], after[p])]
+    if others:
+        yield Change("files", "patch", f"{len(others)} other files have other bytes: {', '.join(others[:8])}")
+
+
+def _differs(old: FileEntry, new: FileEntry) -> bool:
+    return old.reproducible and old.role != "artifact" and old.sha256 != new.sha256

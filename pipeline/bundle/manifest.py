@@ -1,0 +1,318 @@
+"""``manifest.json``, bundle format 1: what a bundle is, field by field. ``docs/bundle.md`` explains it in words."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from edgec.pipeline.bundle.contract import Contract
+from edgec.pipeline.bundle.integer_preprocess import IntegerPreprocess
+from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.recipe import Level
+from edgec.pipeline.toml_file import STRICT
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+SCHEMA_VERSION = 1
+MANIFEST, SUMS, SIGNATURE, PUBLIC_KEY = "manifest.json", "SHA256SUMS", "manifest.json.sig", "manifest.json.pub"
+RESULT, RESULT_SUM = "result.json", "result.json.sha256"
+UNLISTED = frozenset({MANIFEST, SUMS, SIGNATURE, PUBLIC_KEY, RESULT, RESULT_SUM})
+"""Files that the manifest does not list: itself, what is made from it, and the log of one build with its times."""
+
+SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
+MAX_MANIFEST_BYTES = 16 << 20
+HINT = "build it again, or get a fresh copy"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of the bundle.
+
+    Attributes:
+        path: relative, with forward slashes.
+        role: what it is for; see ``docs/bundle.md``.
+        reproducible: a second build of the same recipe makes the same bytes. False where times, or a device's answers,
+            are inside.
+    """
+
+    path: str
+    role: str
+    bytes: int
+    sha256: str
+    reproducible: bool = True
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """``version`` is a semver: major = contract, minor = accuracy or latency, patch = rebuild."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class TargetIdentity:
+    """Where the artifact runs.
+
+    Attributes:
+        runtime: what executes it.
+        runtime_versions: range that reads it, as a PEP 440 specifier.
+        processor: instruction set or GPU, as the board states it.
+        precision: of the layers that are not left in float.
+        artifact: path of the file or folder that runs.
+        arena_bytes: memory that TFLite Micro needs, measured, with margin; None where not measured.
+    """
+
+    name: str
+    compiler: str
+    runtime: str
+    runtime_versions: str
+    processor: str
+    precision: str
+    artifact: str
+    arena_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A set of images by its content, not by where it lies."""
+
+    sha256: str
+    num_images: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """The float network's origin: ``weights`` of a network defined in edgec, or a user's ``onnx`` file.
+
+    Attributes:
+        checkpoint_sha256: of the state dict or the ONNX file; of seed and method for random weights.
+        network: configuration of the network, for ``weights``.
+        labelled: labels mean something for these weights (not for random ones).
+    """
+
+    kind: Literal["weights", "onnx"]
+    name: str
+    checkpoint_sha256: str
+    network: Json | None
+    labelled: bool
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Everything that decides the artifact.
+
+    Attributes:
+        target: the whole board description.
+        git_commit: of edgec, with ``+dirty`` where files differ; ``unknown`` where it was installed without git.
+        toolchain: versions of Python, edgec and all distributions that they need.
+    """
+
+    source: Source
+    calibration_set: DataSet
+    test_set: DataSet
+    quantizer: Level
+    target: Json
+    git_commit: str
+    toolchain: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From an image to the input: resize and crop, then ``(pixel - mean) / std`` or the folded integer form.
+
+    Attributes:
+        integer: None for a float input.
+    """
+
+    color: str
+    resize_px: int
+    crop_px: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    integer: IntegerPreprocess | None
+
+
+@dataclass(frozen=True)
+class MeasuredAccuracy:
+    """Rates in percent on the test set; ``*_interval`` are 95 % Wilson intervals ``(low, high)``.
+
+    Attributes:
+        metric: ``top1``, or ``agreement`` with the float network where labels mean nothing.
+        target_percent: None where the artifact could not run on the building machine.
+    """
+
+    metric: Literal["top1", "agreement"]
+    num_images: int
+    float_percent: float | None
+    float_interval: tuple[float, float] | None
+    reference_percent: float | None
+    reference_interval: tuple[float, float] | None
+    target_percent: float | None
+    target_interval: tuple[float, float] | None
+    drop_pp: float | None
+    agreement_percent: float
+    agreement_interval: tuple[float, float]
+    sqnr_db: float | None
+
+
+@dataclass(frozen=True)
+class MeasuredLatency:
+    """Milliseconds for one image.
+
+    Attributes:
+        status: ``measured``, or the plain words ``not measured``, with the reason in ``note``.
+        p50_interval_ms: 95 % interval of the median over processes; None where ``edgec check`` did not measure it.
+        estimated_ms: range that a model of the board expects; never a measurement.
+        num_processes: that the times come from; a build measures in its own alone.
+        noise_floor: how far a bundle was from itself in the same measurement, as a share; None where not measured.
+        device: processor or board that ran the artifact.
+        fingerprint: what else times depend on. Times of unequal fingerprints are not compared.
+    """
+
+    status: Literal["measured", "not measured"]
+    note: str
+    p50_ms: float | None
+    p50_interval_ms: tuple[float, float] | None
+    p90_ms: float | None
+    p99_ms: float | None
+    estimated_ms: tuple[float, float] | None
+    num_samples: int
+    num_processes: int
+    threads: int | None
+    noise_floor: float | None
+    device: str | None
+    fingerprint: dict[str, str]
+
+
+@dataclass(frozen=True)
+class BudgetVerdict:
+    """One line of ``edgec check``."""
+
+    name: str
+    limit: float | None
+    measured: float | None
+    verdict: Literal["pass", "fail", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Licence:
+    """SPDX expression of one part, or ``not stated``."""
+
+    part: str
+    expression: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The whole file; unknown fields are refused."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    schema_version: Literal[1]
+    model: ModelIdentity
+    target: TargetIdentity
+    files: tuple[FileEntry, ...]
+    origin: Origin
+    contract: Contract
+    preprocessing: Preprocessing
+    labels: tuple[str, ...]
+    size_bytes: int
+    accuracy: MeasuredAccuracy
+    latency: MeasuredLatency
+    budgets: tuple[BudgetVerdict, ...]
+    licences: tuple[Licence, ...]
+    notes: tuple[str, ...]
+
+
+def to_bytes(manifest: Manifest) -> bytes:
+    """Canonical JSON by RFC 8785: equal manifests are equal bytes."""
+    import rfc8785
+
+    return rfc8785.dumps(asdict(manifest))
+
+
+def parse_manifest(content: bytes, name: str) -> Manifest:
+    """Read a manifest; it must be canonical, follow the schema and name only paths inside its folder.
+
+    Args:
+        name: of the bundle, for messages.
+
+    Raises:
+        EdgecError: ``corrupt-bundle`` names the field.
+    """
+    from pydantic import ValidationError
+
+    try:
+        data = json.loads(content, parse_constant=_no_constant, object_pairs_hook=_once)
+        manifest = _adapter().validate_json(content, strict=True)
+        canonical = to_bytes(manifest)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "file"
+        raise corrupt(f"'{name}': manifest.json: {where}: {first['msg']}") from error
+    except (ValueError, RecursionError) as error:
+        raise corrupt(f"'{name}': manifest.json is no canonical JSON: {error}") from error
+    if canonical != content or not isinstance(data, dict):
+        raise corrupt(f"'{name}': manifest.json is not in canonical form")
+    _check_paths(manifest, name)
+    return manifest
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of ``manifest.json``, as ``manifest.schema.json`` keeps it."""
+    schema = _adapter().json_schema()
+    for record in (schema, *schema["$defs"].values()):
+        record["additionalProperties"] = False
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "https://edgec.invalid/bundle-1/manifest.schema.json",
+        **schema,
+    }
+
+
+def sums(entries: tuple[tuple[str, str], ...]) -> str:
+    """``SHA256SUMS`` of ``(path, sha256)`` pairs, in the form that ``sha256sum -c`` takes."""
+    return "".join(f"{digest}  {path}\n" for path, digest in sorted(entries))
+
+
+def corrupt(message: str) -> EdgecError:
+    """The refusal of a bundle that is not what it says."""
+    return EdgecError("corrupt-bundle", message, HINT)
+
+
+@lru_cache
+def _adapter() -> TypeAdapter[Manifest]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Manifest)
+
+
+def _check_paths(manifest: Manifest, name: str) -> None:
+    from edgec.pipeline.bundle.paths import check_path
+
+    seen: set[str] = set(UNLISTED)
+    for entry in manifest.files:
+        check_path(entry.path, name)
+        if entry.path.lower() in seen or entry.path in seen:
+            raise corrupt(f"'{name}': manifest.json lists '{entry.path}' twice, or a file that it cannot list")
+        seen.add(entry.path.lower())
+    folders = {"/".join(parts[:i]) for parts in (path.split("/") for path in seen) for i in range(1, len(parts))}
+    if folders & seen:
+        raise corrupt(f"'{name}': manifest.json lists '{min(folders & seen)}' as a file and as a folder")
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key for key, _ in pairs}) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return dict(pairs)

@@ -1,0 +1,42 @@
+"""``README.md`` of a bundle: the model card, in the words of the manifest."""
+
+from __future__ import annotations
+
+from edgec.pipeline.bundle.c_sources import c_prefix
+from edgec.pipeline.bundle.manifest import Manifest
+from edgec.pipeline.bundle.templates import environment
+
+
+def model_card(manifest: Manifest) -> str:
+    """Markdown for people who get the folder and have no Python."""
+    values = {"m": manifest, "rate": rate, "p": c_prefix(manifest.model.name), "latency": latency_words(manifest)}
+    return environment().get_template("README.md.j2").render(values)
+
+
+def rate(value: float | None, interval: tuple[float, float] | None) -> str:
+    """``86.00 % (80.5 to 90.1)``, or the plain words."""
+    if value is None or interval is None:
+        return "not measured"
+    return f"{value:.2f} % ({interval[0]:.1f} to {interval[1]:.1f})"
+
+
+def latency_words(manifest: Manifest) -> str:
+    """One sentence."""
+    found = manifest.latency
+    if found.p50_ms is None:
+        words = f"{found.status}: {found.note}" if found.note else found.status
+        return words if found.estimated_ms is None else f"{words}; {_estimate(*found.estimated_ms)}"
+    interval = found.p50_interval_ms
+    spread = f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+    median = f"{found.status}: median {found.p50_ms:.3f} ms{spread}"
+    samples = f"{found.num_samples} samples in {_count(found.num_processes, 'process', 'processes')}"
+    threads = [_count(found.threads, "thread", "threads")] if found.threads else []
+    return ", ".join((median, samples, *threads, found.device or "unknown device"))
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def _estimate(low: float, high: float) -> str:
+    return f"estimated from the board's rates, not measured: {low:.2f} to {high:.2f} ms"

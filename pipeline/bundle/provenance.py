@@ -1,0 +1,77 @@
+"""What had a hand in a build: edgec's own commit and the versions of everything it needs."""
+
+from __future__ import annotations
+
+import platform
+import re
+import subprocess
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+TOOLCHAIN = ("torch", "onnx", "onnxsim", "onnxruntime", "openvino", "ai-edge-litert", "numpy", "pillow")
+EXTRAS = ("openvino", "ai-edge-litert", "flatbuffers", "tensorrt")  # optional, and yet they decide artifacts
+
+
+def toolchain() -> dict[str, str]:
+    """Versions of the distributions that decide an artifact."""
+    found = {"python": platform.python_version(), "edgec": metadata.version("edgec")}
+    return found | {name: _version(name) or "not installed" for name in TOOLCHAIN}
+
+
+@lru_cache
+def lock() -> dict[str, str]:
+    """Versions of Python, of edgec and of everything that it requires, directly or not, sorted by name."""
+    found: dict[str, str] = {}
+    waiting = ["edgec", *EXTRAS]
+    while waiting:
+        name = _normalised(waiting.pop())
+        version = _version(name)
+        if version is not None and name not in found:
+            found[name] = version
+            waiting += [_name(requirement) for requirement in _requirements(name)]
+    return {"python": platform.python_version(), **dict(sorted(found.items()))}
+
+
+@lru_cache
+def git_commit() -> str:
+    """Commit of the edgec that runs, with ``+dirty`` where tracked files differ from it; ``unknown`` outside git."""
+    here = Path(__file__).resolve().parent
+    commit, changes = (
+        _git(here, *arguments)
+        for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno", "--", "../.."))
+    )
+    if commit is None or _git(here, "ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return "unknown"
+    return commit.strip() + ("+dirty" if changes else "")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _requirements(name: str) -> list[str]:
+    """Requirements that hold without naming an extra."""
+    return [line for line in metadata.requires(name) or [] if "extra ==" not in line]
+
+
+def _name(requirement: str) -> str:
+    found = re.match(r"[A-Za-z0-9._-]+", requirement)
+    return found.group() if found else ""
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""Checks the bundle that this file lies in: python3 verify.py [FOLDER] [--key TRUSTED.pub]
+
+Needs Python 3.8 and nothing else; a signature is checked with the openssl command, version 3. Exit status 0: every
+file is the one that the manifest lists and nothing was added. Exit status 1: it is not, and the reason is printed.
+A copy of this file from elsewhere proves more than the copy inside: who changes a bundle can change both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+UNLISTED = ("manifest.json", "SHA256SUMS", "manifest.json.sig", "manifest.json.pub")
+RESULT, RESULT_SUM = "result.json", "result.json.sha256"  # log of the build, not part of the release
+SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+
+
+class Refused(Exception):
+    """The bundle is not what it says."""
+
+
+def main() -> int:
+    """Check and say so."""
+    parser = argparse.ArgumentParser(description="Check a bundle's files, manifest and signature.")
+    parser.add_argument("folder", nargs="?", default=os.path.dirname(os.path.abspath(__file__)))
+    parser.add_argument("--key", help="PEM file of the public key that the bundle must be signed with")
+    arguments = parser.parse_args()
+    try:
+        manifest = checked_manifest(arguments.folder)
+        signature = check_signature(arguments.folder, arguments.key)
+    except (Refused, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        print(f"REFUSED: {error or type(error).__name__}")
+        return 1
+    model, target = manifest["model"], manifest["target"]
+    print("OK: {} {} for {}".format(model["name"], model["version"], target["name"]))
+    print("{} files checked; {}".format(len(manifest["files"]), signature))
+    return 0
+
+
+def checked_manifest(folder: str) -> dict[str, Any]:
+    """The manifest, after every file was compared with it."""
+    with open(os.path.join(folder, "manifest.json"), "rb") as file:
+        content = file.read()
+    manifest: dict[str, Any] = json.loads(content.decode("utf-8"))
+    if manifest["schema_version"] != 1:
+        raise Refused("manifest.json: schema_version {!r}, expected 1".format(manifest["schema_version"]))
+    listed = {entry["path"]: entry for entry in manifest["files"]}
+    if len(listed) != len(manifest["files"]):
+        raise Refused("manifest.json lists a file twice")
+    for name in present(folder):
+        if name not in listed and name not in (*UNLISTED, RESULT, RESULT_SUM):
+            raise Refused(f"{name!r} was added: the manifest does not list it")
+    for name, entry in listed.items():
+        check_file(folder, name, entry)
+    sums = {name: entry["sha256"] for name, entry in listed.items()}
+    sums["manifest.json"] = hashlib.sha256(content).hexdigest()
+    expected = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
+    with open(os.path.join(folder, "SHA256SUMS"), "rb") as file:
+        if file.read() != expected.encode("utf-8"):
+            raise Refused("SHA256SUMS does not fit the manifest")
+    check_result(folder)
+    return manifest
+
+
+def check_result(folder: str) -> None:
+    """The build's log is there with its digest, or neither is."""
+    paths = [os.path.join(folder, name) for name in (RESULT, RESULT_SUM)]
+    there = [os.path.isfile(path) for path in paths]
+    if any(there):
+        if not all(there):
+            raise Refused(f"it has only one of {RESULT} and {RESULT_SUM}")
+        contents = []
+        for path in paths:
+            with open(path, "rb") as file:
+                contents.append(file.read())
+        if contents[1].decode("ascii") != f"{hashlib.sha256(contents[0]).hexdigest()}  {RESULT}\n":
+            raise Refused(f"{RESULT!r} is not the file that was written")
+
+
+def present(folder: str) -> Iterator[str]:
+    """Every file, and every empty folder; a link is refused."""
+    for root, folders, files in os.walk(folder):
+        for name in folders + files:
+            path = os.path.join(root, name)
+            relative = os.path.relpath(path, folder).replace(os.sep, "/")
+            if os.path.islink(path):
+                raise Refused(f"{relative!r} is a link, expected a file of its own")
+            if name in files or not os.listdir(path):
+                yield relative
+
+
+def check_file(folder: str, name: str, entry: dict[str, Any]) -> None:
+    """Name, size and digest of one listed file."""
+    if not all(SEGMENT.fullmatch(part) for part in name.split("/")):
+        raise Refused(f"manifest.json lists {name!r}, which is not a plain relative path")
+    path = os.path.join(folder, *name.split("/"))
+    if not os.path.isfile(path):
+        raise Refused(f"{name!r} is missing")
+    if os.path.getsize(path) != entry["bytes"]:
+        raise Refused("{!r} has {} bytes, expected {}".format(name, os.path.getsize(path), entry["bytes"]))
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            digest.update(piece)
+    if digest.hexdigest() != entry["sha256"]:
+        raise Refused(f"{name!r} is not the file that the manifest lists")
+
+
+def check_signature(folder: str, trusted: str | None) -> str:
+    """What the signature proves, in words."""
+    signature, enclosed = (os.path.join(folder, name) for name in UNLISTED[2:])
+    there = [os.path.isfile(signature), os.path.isfile(enclosed)]
+    if not any(there):
+        if trusted:
+            raise Refused("it is not signed")
+        return "not signed"
+    if not all(there):
+        raise Refused("it has half a signature")
+    command = ["openssl", "pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", trusted or enclosed]
+    command += ["-in", os.path.join(folder, "manifest.json"), "-sigfile", signature]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    except FileNotFoundError:
+        raise Refused("it is signed, and checking that needs the openssl command") from None
+    if done.returncode != 0:
+        raise Refused("the signature does not fit: {}".format(done.stdout.decode("utf-8", "replace").strip()))
+    return "signed with the trusted key" if trusted else "signed, by a key that nobody vouched for"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""One build, judged where it runs: everything that is handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgec.pipeline.build import Built
+from edgec.pipeline.bundle.manifest import BudgetVerdict
+from edgec.pipeline.bundle.semver import FIRST
+from edgec.pipeline.evaluate import Accuracy, Logits
+from edgec.pipeline.measure import Latency
+from edgec.pipeline.recipe import Recipe
+from edgec.targets.adapter import Placement
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a bundle is written from.
+
+    Attributes:
+        golden: folder of golden vectors.
+        logits: ``(N, classes)`` of the test images by form of the network: float, reference, target.
+        notes: what every output must say about this build.
+        made: files that a device made of the artifact, an engine say.
+        on_device: accuracy, latency and golden answers are a device's, not this machine's.
+        version: semver of the bundle.
+        budgets: verdicts, where the build was judged.
+    """
+
+    recipe: Recipe
+    built: Built
+    placement: Placement
+    golden: Path
+    logits: Mapping[str, Logits]
+    accuracy: Accuracy
+    latency: Latency
+    notes: tuple[str, ...]
+    made: tuple[Path, ...] = ()
+    on_device: bool = False
+    version: str = FIRST
+    budgets: tuple[BudgetVerdict, ...] = ()

@@ -1,0 +1,1 @@
+"""One self-contained page per build, or for many builds side by side."""

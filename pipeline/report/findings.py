@@ -1,0 +1,161 @@
+"""What a report shows of one bundle, read from its files."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgec.pipeline.bundle.golden import GoldenSet, read_golden, to_real
+from edgec.pipeline.bundle.manifest import Manifest
+from edgec.pipeline.bundle.predictions import Predictions, read_predictions
+
+NUM_WORST_CLASSES = 8
+THUMBNAIL_PX = 160
+
+
+@dataclass(frozen=True)
+class ClassErrors:
+    """A class that the artifact often misses.
+
+    Attributes:
+        float_right: images of it that the float network gets right.
+        right: that the artifact gets right.
+        mistaken_for: the classes it names instead, with counts, the most frequent first.
+    """
+
+    name: str
+    num_images: int
+    float_right: int
+    right: int
+    mistaken_for: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A golden image with both answers: (class, probability)."""
+
+    name: str
+    picture: str
+    float_answer: tuple[str, float]
+    answer: tuple[str, float]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """One build, ready to be drawn.
+
+    Attributes:
+        name: how the page calls it.
+        latency: ``latency.json``.
+        quantization: ``quantization.json``.
+        weight_bytes: constants of each weighted layer of the quantized network, in order.
+    """
+
+    name: str
+    manifest: Manifest
+    golden: GoldenSet
+    predictions: Predictions
+    latency: dict[str, Any]
+    quantization: dict[str, Any]
+    weight_bytes: dict[str, int]
+    worst_classes: tuple[ClassErrors, ...]
+    examples: tuple[Example, ...]
+
+
+def read_findings(folder: Path, manifest: Manifest) -> Findings:
+    """Gather what the page needs from a bundle whose files are in place."""
+    predictions, golden = read_predictions(folder / "predictions.csv"), read_golden(folder / "golden")
+    return Findings(
+        f"{manifest.model.name} · {manifest.target.name}",
+        manifest,
+        golden,
+        predictions,
+        json.loads((folder / "latency.json").read_text(encoding="utf-8")),
+        json.loads((folder / "quantization.json").read_text(encoding="utf-8")),
+        _weight_bytes(folder / "reference" / "qdq.onnx"),
+        worst_classes(predictions, manifest.labels),
+        _examples(folder / "golden", golden, manifest),
+    )
+
+
+def class_name(index: int, labels: tuple[str, ...]) -> str:
+    """The label, or its number where it has none."""
+    return labels[index] if index < len(labels) and labels[index] else f"class {index}"
+
+
+def worst_classes(predictions: Predictions, labels: tuple[str, ...]) -> tuple[ClassErrors, ...]:
+    """Classes by the number of images that the artifact gets wrong; none where labels are unknown."""
+    known = predictions.labels >= 0
+    if not known.any():
+        return ()
+    answers = predictions.shipped
+    wrong = known & (answers != predictions.labels)
+    order = sorted(
+        {int(i) for i in predictions.labels[wrong]}, key=lambda i: (-int(np.sum(wrong & (predictions.labels == i))), i)
+    )
+    return tuple(_class_errors(i, answers, predictions, labels) for i in order[:NUM_WORST_CLASSES])
+
+
+def _class_errors(
+    index: int, answers: npt.NDArray[np.int64], predictions: Predictions, labels: tuple[str, ...]
+) -> ClassErrors:
+    mine = predictions.labels == index
+    others, counts = np.unique(answers[mine & (answers != index)], return_counts=True)
+    pairs = sorted(zip(others.tolist(), counts.tolist(), strict=True), key=lambda pair: (-pair[1], pair[0]))
+    return ClassErrors(
+        class_name(index, labels),
+        int(mine.sum()),
+        int(np.sum(mine & (predictions.classes["float"] == index))),
+        int(np.sum(mine & (answers == index))),
+        tuple((class_name(other, labels), count) for other, count in pairs[:3]),
+    )
+
+
+def _weight_bytes(qdq: Path) -> dict[str, int]:
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(qdq).graph
+    sizes = {tensor.name: numpy_helper.to_array(tensor).nbytes for tensor in graph.initializer}
+    sources = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul", "ConvTranspose")]
+    found = {n.name or n.output[0]: sum(sizes.get(sources.get(i, i), 0) for i in n.input[1:]) for n in layers}
+    return {name: size for name, size in found.items() if size}
+
+
+def _examples(folder: Path, golden: GoldenSet, manifest: Manifest) -> tuple[Example, ...]:
+    output = manifest.contract.outputs[0]
+    if output.layout != "NC":
+        return ()
+    pictures = np.load(folder / "pixels.npy")
+    first = len(golden.vectors) - len(pictures)
+    floats = np.load(folder / "float-outputs.float32.npy")[first:]
+    answers = to_real(np.load(folder / f"outputs.{golden.expected}.{output.dtype}.npy")[first:], output)
+    names = [vector.name for vector in golden.vectors[first:]]
+    return tuple(
+        Example(name, _data_uri(pixels, manifest.preprocessing.color), _answer(one, manifest), _answer(other, manifest))
+        for name, pixels, one, other in zip(names, pictures, floats, answers, strict=True)
+    )
+
+
+def _answer(logits: npt.NDArray[np.float32], manifest: Manifest) -> tuple[str, float]:
+    shifted = np.exp(logits.astype(np.float64) - logits.max())
+    index = int(logits.argmax())
+    return class_name(index, manifest.labels), float(shifted[index] / shifted.sum())
+
+
+def _data_uri(pixels: npt.NDArray[np.uint8], color: str) -> str:
+    from PIL import Image
+
+    image = Image.fromarray(pixels if color == "RGB" else np.ascontiguousarray(pixels[..., ::-1]))
+    image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,166 @@
+"""``report.html``: everything about one build, or many side by side, in one file that loads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgec.pipeline.bundle.manifest import Manifest
+from edgec.pipeline.bundle.model_card import latency_words, rate
+from edgec.pipeline.report.charts import Bar, bars, histogram, intervals, pareto, scatter
+from edgec.pipeline.report.findings import Findings, read_findings
+
+NUM_LAYERS = 24  # of a bar chart; the table beside it has all
+
+
+def render_report(builds: Sequence[tuple[Path, Manifest]]) -> str:
+    """The page for bundles whose files are in place: ``(folder, manifest)`` each."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    templates = Environment(
+        loader=PackageLoader("edgec.pipeline.report", "templates"),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    found = _named([read_findings(folder, manifest) for folder, manifest in builds])
+    values: dict[str, Any] = {
+        "builds": [_build(finding) for finding in found],
+        "title": found[0].name if len(found) == 1 else f"{len(found)} builds",
+        "parity": between_builds(found),
+        "pareto": _pareto_chart(found),
+        "unmeasured": [one.name for one in found if one.manifest.latency.p50_ms is None],
+        "rate": rate,
+    }
+    return templates.get_template("report.html.j2").render(values)
+
+
+def between_builds(found: Sequence[Findings]) -> list[tuple[str, list[str]]]:
+    """Rows of the parity matrix: share of test images for which two builds name the same class first."""
+
+    def cell(one: Findings, other: Findings) -> str:
+        if one.manifest.origin.test_set.sha256 != other.manifest.origin.test_set.sha256:
+            return "other images"
+        return f"{100 * np.mean(one.predictions.shipped == other.predictions.shipped):.2f} %"
+
+    return [(one.name, [cell(one, other) for other in found]) for one in found] if len(found) > 1 else []
+
+
+def _named(found: list[Findings]) -> list[Findings]:
+    """Builds of one name get their version, and a number where that is the same too."""
+    from dataclasses import replace
+
+    names = [one.name for one in found]
+    if len(set(names)) == len(names):
+        return found
+    versions = [f"{one.name} {one.manifest.model.version}" for one in found]
+    unique = [name if versions.count(name) == 1 else f"{name} #{i + 1}" for i, name in enumerate(versions)]
+    return [replace(one, name=name) for one, name in zip(found, unique, strict=True)]
+
+
+def _build(found: Findings) -> dict[str, Any]:
+    """One build as the template wants it."""
+    manifest = found.manifest
+    return {
+        "name": found.name,
+        "m": manifest,
+        "verdict": _verdict(manifest),
+        "latency": latency_words(manifest),
+        "accuracy_chart": _accuracy_chart(manifest),
+        "worst_classes": found.worst_classes,
+        "parity": _kernel_parity(found),
+        "tolerance": (found.golden.tolerance_steps, found.golden.tolerance, found.golden.step),
+        "latency_chart": _latency_chart(found),
+        "noise_floor": found.latency.get("noise_floor"),
+        "layers": _layers(found),
+        "examples": found.examples,
+        "float_layers": found.quantization.get("float_layers", []),
+    }
+
+
+def _verdict(manifest: Manifest) -> tuple[str, str]:
+    """(word, explanation); the word is also the mark's class."""
+    verdicts = [line.verdict for line in manifest.budgets]
+    if not verdicts:
+        return "unjudged", "no budgets were given"
+    worst = next(word for word in ("fail", "inconclusive", "pass") if word in verdicts)
+    return worst, f"{verdicts.count('pass')} of {len(verdicts)} budgets hold"
+
+
+def _accuracy_chart(manifest: Manifest) -> str:
+    found = manifest.accuracy
+    rows = [
+        Bar(label, value, interval)
+        for label, value, interval in (
+            ("float", found.float_percent, found.float_interval),
+            ("QDQ reference", found.reference_percent, found.reference_interval),
+            (f"{manifest.target.name}", found.target_percent, found.target_interval),
+        )
+        if value is not None
+    ]
+    if not rows:
+        rows = [Bar("agreement", found.agreement_percent, found.agreement_interval)]
+    what = "Top-1" if found.metric == "top1" else "Agreement with the float network"
+    return intervals(f"{what} with 95 % intervals, {found.num_images} images", rows, "%")
+
+
+def _kernel_parity(found: Findings) -> list[tuple[str, list[str]]]:
+    """Rows of the matrix of largest differences between kernel sets, in output steps."""
+    steps = found.golden.spread_steps
+    names = found.golden.kernel_sets
+
+    def cell(one: str, other: str) -> str:
+        return "-" if one == other else str(steps.get(f"{one} / {other}", steps.get(f"{other} / {one}")))
+
+    return [(one, [cell(one, other) for other in names]) for one in names]
+
+
+def _latency_chart(found: Findings) -> str:
+    blocks = found.latency.get("block_medians_ms") or []
+    return histogram("Distribution of block medians", blocks, "ms") if blocks else ""
+
+
+def _layers(found: Findings) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """(heading, chart, rows of the full table) for each thing that is known layer by layer."""
+    known = [
+        ("Size of the weights", found.weight_bytes, "kB", 1e-3, False),
+        ("SQNR of each layer's output", found.quantization.get("layer_sqnr_db") or {}, "dB", 1.0, True),
+        ("Sensitivity: agreement lost by quantizing this layer alone", _sensitivity(found), "pp", 1.0, False),
+        ("Time in each layer", found.latency.get("layer_us") or {}, "µs", 1.0, False),
+    ]
+    sections = []
+    for heading, values, unit, factor, worst_is_low in known:
+        scaled = {name: value * factor for name, value in values.items() if value is not None}
+        if scaled:
+            order = sorted(scaled, key=lambda name: scaled[name], reverse=not worst_is_low)[:NUM_LAYERS]
+            chart = bars(f"{heading}, the {len(order)} {'lowest' if worst_is_low else 'largest'}",
+                         [Bar(name, scaled[name]) for name in order], unit)  # fmt: skip
+            sections.append((heading, chart, [(name, f"{value:.2f} {unit}") for name, value in scaled.items()]))
+    return sections
+
+
+def _sensitivity(found: Findings) -> dict[str, float]:
+    return dict(found.quantization.get("sensitivity") or {})
+
+
+def _pareto_chart(found: Sequence[Findings]) -> str:
+    points = [
+        (one.name, one.manifest.latency.p50_ms, _quality(one.manifest))
+        for one in found
+        if one.manifest.latency.p50_ms is not None
+    ]
+    return (
+        scatter("Accuracy against latency; filled: no other build beats it in both", pareto(points), "ms", "%")
+        if len(points) > 1
+        else ""
+    )
+
+
+def _quality(manifest: Manifest) -> float:
+    found = manifest.accuracy
+    return found.target_percent if found.target_percent is not None else found.agreement_percent

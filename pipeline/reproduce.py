@@ -1,0 +1,166 @@
+"""``edgec reproduce``: build a bundle again from its manifest and compare the two, byte by byte."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from edgec.pipeline.bundle.archive import pack
+from edgec.pipeline.bundle.diff import diff
+from edgec.pipeline.bundle.manifest import SIGNATURE, FileEntry, Manifest
+from edgec.pipeline.bundle.read import Bundle, open_bundle
+from edgec.pipeline.bundle.seal import ENGINE, provenance_of
+from edgec.pipeline.bundle.verify import opened, verify
+from edgec.pipeline.bundle.write import origin_of, write_bundle
+from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.job import build_release
+from edgec.pipeline.measure import Latency
+from edgec.pipeline.recipe import Choices, DataFolders, Recipe, make_recipe
+from edgec.pipeline.store import Store
+
+ORDER = ("float-network", "quantized-network", "artifact", "golden-vector", "c-source")
+"""Roles from cause to effect: the first difference is the one to look at."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a bundle names by digest only, because it lies with its owner; None takes what the name finds here.
+
+    Attributes:
+        model: a user's ONNX file or ``model.toml``.
+        weights: as ``--weights`` takes them.
+    """
+
+    model: Path | None = None
+    weights: str | None = None
+    data: DataFolders = field(default_factory=DataFolders)
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """How the second build compares.
+
+    Attributes:
+        num_equal: files with the same bytes.
+        by_meaning: engines: no two are equal; built anew, this one gave the recorded answers to the golden vectors.
+        not_compared: what a device made or answered, and no device was given or none can make it again.
+        differences: files that differ or exist once, causes first.
+        reasons: what differs between the two manifests, in words.
+        archive_sha256: of the rebuilt bundle as .tar.zst; None where something differs or the first one is signed.
+    """
+
+    num_equal: int
+    by_meaning: tuple[str, ...]
+    not_compared: tuple[str, ...]
+    differences: tuple[str, ...]
+    reasons: tuple[str, ...]
+    archive_sha256: str | None
+
+
+def reproduce(path: Path, material: Material, on: str | None = None) -> Reproduction:
+    """Build again in an empty store and compare every file.
+
+    Times are not measured again: the latency of ``latency.json`` is carried over, everything else is computed anew.
+
+    Args:
+        on: the device that builds and runs an engine again.
+
+    Raises:
+        EdgecError: what opening, ``make_recipe``, ``build`` and devices raise; ``wrong-material`` where the files at
+            hand are not those that the bundle was made from.
+    """
+    with opened(path) as bundle, tempfile.TemporaryDirectory(prefix="edgec-reproduce-") as work:
+        recipe = _recipe(bundle, material)
+        _check_material(bundle, recipe)
+        folder = Path(work) / "bundle"
+        _rebuild(bundle, recipe, Store(Path(work) / "store"), folder)
+        return _compare(bundle, open_bundle(folder), on)
+
+
+def _recipe(bundle: Bundle, material: Material) -> Recipe:
+    """The request that the manifest records, on the files at hand."""
+    origin = bundle.manifest.origin
+    if origin.source.kind == "onnx" and material.model is None:
+        hint = "give it with --model FILE"
+        raise EdgecError("wrong-material", f"the bundle was made from your own file '{origin.source.name}'", hint)
+    network = origin.source.network or {}
+    weights = material.weights or origin.source.name
+    choices = Choices(
+        weights=weights,
+        width_multiplier=network.get("width_multiplier"),
+        input_px=network.get("input_px"),
+        num_classes=network.get("num_classes"),
+        padding=network.get("padding"),
+    )
+    recipe = make_recipe(
+        str(material.model) if material.model else network["model"],
+        "reference",
+        material.data,
+        Choices() if material.model else choices,
+        origin.calibration_set.num_images,
+        origin.quantizer,
+    )
+    return replace(recipe, target=bundle.target, name=bundle.manifest.model.name)
+
+
+def _check_material(bundle: Bundle, recipe: Recipe) -> None:
+    stated, found = bundle.manifest.origin, origin_of(recipe)
+    for what, option, one, other in (
+        ("the checkpoint", "--weights or --model", stated.source.checkpoint_sha256, found.source.checkpoint_sha256),
+        ("the calibration set", "--data", stated.calibration_set.sha256, found.calibration_set.sha256),
+        ("the test set", "--data", stated.test_set.sha256, found.test_set.sha256),
+    ):
+        if one != other:
+            message = f"{what} has sha256 {other}, expected {one}"
+            raise EdgecError("wrong-material", message, f"give what the bundle was made from with {option}")
+    if bundle.preprocess != recipe.preprocess:
+        message = f"preprocessing is {recipe.preprocess}, expected {bundle.preprocess}"
+        raise EdgecError("wrong-material", message, "give the model.toml that the bundle was made from with --model")
+
+
+def _rebuild(bundle: Bundle, recipe: Recipe, store: Store, folder: Path) -> None:
+    stated = bundle.manifest
+    release = replace(
+        build_release(recipe, store),
+        latency=Latency(**json.loads((bundle.folder / "latency.json").read_text(encoding="utf-8"))),
+        notes=stated.notes,
+        version=stated.model.version,
+        budgets=stated.budgets,
+    )
+    write_bundle(folder, release)
+
+
+def _compare(old: Bundle, new: Bundle, on: str | None) -> Reproduction:
+    before, after = ({entry.path: entry for entry in bundle.manifest.files} for bundle in (old, new))
+    paths = sorted(before.keys() | after.keys(), key=lambda path: (_rank(before.get(path) or after[path]), path))
+    of_device = [path for path in paths if _is_of_a_device(old, before.get(path))]
+    differences = tuple(path for path in paths if path not in of_device and before.get(path) != after.get(path))
+    engines = tuple(path for path in of_device if before[path].role == ENGINE) if on else ()
+    if engines:
+        verify(old.folder, on=on)
+    reasons = tuple(_reasons(old.manifest, new.manifest)) if differences else ()
+    whole = not (differences or of_device or (old.folder / SIGNATURE).exists())
+    return Reproduction(
+        len(paths) - len(differences) - len(of_device),
+        engines,
+        tuple(path for path in of_device if path not in engines),
+        differences,
+        reasons,
+        pack(new.folder, new.folder.with_name("rebuilt.tar.zst")) if whole else None,
+    )
+
+
+def _is_of_a_device(bundle: Bundle, entry: FileEntry | None) -> bool:
+    """No second build without the device makes this file; times are carried over, and so they are compared."""
+    return entry is not None and not entry.reproducible and provenance_of(bundle.manifest).on_device
+
+
+def _rank(entry: FileEntry) -> int:
+    return ORDER.index(entry.role) if entry.role in ORDER else len(ORDER) + (not entry.reproducible)
+
+
+def _reasons(old: Manifest, new: Manifest) -> Iterator[str]:
+    return (change.words for change in diff(old, new).changes if change.area != "files")

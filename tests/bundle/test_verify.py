@@ -1,0 +1,316 @@
+"""``edgec verify``, ``pack``, ``diff`` and ``reproduce`` as a user runs them, and what a bundle's documents say."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgec.pipeline.bundle.diff import diff
+from edgec.pipeline.bundle.integrity import read_checked_manifest
+from edgec.pipeline.bundle.manifest import Manifest, parse_manifest, sums, to_bytes
+from edgec.pipeline.bundle.measured import wilson_interval
+from edgec.pipeline.bundle.model_card import model_card
+from edgec.pipeline.bundle.sbom import sbom
+from edgec.pipeline.bundle.semver import Semver, parse_version
+from edgec.pipeline.bundle.verify import verify
+from edgec.pipeline.cli import main
+from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.store import file_sha256
+
+
+def reseal(folder: Path, change: Callable[[Manifest], Manifest] = lambda manifest: manifest) -> None:
+    """What somebody who understands the format would do: all digests fit again."""
+    manifest = change(parse_manifest((folder / "manifest.json").read_bytes(), "x"))
+    files = tuple(
+        replace(entry, bytes=(folder / entry.path).stat().st_size, sha256=file_sha256(folder / entry.path))
+        for entry in manifest.files
+    )
+    (folder / "manifest.json").write_bytes(to_bytes(replace(manifest, files=files)))
+    digests = [(entry.path, entry.sha256) for entry in files]
+    (folder / "SHA256SUMS").write_text(sums((*digests, ("manifest.json", file_sha256(folder / "manifest.json")))))
+
+
+def edgec(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    status = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def code(folder: Path) -> str:
+    with pytest.raises(EdgecError) as caught:
+        verify(folder)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("bundle", ["mcu_bundle", "cpu_bundle"])
+def test_verify_runs_the_golden_vectors(
+    bundle: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = request.getfixturevalue(bundle)
+    status, out, _ = edgec(capsys, "verify", folder)
+    assert status == 0
+    assert "10 golden vectors ran" in out
+    status, out, _ = edgec(capsys, "verify", folder, "--no-run", "--json")
+    assert status == 0
+    assert "not asked for" in json.loads(out)["skipped"][0]
+
+
+class TestSemantics:
+    """Digests fit, and yet the bundle is not what it says."""
+
+    def test_other_scale(self, copy: Path) -> None:
+        def change(manifest: Manifest) -> Manifest:
+            source = replace(manifest.contract.inputs[0], scale=0.5)
+            return replace(manifest, contract=replace(manifest.contract, inputs=(source,)))
+
+        reseal(copy, change)
+        assert code(copy) == "contract-mismatch"
+
+    def test_other_operators(self, copy: Path) -> None:
+        reseal(copy, lambda m: replace(m, contract=replace(m.contract, operators={"CONV_2D": 1})))
+        assert code(copy) == "contract-mismatch"
+
+    def test_other_integer_preprocessing(self, copy: Path) -> None:
+        reseal(copy, lambda m: replace(m, preprocessing=replace(m.preprocessing, integer=None)))
+        assert code(copy) == "contract-mismatch"
+
+    def test_other_labels(self, copy: Path) -> None:
+        (copy / "labels.txt").write_text("red\ngreen\nblue\n")
+        reseal(copy)
+        assert code(copy) == "contract-mismatch"
+
+    def test_other_answers(self, copy: Path) -> None:
+        path = copy / "golden" / "outputs.target.int8.npy"
+        answers = np.load(path)
+        answers[4] = np.roll(answers[4], 1)
+        np.save(path, answers)
+        reseal(copy)
+        with pytest.raises(EdgecError, match="'gradient-y'") as caught:
+            verify(copy)
+        assert caught.value.code == "golden-mismatch"
+
+    @pytest.mark.parametrize("name", ["golden/golden.json", "golden/outputs.target.int8.npy"])
+    def test_damaged_golden_files(self, copy: Path, name: str) -> None:
+        (copy / name).write_bytes(b"{}")
+        reseal(copy)
+        assert code(copy) == "corrupt-bundle"
+
+
+def test_pack_and_verify_an_archive(mcu_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    archive = tmp_path / "colours.tar.zst"
+    status, out, _ = edgec(capsys, "pack", mcu_bundle, "--output", archive)
+    assert status == 0
+    assert out.split()[0] == file_sha256(archive)
+    assert edgec(capsys, "verify", archive, "--no-run")[0] == 0
+    assert edgec(capsys, "pack", archive)[0] == 0
+    assert (tmp_path / "colours" / "manifest.json").is_file()
+    status, _, err = edgec(capsys, "pack", mcu_bundle, "--output", tmp_path / "gone" / "x.tar.zst")
+    assert (status, err[:26]) == (1, "error[output-not-writable]")
+
+
+class TestDiff:
+    @pytest.fixture
+    def manifest(self, mcu_bundle: Path) -> Manifest:
+        return read_checked_manifest(mcu_bundle)
+
+    def step(self, old: Manifest, new: Manifest) -> tuple[str, str]:
+        found = diff(old, new)
+        heaviest = next((change.words for change in found.changes if change.step == found.step), "")
+        return found.step, heaviest
+
+    def test_nothing_changed(self, manifest: Manifest) -> None:
+        found = diff(manifest, manifest)
+        assert (found.changes, found.step, found.is_version_right) == ((), "none", True)
+
+    def test_steps(self, manifest: Manifest) -> None:
+        contract, source = manifest.contract, manifest.contract.inputs[0]
+        scaled = replace(contract, inputs=(replace(source, scale=0.25),))
+        assert self.step(manifest, replace(manifest, contract=scaled))[0] == "major"
+        more = replace(contract, operators=contract.operators | {"SOFTMAX": 1})
+        assert self.step(manifest, replace(manifest, contract=more)) == ("major", "operator SOFTMAX: 0 became 1")
+        fewer = replace(contract, operators=contract.operators | {"CONV_2D": 9})
+        assert self.step(manifest, replace(manifest, contract=fewer))[0] == "patch"
+        labels = replace(manifest, labels=("blue", "red", "green"))
+        assert self.step(manifest, labels) == ("major", "2 of 3 labels are others or elsewhere")
+        worse = replace(manifest, accuracy=replace(manifest.accuracy, target_percent=91.5))
+        assert self.step(manifest, worse)[0] == "minor"
+        smaller = replace(manifest, size_bytes=manifest.size_bytes // 2)
+        assert self.step(manifest, smaller)[0] == "patch"
+        assert "-50.0 %" in self.step(manifest, smaller)[1]
+        arena = replace(manifest, target=replace(manifest.target, arena_bytes=99))
+        assert self.step(manifest, arena)[0] == "major"
+        tools = replace(manifest, origin=replace(manifest.origin, toolchain=manifest.origin.toolchain | {"onnx": "9"}))
+        assert self.step(manifest, tools)[0] == "patch"
+        other = replace(manifest.origin, calibration_set=replace(manifest.origin.calibration_set, sha256="f" * 64))
+        assert "calibration data" in self.step(manifest, replace(manifest, origin=other))[1]
+
+    def test_latency_is_compared_only_where_it_can_be(self, manifest: Manifest) -> None:
+        def measured(p50: float, half: float, machine: str, digest: str) -> Manifest:
+            interval = (p50 - half, p50 + half)
+            latency = replace(manifest.latency, p50_ms=p50, p50_interval_ms=interval, fingerprint={"cpu": machine})
+            files = tuple(replace(e, sha256=digest) if e.role == "artifact" else e for e in manifest.files)
+            return replace(manifest, latency=latency, files=files)
+
+        def words(old: Manifest, new: Manifest) -> list[str]:
+            return [change.words for change in diff(old, new).changes if change.area == "latency"]
+
+        old = measured(1.0, 0.1, "a", "0")
+        assert words(old, measured(1.5, 0.1, "a", "1")) == ["median latency: 1 ms became 1.5 ms, +0.5 (+50.0 %)"]
+        assert words(old, measured(1.1, 0.1, "a", "1")) == []  # the intervals overlap
+        assert words(old, measured(1.5, 0.1, "a", "0")) == []  # the same artifact
+        assert "different machines" in words(old, measured(1.5, 0.1, "b", "1"))[0]
+
+    def test_exit_status(self, mcu_bundle: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert edgec(capsys, "diff", mcu_bundle, copy)[0] == 0
+        reseal(copy, lambda m: replace(m, labels=("a", "b", "c")))
+        status, out, _ = edgec(capsys, "diff", mcu_bundle, copy)
+        assert status == 3
+        assert "1.0.0 -> 2.0.0 at least (a major step), but it is 1.0.0" in out
+        reseal(copy, lambda m: replace(m, model=replace(m.model, version="2.0.0")))
+        status, out, _ = edgec(capsys, "diff", mcu_bundle, copy, "--json")
+        assert status == 0
+        assert json.loads(out)["step"] == "major"
+
+    def test_versions(self) -> None:
+        assert parse_version("1.10.0") > parse_version("1.9.9")
+        assert [str(Semver(1, 2, 3).stepped(step)) for step in ("none", "patch", "minor", "major")] == [
+            "1.2.3", "1.2.4", "1.3.0", "2.0.0",
+        ]  # fmt: skip
+        for text in ("1.2", "v1.2.3", "1.2.3-rc1", "01.2.3", "1.2.3\n", "١.2.3"):
+            with pytest.raises(EdgecError) as caught:
+                parse_version(text)
+            assert caught.value.code == "bad-version"
+
+
+class TestReproduce:
+    """Another folder, time zone, home, hash seed and umask; an empty store; the same bytes."""
+
+    def run(self, bundle: Path, tmp_path: Path, *arguments: object) -> tuple[int, dict[str, object]]:
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir(exist_ok=True)
+        environment = os.environ | {"TZ": "Pacific/Chatham", "HOME": str(elsewhere), "PYTHONHASHSEED": "77"}
+        words = [sys.executable, "-m", "edgec.pipeline.cli", "reproduce", bundle, "--json", *arguments]
+        done = subprocess.run(
+            [str(word) for word in words],
+            cwd=elsewhere,
+            env=environment,
+            umask=0o077,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout, done.stderr
+        return done.returncode, json.loads(done.stdout)
+
+    def test_same_bytes(
+        self,
+        mcu_bundle: Path,
+        colours_toml: Path,
+        tiny_images: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        moved = shutil.copytree(colours_toml.parent, tmp_path / "moved model")
+        photos = shutil.copytree(tiny_images, tmp_path / "moved photos")
+        status, found = self.run(mcu_bundle, tmp_path, "--model", Path(moved) / "colours.toml", "--data", photos)
+        assert (status, found["differences"]) == (0, [])
+        assert found["num_equal"] == len(read_checked_manifest(mcu_bundle).files)
+        edgec(capsys, "pack", mcu_bundle, "--output", tmp_path / "a.tar.zst")
+        assert found["archive_sha256"] == file_sha256(tmp_path / "a.tar.zst")
+
+    def test_names_the_first_difference(
+        self, copy: Path, colours_toml: Path, tiny_images: Path, tmp_path: Path
+    ) -> None:
+        """The artifact of the bundle is another one: not the C sources made from it, but the artifact is named."""
+        content = bytearray((copy / "model.tflite").read_bytes())
+        content[-1] ^= 1
+        (copy / "model.tflite").write_bytes(content)
+        (copy / "c" / "model.h").write_text("changed")
+        reseal(copy)
+        status, found = self.run(copy, tmp_path, "--model", colours_toml, "--data", tiny_images)
+        assert status == 3
+        assert found["differences"] == ["model.tflite", "c/model.h"]
+        assert "the artifact has other bytes" in str(found["reasons"])
+
+    def test_wrong_material(
+        self,
+        mcu_bundle: Path,
+        colours_toml: Path,
+        tiny_images: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        other = Path(shutil.copytree(tiny_images, tmp_path / "other"))
+        (other / "red" / "0.png").write_bytes((other / "red" / "1.png").read_bytes())
+        model = Path(shutil.copytree(colours_toml.parent, tmp_path / "model"))
+        toml = model / "colours.toml"
+        toml.write_text(toml.read_text().replace("127.5, 120.0", "127.0, 120.0"))
+        for arguments in (
+            ("--data", tiny_images),
+            ("--model", colours_toml, "--data", other),
+            ("--model", toml, "--data", tiny_images),
+        ):
+            status, _, err = edgec(capsys, "reproduce", mcu_bundle, *arguments)
+            assert status == 1
+            assert err.removeprefix("error[").partition("]")[0] == "wrong-material"
+
+
+class TestDocuments:
+    def test_sbom_follows_the_schema(self, mcu_bundle: Path) -> None:
+        pytest.importorskip("jsonschema")
+        from cyclonedx.schema import SchemaVersion
+        from cyclonedx.validation.json import JsonStrictValidator
+
+        manifest = read_checked_manifest(mcu_bundle)
+        text = (mcu_bundle / "sbom.cdx.json").read_text()
+        assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+        document = json.loads(text)
+        assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
+        (model,) = (part for part in document["components"] if part["type"] == "machine-learning-model")
+        (artifact,) = (entry for entry in manifest.files if entry.role == "artifact")
+        assert model["hashes"] == [{"alg": "SHA-256", "content": artifact.sha256}]
+        assert model["modelCard"]["modelParameters"]["inputs"] == [{"format": "int8 NHWC 1x32x32x3"}]
+        assert model["modelCard"]["quantitativeAnalysis"]["performanceMetrics"]
+        names = {part["name"] for part in document["components"]}
+        assert {"torch", "onnxruntime", "calibration set", "test set"} <= names
+        click = next(part for part in document["components"] if part["name"] == "click")
+        assert click["licenses"]
+        assert click["purl"].startswith("pkg:pypi/click@")
+        assert sbom(manifest) == sbom(manifest)
+
+    def test_a_broken_sbom_is_noticed(self, mcu_bundle: Path) -> None:
+        pytest.importorskip("jsonschema")
+        from cyclonedx.schema import SchemaVersion
+        from cyclonedx.validation.json import JsonStrictValidator
+
+        text = (mcu_bundle / "sbom.cdx.json").read_text().replace('"modelParameters"', '"parameters"')
+        assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is not None
+
+    def test_model_card(self, mcu_bundle: Path) -> None:
+        manifest = read_checked_manifest(mcu_bundle)
+        card = model_card(manifest)
+        assert card == (mcu_bundle / "README.md").read_text()
+        assert "100.00 % (75.8 to 100.0)" in card
+        assert "not measured" in card
+        assert manifest.origin.calibration_set.sha256 in card
+        hostile = replace(manifest, notes=("<script>alert(1)</script> | x",))
+        assert "<script>" not in model_card(hostile)
+
+    def test_wilson_interval(self) -> None:
+        """Against the figures of Wilson's formula worked by hand for 81 of 263 (Newcombe, Stat. Med. 17, 1998)."""
+        low, high = wilson_interval(100 * 81 / 263, 263)
+        assert (round(low, 2), round(high, 2)) == (25.53, 36.62)
+        assert wilson_interval(0.0, 10)[0] == 0.0
+        assert wilson_interval(100.0, 10)[1] == 100.0
+        low, high = wilson_interval(30.0, 50)
+        mirrored = wilson_interval(70.0, 50)
+        assert (low, high) == pytest.approx((100 - mirrored[1], 100 - mirrored[0]))
