@@ -25,9 +25,10 @@ class RunsStages(Protocol):
 
 @dataclass(frozen=True)
 class Built:
-    """What the stages made: float ONNX, QDQ folder, the target's artifact, evaluation folder."""
+    """What the stages made: float ONNX, its calibration, QDQ folder, the target's artifact, evaluation folder."""
 
     fp32: Artifact
+    statistics: Artifact
     qdq: Artifact
     binary: Artifact
     evaluation: Artifact
@@ -58,7 +59,7 @@ def build(recipe: Recipe, store: RunsStages) -> Built:
     qdq = store.run(quantize, fp32, statistics, calibration_set, *deciding_set)
     binary = store.run(Compile(target, preprocess, recipe.calibration), qdq, calibration_set)
     evaluate = Evaluate(target, preprocess, recipe.test, recipe.labelled)
-    return Built(fp32, qdq, binary, store.run(evaluate, fp32, qdq, binary, test_set))
+    return Built(fp32, statistics, qdq, binary, store.run(evaluate, fp32, qdq, binary, test_set))
 
 
 def explain(recipe: Recipe, store: Store) -> list[Plan]:

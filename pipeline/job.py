@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgec.pipeline.build import Built, build
-from edgec.pipeline.bundle.contract import read_contract
-from edgec.pipeline.bundle.golden import Golden, add_device
+from edgec.pipeline.bundle.golden import Golden
 from edgec.pipeline.bundle.semver import FIRST, parse_version
 from edgec.pipeline.bundle.write import write_bundle
 from edgec.pipeline.errors import EdgecError
@@ -22,12 +21,15 @@ from edgec.pipeline.gate.fingerprint import read_fingerprint
 from edgec.pipeline.measure import Latency, measure
 from edgec.pipeline.ort import OrtRunner
 from edgec.pipeline.precision import Verdict, undecided, weigh
+from edgec.pipeline.quantize.stages import Rank
 from edgec.pipeline.recipe import Recipe
 from edgec.pipeline.release import Release
 from edgec.pipeline.result import make_result
 from edgec.pipeline.store import Run, Store, default_root
 from edgec.targets.adapter import OnDevice, load_adapter
 from edgec.targets.spec import with_precision
+
+THERE_NOTE = "the artifact was evaluated on a device, not on the building machine"
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,14 @@ class Measuring:
     Attributes:
         on: the device that evaluates and measures; this machine where None.
         timed: False leaves latency unmeasured, and then equal requests give equal bundles.
+        ranked: find out which layers quantize worst, for the report.
         weigh_precisions: build every precision of the board and ship the one that pays.
     """
 
     threads: int = 1
     on: str | None = None
     timed: bool = True
+    ranked: bool = False
     weigh_precisions: bool = False
 
 
@@ -91,7 +95,7 @@ def _release(recipe: Recipe, store: Store, measuring: Measuring, work: Path) -> 
 
 def _judged(recipe: Recipe, store: Store, measuring: Measuring, work: Path) -> Release:
     """Build; then evaluate and measure, here or on the device."""
-    release = build_release(recipe, store)
+    release = build_release(recipe, store, measuring.ranked)
     started = time.perf_counter()
     if measuring.on is not None:
         from edgec.targets.devices import open_device
@@ -105,15 +109,15 @@ def _judged(recipe: Recipe, store: Store, measuring: Measuring, work: Path) -> R
     return release
 
 
-def build_release(recipe: Recipe, store: Store) -> Release:
+def build_release(recipe: Recipe, store: Store, ranked: bool = False) -> Release:
     """Everything but what is measured anew each time.
 
     Raises:
         EdgecError: whatever a stage raises.
     """
-    built = build(recipe, store)
-    stage = Golden(recipe.target, recipe.preprocess, recipe.calibration)
-    golden = store.run(stage, built.fp32, built.qdq, built.binary, recipe.calibration.artifact())
+    built, images = build(recipe, store), recipe.calibration.artifact()
+    golden = store.run(_golden(recipe), built.fp32, built.qdq, built.binary, images)
+    rank = Rank(recipe.target.scheme, recipe.preprocess, recipe.calibration)
     adapter = load_adapter(recipe.target.compiler)
     return Release(
         recipe,
@@ -124,7 +128,12 @@ def build_release(recipe: Recipe, store: Store) -> Release:
         Accuracy(**json.loads((built.evaluation.path / "accuracy.json").read_text())),
         Latency("not-measured", note="not asked for", estimated_ms=adapter.estimate(built.binary.path, recipe.target)),
         (*recipe.notes, *recipe.target.notes),
+        store.run(rank, built.fp32, built.statistics, images).path if ranked else None,
     )
+
+
+def _golden(recipe: Recipe) -> Golden:
+    return Golden(recipe.target, recipe.preprocess, recipe.calibration)
 
 
 def _logits(built: Built) -> dict[str, Logits]:
@@ -137,7 +146,7 @@ def _judged_there(release: Release, there: OnDevice, timed: bool, work: Path) ->
     recipe, (made, golden) = release.recipe, (work / "made", work / "golden")
     logits = {name: release.logits[name] for name in ("float", "reference")}
     logits |= predict_all({"target": there}, recipe.test, recipe.preprocess, IMAGES_PER_PUSH)
-    add_device(release.golden, golden, there, read_contract(release.built.binary.path), recipe.preprocess)
+    _golden(recipe).add_device(release.golden, golden, release.built.binary.path, there)
     latency = there.cost().latency if timed else release.latency
     made.mkdir()
     there.fetch(made)
@@ -147,6 +156,7 @@ def _judged_there(release: Release, there: OnDevice, timed: bool, work: Path) ->
         logits=logits,
         accuracy=compare(logits, recipe.test.labels if recipe.labelled else None),
         latency=latency,
+        notes=(*release.notes, THERE_NOTE),
         made=tuple(sorted(made.iterdir())),
         on_device=True,
     )
@@ -163,4 +173,5 @@ def latency_of(release: Release, threads: int) -> Latency:
         return replace(release.latency, note=probe.missing)
     image = OrtRunner(release.built.fp32.path).noise()
     found = measure(adapter.open_runner(binary, target, threads).single(image), threads)
-    return replace(found, fingerprint=read_fingerprint(threads).words())
+    layer_us = adapter.layer_times(binary, target, threads)
+    return replace(found, fingerprint=read_fingerprint(threads).words(), layer_us=layer_us)

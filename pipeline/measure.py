@@ -31,11 +31,12 @@ class Latency:
         threads: of the runtime.
         device: the processor that ran it.
         estimated_ms: low and high end of what a model of the board expects; never a measurement.
-        block_medians_ms: nothing dropped.
+        medians_ms: of the blocks of one process, or of processes; nothing dropped.
         num_processes: that the times come from.
         p50_interval_ms: 95 % interval of the median over processes; one process alone has none.
         noise_floor: how far an artifact is from itself in the same measurement, as a share.
         fingerprint: what else the times depend on, in words by name.
+        layer_us: mean microseconds in each layer, profiled apart; empty where the runtime does not tell.
     """
 
     status: str
@@ -49,11 +50,12 @@ class Latency:
     num_warmup: int = 0
     note: str = ""
     estimated_ms: tuple[float, float] | None = None
-    block_medians_ms: tuple[float, ...] = ()
+    medians_ms: tuple[float, ...] = ()
     num_processes: int = 1
     p50_interval_ms: tuple[float, float] | None = None
     noise_floor: float | None = None
     fingerprint: Mapping[str, str] = field(default_factory=dict)
+    layer_us: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def measure(invoke: Callable[[], None], threads: int, budget_s: float = 8.0) -> 
         device=cpu_model(),
         num_blocks=NUM_BLOCKS,
         num_warmup=warmed.num_calls,
-        block_medians_ms=tuple(float(np.median(block)) for block in blocks),
+        medians_ms=tuple(float(np.median(block)) for block in blocks),
     )
 
 

@@ -21,6 +21,7 @@ class Release:
 
     Attributes:
         golden: folder of golden vectors.
+        sensitivity: the ranking of the layers, where it was asked for.
         logits: ``(N, classes)`` of the test images by form of the network: float, reference, target.
         notes: what every output must say about this build.
         made: files that a device made of the artifact, an engine say.
@@ -37,6 +38,7 @@ class Release:
     accuracy: Accuracy
     latency: Latency
     notes: tuple[str, ...]
+    sensitivity: Path | None = None
     made: tuple[Path, ...] = ()
     on_device: bool = False
     version: str = FIRST

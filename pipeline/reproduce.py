@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -12,12 +11,12 @@ from edgec.pipeline.bundle.archive import pack
 from edgec.pipeline.bundle.diff import diff
 from edgec.pipeline.bundle.manifest import SIGNATURE, FileEntry, Manifest
 from edgec.pipeline.bundle.read import Bundle, open_bundle
+from edgec.pipeline.bundle.records import SENSITIVITY, read_latency
 from edgec.pipeline.bundle.seal import ENGINE, provenance_of
 from edgec.pipeline.bundle.verify import opened, verify
 from edgec.pipeline.bundle.write import origin_of, write_bundle
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.job import build_release
-from edgec.pipeline.measure import Latency
 from edgec.pipeline.recipe import Choices, DataFolders, Recipe, make_recipe
 from edgec.pipeline.store import Store
 
@@ -124,8 +123,8 @@ def _check_material(bundle: Bundle, recipe: Recipe) -> None:
 def _rebuild(bundle: Bundle, recipe: Recipe, store: Store, folder: Path) -> None:
     stated = bundle.manifest
     release = replace(
-        build_release(recipe, store),
-        latency=Latency(**json.loads((bundle.folder / "latency.json").read_text(encoding="utf-8"))),
+        build_release(recipe, store, ranked=(bundle.folder / SENSITIVITY).is_file()),
+        latency=read_latency(bundle.folder),
         notes=stated.notes,
         version=stated.model.version,
         budgets=stated.budgets,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -119,6 +119,9 @@ class Adapter(Protocol):
 
     def estimate(self, artifact: Path, target: TargetSpec) -> tuple[float, float] | None:
         """Milliseconds between which the latency should lie, computed from the board's rates; None without a model."""
+
+    def layer_times(self, artifact: Path, target: TargetSpec, threads: int) -> Mapping[str, float]:
+        """Mean microseconds in each layer on this machine, by its name; empty where the runtime does not tell."""
 
     def probe(self, target: TargetSpec | None = None) -> Probe:
         """Find out what works here, for ``target`` where boards differ."""

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgec.pipeline.ort import OrtRunner
+from edgec.pipeline.ort import OrtRunner, node_times
 from edgec.targets.adapter import OnDevice, Placement, Probe, stays_here
 from edgec.targets.onnx_placement import onnx_placement
 
@@ -50,6 +50,11 @@ def estimate(artifact: Path, target: TargetSpec) -> None:
 def placement(artifact: Path, target: TargetSpec) -> Placement:
     """The file's own nodes."""
     return onnx_placement(artifact)
+
+
+def layer_times(artifact: Path, target: TargetSpec, threads: int) -> dict[str, float]:
+    """ONNX Runtime's own profile."""
+    return node_times(artifact, threads)
 
 
 def probe(target: TargetSpec | None = None) -> Probe:

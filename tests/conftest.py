@@ -78,7 +78,7 @@ def _build(target: str, model: Path, images: Path, folder: Path, store: Path) ->
     recipe = make_recipe(str(model), target, DataFolders(images), Choices(), 12, "fast")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEC_CACHE", str(store))
-        run_job(recipe, folder, Measuring(timed=False))
+        run_job(recipe, folder, Measuring(timed=False, ranked=target == "mcu"))
     return folder
 
 
@@ -90,6 +90,15 @@ def mcu_bundle(
     pytest.importorskip("ai_edge_litert")
     folder = tmp_path_factory.mktemp("bundle") / "mcu"
     return _build("mcu", colours_toml, tiny_images, folder, store_of_bundles)
+
+
+@pytest.fixture(scope="session")
+def jetson_bundle(
+    colours_toml: Path, tiny_images: Path, tmp_path_factory: pytest.TempPathFactory, store_of_bundles: Path
+) -> Path:
+    """For ``jetson``, without its engine; read only."""
+    folder = tmp_path_factory.mktemp("bundle") / "jetson"
+    return _build("jetson", colours_toml, tiny_images, folder, store_of_bundles)
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgec.pipeline.bundle.contract import TensorContract
-from edgec.pipeline.bundle.manifest import FileEntry, Manifest
+from edgec.pipeline.bundle.manifest import FileEntry, Manifest, MeasuredLatency
 from edgec.pipeline.bundle.semver import STEPS, Step, parse_version
 
 
@@ -60,6 +60,7 @@ def _identity(old: Manifest, new: Manifest) -> Iterator[Change]:
         ("runtime", old.target.runtime, new.target.runtime),
         ("runtime versions", old.target.runtime_versions, new.target.runtime_versions),
         ("processor", old.target.processor, new.target.processor),
+        ("precision", old.target.precision, new.target.precision),
     ):
         if before != after:
             yield Change(area, "major", f"{area}: '{before}' became '{after}'")
@@ -111,17 +112,32 @@ def _measured(old: Manifest, new: Manifest) -> Iterator[Change]:
         before, after = getattr(old.accuracy, name), getattr(new.accuracy, name)
         what, _, unit = name.rpartition("_")
         yield from _number("accuracy", f"{what} accuracy" if unit == "percent" else what, unit, before, after, "minor")
-    if old.latency.fingerprint != new.latency.fingerprint and old.latency.fingerprint and new.latency.fingerprint:
-        yield Change("latency", "none", "latency was measured on different machines and cannot be compared")
-    elif not _same_latency(old, new):
-        yield from _number("latency", "median latency", "ms", old.latency.p50_ms, new.latency.p50_ms, "minor")
+    if _digests(old, "artifact") != _digests(new, "artifact"):
+        yield from _latency(old.latency, new.latency)
 
 
-def _same_latency(old: Manifest, new: Manifest) -> bool:
-    """Equal artifacts have equal latency, and so have intervals that overlap: the rest is noise."""
-    before, after = old.latency.p50_interval_ms, new.latency.p50_interval_ms
-    overlap = before is not None and after is not None and before[0] <= after[1] and after[0] <= before[1]
-    return overlap or _digests(old, "artifact") == _digests(new, "artifact")
+def _latency(old: MeasuredLatency, new: MeasuredLatency) -> Iterator[Change]:
+    """Of two artifacts that differ. Only intervals tell a change from noise; those that overlap are none."""
+    if old.p50_ms is None or new.p50_ms is None:
+        yield from _number("latency", "median latency", "ms", old.p50_ms, new.p50_ms, "none")
+        return
+    if other := _other_conditions(old, new):
+        yield Change("latency", "none", f"latency was measured under other conditions: {other}")
+        return
+    before, after = old.p50_interval_ms, new.p50_interval_ms
+    known = before is not None and after is not None
+    if before and after and before[0] <= after[1] and after[0] <= before[1]:
+        return
+    for change in _number("latency", "median latency", "ms", old.p50_ms, new.p50_ms, "minor" if known else "none"):
+        yield change if known else replace(change, words=f"{change.words}; without intervals it may be noise")
+
+
+def _other_conditions(old: MeasuredLatency, new: MeasuredLatency) -> str:
+    before, after = ({"device": found.device, **found.fingerprint} for found in (old, new))
+    names = sorted(before.keys() | after.keys())
+    return "; ".join(
+        f"{name} {before.get(name)} became {after.get(name)}" for name in names if before.get(name) != after.get(name)
+    )
 
 
 def _digests(manifest: Manifest, role: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from itertools import combinations
@@ -16,10 +17,12 @@ import numpy.typing as npt
 
 from edgec.pipeline.bundle.contract import Contract, TensorContract, read_contract
 from edgec.pipeline.bundle.integer_preprocess import Pixels, fold
+from edgec.pipeline.bundle.records import read_record
 from edgec.pipeline.data import Dataset, read_image
 from edgec.pipeline.ort import OrtRunner
 from edgec.pipeline.preprocess import Preprocess
 from edgec.pipeline.store import Artifact
+from edgec.pipeline.toml_file import validate
 from edgec.targets.adapter import Batch, Predictor, Runner, load_adapter
 from edgec.targets.spec import TargetSpec
 
@@ -32,6 +35,7 @@ ASSUMED_TOLERANCE_STEPS = 8  # only where no second kernel set could run, and th
 REFERENCE = "reference"  # the QDQ file as written, in ONNX Runtime
 TARGET = "target"  # the artifact on this machine, as the board itself would run it
 DEVICE = "device"  # the artifact on the board
+XNNPACK = "xnnpack"
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class GoldenSet:
         expected: the kernel set that the C self-test compares with.
         step: real value of one output step; for a float output, 1/255 of the range seen.
         spread_steps: largest difference of any output between two kernel sets, in steps.
-        tolerance_steps: one more than the largest spread between the artifact's own kernel sets.
+        tolerance_steps: one more than the largest spread between the kernel sets that the board may run.
         tolerance: ``measured`` from the spread, or ``assumed`` where nothing else ran here.
     """
 
@@ -112,7 +116,7 @@ class Golden:
         vectors, fed, batch = make_inputs(contract.inputs[0], self.preprocess, stored)
         runners = kernel_sets(artifact, qdq, self.target)
         answers = {name: runner.predict(batch) for name, runner in runners.items()}
-        if _runs_in_micro(self.target):
+        if _has_micro(self.target) and find_spec("tflite_micro") is not None:
             answers["tflite-micro"] = _ask_micro(artifact, fed, contract.outputs[0])
         output.mkdir()
         np.save(output / "pixels.npy", stored)
@@ -120,14 +124,28 @@ class Golden:
         for name, values in answers.items():
             _write_answers(output, name, values, contract.outputs[0])
         _write(output, "float-outputs", OrtRunner(inputs[0].path).predict(batch))
-        _describe(output, judge(vectors, answers, contract))
+        _describe(output, judge(vectors, answers, contract, self.target))
+
+    def add_device(self, golden: Path, output: Path, artifact: Path, device: Predictor) -> None:
+        """Copy ``golden``, which ``run`` made, to ``output``, with what the artifact answers on a device."""
+        shutil.copytree(golden, output)
+        known, contract = read_golden(output), read_contract(artifact)
+        source, result = contract.inputs[0], contract.outputs[0]
+        found = device.predict(as_batch(np.load(output / f"inputs.{source.dtype}.npy"), source, self.preprocess))
+        _write_answers(output, DEVICE, found, result)
+        names = (*known.kernel_sets, DEVICE)
+        answers = {name: to_real(np.load(output / f"outputs.{name}.{result.dtype}.npy"), result) for name in names}
+        _describe(output, judge(known.vectors, answers, contract, self.target))
 
 
 def read_golden(folder: Path) -> GoldenSet:
-    """``golden.json`` of a golden folder."""
-    data = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
-    vectors = tuple(GoldenVector(**vector) for vector in data.pop("vectors"))
-    return GoldenSet(vectors, tuple(data.pop("kernel_sets")), **data)
+    """``golden.json`` of a golden folder.
+
+    Raises:
+        EdgecError: ``corrupt-bundle``.
+    """
+    path = folder / "golden.json"
+    return validate(GoldenSet, read_record(path), path, "corrupt-bundle")
 
 
 def as_batch(fed: Values, tensor: TensorContract, preprocess: Preprocess) -> Batch:
@@ -137,21 +155,6 @@ def as_batch(fed: Values, tensor: TensorContract, preprocess: Preprocess) -> Bat
         return preprocess.normalise(pixels if tensor.layout == "NHWC" else pixels.transpose(0, 2, 3, 1))
     nchw = fed.transpose(0, 3, 1, 2) if tensor.layout == "NHWC" else fed
     return to_real(np.ascontiguousarray(nchw), tensor)
-
-
-def add_device(golden: Path, output: Path, device: Predictor, contract: Contract, preprocess: Preprocess) -> None:
-    """Copy the folder ``golden`` to ``output``, with what the artifact answers on a device."""
-    shutil.copytree(golden, output)
-    known = read_golden(output)
-    result = contract.outputs[0]
-    answers = {
-        name: to_real(np.load(output / f"outputs.{name}.{result.dtype}.npy"), result) for name in known.kernel_sets
-    }
-    source = contract.inputs[0]
-    found = device.predict(as_batch(np.load(output / f"inputs.{source.dtype}.npy"), source, preprocess))
-    _write_answers(output, DEVICE, found, result)
-    answers[DEVICE] = to_real(to_tensor(found, result), result)
-    _describe(output, judge(known.vectors, answers, contract))
 
 
 def kernel_sets(artifact: Path, qdq: Path, target: TargetSpec) -> dict[str, Runner]:
@@ -168,13 +171,18 @@ def kernel_sets(artifact: Path, qdq: Path, target: TargetSpec) -> dict[str, Runn
         from edgec.targets.tflite.runner import LiteRtRunner
 
         runners["tflite-reference"] = LiteRtRunner(artifact, xnnpack=False, reference=True)
-        runners["xnnpack"] = LiteRtRunner(artifact)
+        runners[XNNPACK] = LiteRtRunner(artifact)
     return runners
 
 
-def _runs_in_micro(target: TargetSpec) -> bool:
-    """The board runs TFLite Micro, and it is installed here."""
-    return target.options.get("runtime") == "tflite-micro" and find_spec("tflite_micro") is not None
+def _kernels_of(target: TargetSpec, names: Iterable[str]) -> list[str]:
+    """Kernel sets that the board itself may run: no microcontroller has XNNPACK."""
+    others = (REFERENCE, XNNPACK) if _has_micro(target) else (REFERENCE,)
+    return [name for name in names if name not in others]
+
+
+def _has_micro(target: TargetSpec) -> bool:
+    return target.options.get("runtime") == "tflite-micro"
 
 
 def _ask_micro(artifact: Path, fed: Values, output: TensorContract) -> Batch:
@@ -217,14 +225,17 @@ def make_inputs(
     return vectors, in_layout, as_batch(in_layout, tensor, preprocess)
 
 
-def judge(vectors: tuple[GoldenVector, ...], answers: dict[str, Batch], contract: Contract) -> GoldenSet:
-    """Measure how far the kernel sets are apart and derive the tolerance."""
+def judge(
+    vectors: tuple[GoldenVector, ...], answers: dict[str, Batch], contract: Contract, target: TargetSpec
+) -> GoldenSet:
+    """Measure how far the kernel sets are apart and derive the tolerance from those that the board may run."""
     step = contract.outputs[0].scale or float(np.ptp(answers[REFERENCE])) / 255 or 1.0
     spread = {
         f"{one} / {other}": int(np.ceil(np.max(np.abs(answers[one] - answers[other])) / step - 1e-3))
         for one, other in combinations(answers, 2)
     }
-    own = [steps for pair, steps in spread.items() if not pair.startswith(f"{REFERENCE} /")] or list(spread.values())
+    own = [spread[f"{one} / {other}"] for one, other in combinations(_kernels_of(target, answers), 2)]
+    own = own or list(spread.values())
     return GoldenSet(
         vectors,
         tuple(answers),

@@ -193,12 +193,20 @@ class MeasuredLatency:
 
 @dataclass(frozen=True)
 class BudgetVerdict:
-    """One line of ``edgec check``."""
+    """One line of ``edgec check``.
+
+    Attributes:
+        device: whose budget it is.
+        measured: None where nothing was.
+        reason: one sentence.
+    """
 
     name: str
-    limit: float | None
+    device: str
+    limit: float
     measured: float | None
     verdict: Literal["pass", "fail", "inconclusive"]
+    reason: str
 
 
 @dataclass(frozen=True)

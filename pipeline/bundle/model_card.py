@@ -9,8 +9,8 @@ from edgec.pipeline.bundle.templates import environment
 
 def model_card(manifest: Manifest) -> str:
     """Markdown for people who get the folder and have no Python."""
-    values = {"m": manifest, "rate": rate, "p": c_prefix(manifest.model.name), "latency": latency_words(manifest)}
-    return environment().get_template("README.md.j2").render(values)
+    words = {"p": c_prefix(manifest.model.name), "latency": latency_words(manifest)}
+    return environment().get_template("README.md.j2").render(words, m=manifest, rate=rate, number=number)
 
 
 def rate(value: float | None, interval: tuple[float, float] | None) -> str:
@@ -18,6 +18,13 @@ def rate(value: float | None, interval: tuple[float, float] | None) -> str:
     if value is None or interval is None:
         return "not measured"
     return f"{value:.2f} % ({interval[0]:.1f} to {interval[1]:.1f})"
+
+
+def number(value: float | None) -> str:
+    """``2,902,628``, ``0.8677`` or ``-``."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
 
 
 def latency_words(manifest: Manifest) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edgec.pipeline.bundle.manifest import corrupt
 from edgec.pipeline.data import Dataset
 from edgec.pipeline.evaluate import Logits
 
@@ -54,10 +55,20 @@ def write_predictions(path: Path, logits: Mapping[str, Logits], images: Dataset,
 
 
 def read_predictions(path: Path) -> Predictions:
-    """What ``write_predictions`` wrote."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    forms = [form for form in FORMS if rows and form in rows[0]]
+    """What ``write_predictions`` wrote.
+
+    Raises:
+        EdgecError: ``corrupt-bundle``.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return _parsed(list(csv.DictReader(file, strict=True)))
+    except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
+        raise corrupt(f"'{path}' cannot be read: {error}") from error
+
+
+def _parsed(rows: list[dict[str, str]]) -> Predictions:
+    forms = [form for form in FORMS if form in rows[0]]
     return Predictions(
         tuple(row["file"] for row in rows),
         np.array([int(row["label"] or -1) for row in rows], np.int64),

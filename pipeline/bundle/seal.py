@@ -8,24 +8,26 @@ from pathlib import Path
 
 from edgec.pipeline.bundle.manifest import MANIFEST, SUMS, UNLISTED, FileEntry, Manifest, sums, to_bytes
 from edgec.pipeline.bundle.model_card import model_card
+from edgec.pipeline.bundle.records import ACCURACY, LATENCY, QUANTIZATION, SENSITIVITY
 from edgec.pipeline.bundle.sbom import sbom
 from edgec.pipeline.store import file_sha256
 
 DOCUMENTS = ("README.md", "report.html", "sbom.cdx.json")
-TIMED = frozenset({"latency.json", "report.html", "README.md"})
-ANSWERED = frozenset({"accuracy.json", "predictions.csv", "sbom.cdx.json", "c/selftest.c", "c/selftest.h"})
+TIMED = frozenset({LATENCY, "report.html", "README.md"})
+ANSWERED = frozenset({ACCURACY, "predictions.csv", "sbom.cdx.json", "c/selftest.c", "c/selftest.h"})
 """Files that show the artifact's answers: another device of the same kind may round otherwise."""
 
 ENGINE, GOLDEN = "engine", "golden-vector"
 ROLES = {
     "reference/float.onnx": "float-network",
     "reference/qdq.onnx": "quantized-network",
-    "quantization.json": "quantization-record",
+    QUANTIZATION: "quantization-record",
+    SENSITIVITY: "sensitivity",
     "preprocess.json": "preprocessing",
     "labels.txt": "labels",
     "predictions.csv": "predictions",
-    "accuracy.json": "accuracy",
-    "latency.json": "latency",
+    ACCURACY: "accuracy",
+    LATENCY: "latency",
     "report.html": "report",
     "README.md": "model-card",
     "sbom.cdx.json": "sbom",

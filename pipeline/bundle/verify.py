@@ -72,7 +72,7 @@ def verify(path: Path, trusted_key: Path | None = None, run: bool = True, on: st
         checked.append(f"signature: {check_signature(bundle.folder, trusted_key)}")
         _check_semantics(bundle)
         checked.append("the artifact has the inputs, outputs, scales and operators that the manifest states")
-        golden = _golden(bundle)
+        golden = read_golden(bundle.folder / "golden")
         skipped = []
         if run:
             runner, expected, missing = _runner(bundle, golden, on)
@@ -115,13 +115,6 @@ def _mismatch(bundle: Bundle, what: str, stated: object, found: object) -> Edgec
         f"'{bundle.folder}': the manifest states {what} {stated}, the artifact has {found}",
         "do not use it; ask who built it",
     )
-
-
-def _golden(bundle: Bundle) -> GoldenSet:
-    try:
-        return read_golden(bundle.folder / "golden")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise corrupt(f"'{bundle.folder / 'golden'}': golden.json cannot be read: {error}") from error
 
 
 def _check_answers(bundle: Bundle, golden: GoldenSet, runner: Predictor, kernel_set: str) -> str:

@@ -30,6 +30,7 @@ from edgec.pipeline.bundle.manifest import (
 from edgec.pipeline.bundle.measured import measured_accuracy, measured_latency
 from edgec.pipeline.bundle.predictions import write_predictions
 from edgec.pipeline.bundle.provenance import git_commit, lock
+from edgec.pipeline.bundle.records import ACCURACY, LATENCY, QUANTIZATION, SENSITIVITY
 from edgec.pipeline.bundle.runtimes import runtime_of
 from edgec.pipeline.bundle.seal import Provenance, seal
 from edgec.pipeline.bundle.semver import parse_version
@@ -83,8 +84,8 @@ def _fill(work: Path, release: Release, log: dict[str, Any] | None) -> None:
     write_json(work / "preprocess.json", asdict(recipe.preprocess))
     labels = "".join(f"{label}\n" for label in recipe.labels)
     (work / "labels.txt").write_text(labels, encoding="utf-8", newline="\n")
-    write_json(work / "accuracy.json", asdict(release.accuracy))
-    write_json(work / "latency.json", asdict(release.latency))
+    write_json(work / ACCURACY, asdict(release.accuracy))
+    write_json(work / LATENCY, asdict(release.latency))
     write_predictions(work / "predictions.csv", release.logits, recipe.test, recipe.labelled)
     if _fits_firmware(release.built.binary, contract):
         write_c_sources(work / "c", _c_model(work, release, contract))
@@ -108,7 +109,9 @@ def _copy_results(work: Path, release: Release) -> None:
     (work / "reference").mkdir()
     shutil.copyfile(built.fp32.path, work / "reference" / "float.onnx")
     shutil.copyfile(built.qdq.path / "model.onnx", work / "reference" / "qdq.onnx")
-    shutil.copyfile(built.qdq.path / "report.json", work / "quantization.json")
+    shutil.copyfile(built.qdq.path / "report.json", work / QUANTIZATION)
+    if release.sensitivity is not None:
+        shutil.copyfile(release.sensitivity, work / SENSITIVITY)
     shutil.copytree(release.golden, work / "golden")
 
 

@@ -17,6 +17,7 @@ OVER_A_LIMIT = 3  # exit status: built, but the board has too little memory for 
 @click.option("--output", type=FOLDER, help="Bundle folder; ./edgec-out/MODEL-TARGET by default.")
 @click.option("--model-version", default="1.0.0", show_default=True, help="Semver of the bundle; see 'edgec diff'.")
 @click.option("--no-measure", is_flag=True, help="Leave latency unmeasured; equal requests then give equal bundles.")
+@click.option("--sensitivity", is_flag=True, help="Also rank the layers for the report; long for large networks.")
 @threads_option
 @on_option
 @json_option
@@ -24,6 +25,7 @@ def command(
     output: Path | None,
     model_version: str,
     no_measure: bool,
+    sensitivity: bool,
     threads: int,
     on: str | None,
     as_json: bool,
@@ -45,7 +47,7 @@ def command(
         recipe = recipe_of(**request)
         folder = (output or Path("edgec-out") / f"{recipe.name}-{recipe.target.name}").absolute()
         check_replaceable(folder)
-        measuring = Measuring(threads, on, not no_measure, request["precision"] == "auto")
+        measuring = Measuring(threads, on, not no_measure, sensitivity, request["precision"] == "auto")
         result = run_job(recipe, folder, measuring, model_version)
     if as_json:
         click.echo(json.dumps(result, indent=2))

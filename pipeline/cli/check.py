@@ -26,6 +26,7 @@ EXIT_STATUS = {"pass": 0, "fail": 3, "inconclusive": 4}
 @click.option("--device", help="Whose budget counts; this machine by default.")
 @click.option("--no-device", is_flag=True, help="Judge only what needs no device.")
 @click.option("--budget-s", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Time per bundle.")
+@click.option("--record", is_flag=True, help="Write verdicts and latency into the bundles.")
 @click.option(
     "--format",
     "formats",
@@ -42,6 +43,7 @@ def command(
     device: str | None,
     no_device: bool,
     budget_s: float,
+    record: bool,
     formats: tuple[str, ...],
     as_json: bool,
 ) -> int:
@@ -50,11 +52,16 @@ def command(
     from edgec.pipeline.cli._progress import progress_bar
     from edgec.pipeline.gate.check import Conditions, check
     from edgec.pipeline.gate.formats import FORMATS as WRITERS
+    from edgec.pipeline.gate.keep import check_unsigned, keep
 
+    if record:
+        check_unsigned(bundles)
     wanted = _formats(formats or (("json",) if as_json else ("text",)))
     conditions = Conditions(dict(_named(text) for text in baselines), data, device, no_device, budget_s)
     with progress_bar():
         report = check(bundles, load_budgets(budgets), conditions)
+    for folder in bundles if record else ():
+        keep(folder, report)
     for name, file in wanted:
         text = WRITERS[name](report)
         if file is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from edgec.pipeline.budgets import Budget
 from edgec.pipeline.bundle.read import Bundle
+from edgec.pipeline.bundle.records import read_accuracy as read_recorded_accuracy
 from edgec.pipeline.gate.bootstrap import MIN_PROCESSES
 from edgec.pipeline.gate.fingerprint import Fingerprint
 from edgec.pipeline.gate.latency import CANDIDATE, Outcome, noise_floor, percentile
@@ -26,6 +26,7 @@ class Measured:
     Attributes:
         process_log_p50: natural logarithm of each process's median in ms.
         counts: proxies.
+        p50_interval_ms: 95 % interval of the median over processes; None in records of earlier versions.
         noise_floor: how far the baseline was from itself; None without one.
         num_spikes: calls that took twice their block's median, kept in every figure.
     """
@@ -40,6 +41,7 @@ class Measured:
     num_samples: int
     num_blocks: int
     num_spikes: int
+    p50_interval_ms: tuple[float, float] | None = None
     noise_floor: float | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
 
@@ -65,11 +67,14 @@ def measured(bundle: Bundle, budget: Budget, outcome: Outcome) -> Measured | Non
         return None
     blocks = [process.blocks[CANDIDATE] for process in processes]
     num_samples = sum(block.size for block in blocks)
+    median = percentile("p50_ms", processes)
+    low, high = median.interval()
     return Measured(
         *budget.key,
         fingerprint=processes[0].fingerprint,
         process_log_p50=tuple(float(np.median(p.block_log_medians(CANDIDATE))) for p in processes),
-        p50_ms=float(np.exp(percentile("p50_ms", processes).estimate)),
+        p50_ms=float(np.exp(median.estimate)),
+        p50_interval_ms=(float(np.exp(low)), float(np.exp(high))),
         p99_ms=float(np.exp(percentile("p99_ms", processes).estimate)) if num_samples >= SAMPLES_FOR_P99 else None,
         num_samples=num_samples,
         num_blocks=sum(len(block) for block in blocks),
@@ -83,11 +88,10 @@ def read_accuracy(bundle: Bundle, data: Path | None) -> dict[str, Any]:
     """What the build recorded, or a new evaluation on ``data``.
 
     Raises:
-        EdgecError: what evaluating raises.
+        EdgecError: ``corrupt-bundle``; what evaluating raises.
     """
     if data is None:
-        recorded: dict[str, Any] = json.loads((bundle.folder / "accuracy.json").read_text(encoding="utf-8"))
-        return recorded
+        return asdict(read_recorded_accuracy(bundle.folder))
     from edgec.pipeline.use_bundle import evaluate_bundle
 
     return asdict(evaluate_bundle(bundle.folder, data))

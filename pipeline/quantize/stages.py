@@ -59,6 +59,43 @@ class Calibrate:
 
 
 @dataclass(frozen=True)
+class Rank:
+    """Which layers quantize worst: ``sensitivity.json``, the network's output SQNR in dB by layer, the worst first.
+
+    Attributes:
+        scheme: integer semantics.
+        preprocess: how images become inputs.
+        images: the calibration set; its content is an input of the stage.
+    """
+
+    scheme: Scheme
+    preprocess: Preprocess
+    images: Dataset = field(compare=False)
+
+    version: ClassVar[int] = 1
+    output: ClassVar[str] = "sensitivity.json"
+    toolchain: ClassVar[tuple[str, ...]] = ("onnx", "torch", "pillow")
+
+    def run(self, output: Path, *inputs: Artifact) -> None:
+        """Rank the layers of ``inputs`` = (float ONNX, calibration, calibration set).
+
+        Raises:
+            EdgecError: ``unreadable-image``.
+        """
+        import onnx
+
+        from edgec.pipeline.quantize.calibrate import Calibration
+        from edgec.pipeline.quantize.quantizer import sensitivities
+
+        def stream() -> Iterator[npt.NDArray[np.float32]]:
+            return batches(self.images, self.preprocess, BATCH_SIZE)
+
+        statistics = Calibration.load(inputs[1].path)
+        ranked = sensitivities(onnx.load(inputs[0].path), statistics, self.scheme, stream, reporter("sensitivity"))
+        output.write_text(json.dumps({entry.layer.name: entry.sqnr_db for entry in ranked}, indent=1), encoding="utf-8")
+
+
+@dataclass(frozen=True)
 class Quantize:
     """Explicit-QDQ ONNX by the target's scheme: a folder with ``model.onnx`` and ``report.json``.
 

@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 WIDTH = 480
-LABEL_WIDTH = 150
-MAX_LABEL = 18  # characters that fit LABEL_WIDTH in the widest usual fonts
+LABEL_WIDTH = 190
+MAX_LABEL = 24  # characters that fit LABEL_WIDTH in the widest usual fonts
 VALUE_WIDTH = 74
 ROW = 26
+MAX_BINS = 24
 TOP = 8
 AXIS = 30
 
@@ -71,9 +73,10 @@ def intervals(title: str, rows: Sequence[Bar], unit: str) -> str:
     return _figure(title, _words(rows, unit, 2), height, parts)
 
 
-def histogram(title: str, values: Sequence[float], unit: str, num_bins: int = 24) -> str:
+def histogram(title: str, values: Sequence[float], unit: str) -> str:
     """How often each range of values occurs."""
     low, high = min(values), max(values)
+    num_bins = min(MAX_BINS, 2 * math.ceil(math.sqrt(len(values))))
     width = (high - low) / num_bins or 1.0
     counts = [0] * num_bins
     for value in values:
@@ -159,8 +162,16 @@ def _vertical_axis_lines(low: float, high: float, place: _scale, bottom: float, 
 
 
 def _label(text: str, y: float) -> str:
-    shown = text if len(text) <= MAX_LABEL else f"…{text[1 - MAX_LABEL :]}"
+    shown = _shortened(text)
     return f'<text class="end" x="{LABEL_WIDTH - 8}" y="{y + 18}"><title>{escape(text)}</title>{escape(shown)}</text>'
+
+
+def _shortened(text: str) -> str:
+    """A node's path without steps that the next one repeats (``blocks/blocks.4``, ``conv/Conv``), cut in the middle."""
+    steps = [step for step in text.split("/") if step]
+    kept = [a for a, b in pairwise([*steps, ""]) if not b.lower().startswith(a.lower())]
+    short = "/".join(kept) or text
+    return short if len(short) <= MAX_LABEL else f"{short[: MAX_LABEL // 2]}…{short[1 - MAX_LABEL // 2 :]}"
 
 
 def _words(rows: Sequence[Bar], unit: str, digits: int) -> str:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +13,8 @@ import numpy.typing as npt
 from edgec.pipeline.bundle.golden import GoldenSet, read_golden, to_real
 from edgec.pipeline.bundle.manifest import Manifest
 from edgec.pipeline.bundle.predictions import Predictions, read_predictions
+from edgec.pipeline.bundle.records import QuantizationRecord, read_latency, read_quantization, read_sensitivity
+from edgec.pipeline.measure import Latency
 
 NUM_WORST_CLASSES = 8
 THUMBNAIL_PX = 160
@@ -55,6 +55,7 @@ class Findings:
         name: how the page calls it.
         latency: ``latency.json``.
         quantization: ``quantization.json``.
+        sensitivity: output SQNR in dB with one layer alone quantized, by layer; empty where nobody ranked them.
         weight_bytes: constants of each weighted layer of the quantized network, in order.
     """
 
@@ -62,8 +63,9 @@ class Findings:
     manifest: Manifest
     golden: GoldenSet
     predictions: Predictions
-    latency: dict[str, Any]
-    quantization: dict[str, Any]
+    latency: Latency
+    quantization: QuantizationRecord
+    sensitivity: dict[str, float]
     weight_bytes: dict[str, int]
     worst_classes: tuple[ClassErrors, ...]
     examples: tuple[Example, ...]
@@ -77,8 +79,9 @@ def read_findings(folder: Path, manifest: Manifest) -> Findings:
         manifest,
         golden,
         predictions,
-        json.loads((folder / "latency.json").read_text(encoding="utf-8")),
-        json.loads((folder / "quantization.json").read_text(encoding="utf-8")),
+        read_latency(folder),
+        read_quantization(folder),
+        read_sensitivity(folder),
         _weight_bytes(folder / "reference" / "qdq.onnx"),
         worst_classes(predictions, manifest.labels),
         _examples(folder / "golden", golden, manifest),

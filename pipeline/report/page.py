@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgec.pipeline.bundle.manifest import Manifest
-from edgec.pipeline.bundle.model_card import latency_words, rate
+from edgec.pipeline.bundle.model_card import latency_words, number, rate
 from edgec.pipeline.report.charts import Bar, bars, histogram, intervals, pareto, scatter
 from edgec.pipeline.report.findings import Findings, read_findings
 
@@ -36,6 +37,7 @@ def render_report(builds: Sequence[tuple[Path, Manifest]]) -> str:
         "pareto": _pareto_chart(found),
         "unmeasured": [one.name for one in found if one.manifest.latency.p50_ms is None],
         "rate": rate,
+        "number": number,
     }
     return templates.get_template("report.html.j2").render(values)
 
@@ -73,13 +75,13 @@ def _build(found: Findings) -> dict[str, Any]:
         "latency": latency_words(manifest),
         "accuracy_chart": _accuracy_chart(manifest),
         "worst_classes": found.worst_classes,
+        "shipped": "artifact" if "target" in found.predictions.classes else "QDQ reference: the artifact did not run",
         "parity": _kernel_parity(found),
         "tolerance": (found.golden.tolerance_steps, found.golden.tolerance, found.golden.step),
         "latency_chart": _latency_chart(found),
-        "noise_floor": found.latency.get("noise_floor"),
         "layers": _layers(found),
         "examples": found.examples,
-        "float_layers": found.quantization.get("float_layers", []),
+        "float_layers": Counter(layer.reason for layer in found.quantization.float_layers).most_common(),
     }
 
 
@@ -121,17 +123,17 @@ def _kernel_parity(found: Findings) -> list[tuple[str, list[str]]]:
 
 
 def _latency_chart(found: Findings) -> str:
-    blocks = found.latency.get("block_medians_ms") or []
-    return histogram("Distribution of block medians", blocks, "ms") if blocks else ""
+    medians = found.latency.medians_ms
+    return histogram("Distribution of medians", medians, "ms") if medians else ""
 
 
 def _layers(found: Findings) -> list[tuple[str, str, list[tuple[str, str]]]]:
     """(heading, chart, rows of the full table) for each thing that is known layer by layer."""
     known = [
         ("Size of the weights", found.weight_bytes, "kB", 1e-3, False),
-        ("SQNR of each layer's output", found.quantization.get("layer_sqnr_db") or {}, "dB", 1.0, True),
-        ("Sensitivity: agreement lost by quantizing this layer alone", _sensitivity(found), "pp", 1.0, False),
-        ("Time in each layer", found.latency.get("layer_us") or {}, "µs", 1.0, False),
+        ("SQNR of each layer's output", found.quantization.layer_sqnr_db, "dB", 1.0, True),
+        ("Sensitivity: SQNR of the output with this layer alone quantized", found.sensitivity, "dB", 1.0, True),
+        ("Time in each layer, profiled", found.latency.layer_us, "µs", 1.0, False),
     ]
     sections = []
     for heading, values, unit, factor, worst_is_low in known:
@@ -142,10 +144,6 @@ def _layers(found: Findings) -> list[tuple[str, str, list[tuple[str, str]]]]:
                          [Bar(name, scaled[name]) for name in order], unit)  # fmt: skip
             sections.append((heading, chart, [(name, f"{value:.2f} {unit}") for name, value in scaled.items()]))
     return sections
-
-
-def _sensitivity(found: Findings) -> dict[str, float]:
-    return dict(found.quantization.get("sensitivity") or {})
 
 
 def _pareto_chart(found: Sequence[Findings]) -> str:

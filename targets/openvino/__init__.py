@@ -2,6 +2,7 @@
 
 from edgec.targets.openvino.compiler import ARTIFACT, TOOLCHAIN, check, compile_model, estimate, probe
 from edgec.targets.openvino.placement import placement
+from edgec.targets.openvino.profile import layer_times
 from edgec.targets.openvino.runner import on_device, open_runner
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "check",
     "compile_model",
     "estimate",
+    "layer_times",
     "on_device",
     "open_runner",
     "placement",

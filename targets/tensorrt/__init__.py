@@ -2,7 +2,7 @@
 
 from edgec.targets.tensorrt.compiler import ARTIFACT, TOOLCHAIN, check, compile_model, estimate
 from edgec.targets.tensorrt.device import on_device
-from edgec.targets.tensorrt.placement import placement
+from edgec.targets.tensorrt.placement import layer_times, placement
 from edgec.targets.tensorrt.runner import open_runner, probe
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "check",
     "compile_model",
     "estimate",
+    "layer_times",
     "on_device",
     "open_runner",
     "placement",

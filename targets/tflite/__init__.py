@@ -1,7 +1,7 @@
 """TFLite for Arm boards and microcontrollers: the QDQ ONNX becomes ``model.tflite``."""
 
 from edgec.targets.tflite.compiler import ARTIFACT, TOOLCHAIN, check, compile_model, estimate, probe
-from edgec.targets.tflite.placement import placement
+from edgec.targets.tflite.placement import layer_times, placement
 from edgec.targets.tflite.runner import on_device, open_runner
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "check",
     "compile_model",
     "estimate",
+    "layer_times",
     "on_device",
     "open_runner",
     "placement",

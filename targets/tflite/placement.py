@@ -36,6 +36,11 @@ def placement(artifact: Path, target: TargetSpec) -> Placement:
     )
 
 
+def layer_times(artifact: Path, target: TargetSpec, threads: int) -> dict[str, float]:
+    """The Python interpreters of TFLite tell no times of layers."""
+    return {}
+
+
 def _arena_bytes(file: TfliteFile, content: bytes) -> int | None:
     if find_spec("tflite_micro") is None:
         return None

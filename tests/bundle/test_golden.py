@@ -14,11 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgec.pipeline.bundle.contract import TensorContract, read_contract
-from edgec.pipeline.bundle.golden import gradient, judge, noise, read_golden, to_real, to_tensor
+from edgec.pipeline.bundle.golden import Golden, as_batch, gradient, judge, noise, read_golden, to_real, to_tensor
 from edgec.pipeline.bundle.integer_preprocess import ALL_PIXELS, fold, quantized
 from edgec.pipeline.bundle.read import open_bundle
+from edgec.pipeline.data import Dataset
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.preprocess import Preprocess
+from edgec.targets.adapter import Batch
+from edgec.targets.spec import load_target
 
 INT8 = TensorContract("input", "int8", (1, 32, 32, 3), "NHWC", float(np.float32(0.0187)), -14)
 
@@ -125,15 +128,17 @@ def test_integers_and_real_values_are_the_same_numbers(mcu_bundle: Path) -> None
 
 
 def test_tolerance_comes_from_the_artifacts_own_kernels(mcu_bundle: Path) -> None:
-    contract = open_bundle(mcu_bundle).manifest.contract
+    contract, board = open_bundle(mcu_bundle).manifest.contract, load_target("arm")
     step = contract.outputs[0].scale
     assert step is not None
     zeros = np.zeros((2, 3), np.float32)
     answers = {"reference": zeros + 9 * step, "target": zeros, "xnnpack": zeros + 2 * step}
-    found = judge((), answers, contract)
+    found = judge((), answers, contract, board)
     assert found.spread_steps == {"reference / target": 9, "reference / xnnpack": 7, "target / xnnpack": 2}
     assert (found.tolerance_steps, found.tolerance) == (3, "measured")
-    alone = judge((), {"reference": zeros}, contract)
+    micro = judge((), answers | {"tflite-micro": zeros}, contract, load_target("mcu"))
+    assert micro.tolerance_steps == 1  # no microcontroller has XNNPACK
+    alone = judge((), {"reference": zeros}, contract, board)
     assert (alone.tolerance, alone.expected) == ("assumed", "reference")
 
 
@@ -144,3 +149,37 @@ def test_arena_is_measured_where_tflite_micro_is_installed(mcu_bundle: Path) -> 
     assert stated > 32 * 32 * 3
     assert f"COLOURS_ARENA_BYTES {stated}u" in (mcu_bundle / "c" / "model_io.h").read_text()
     assert "tflite-micro" in json.loads((mcu_bundle / "golden" / "golden.json").read_text())["kernel_sets"]
+
+
+class Shifted:
+    """A device that answers like the reference, three steps off."""
+
+    def __init__(self, folder: Path, step: float) -> None:
+        self.answers = np.load(folder / "real-outputs.reference.float32.npy") + np.float32(3 * step)
+        self.given: list[Batch] = []
+
+    def predict(self, batch: Batch) -> Batch:
+        self.given.append(batch)
+        return self.answers
+
+
+def test_answers_of_a_device_join_the_others(mcu_bundle: Path, tmp_path: Path) -> None:
+    bundle, step = open_bundle(mcu_bundle), open_bundle(mcu_bundle).manifest.contract.outputs[0].scale
+    assert step is not None
+    device = Shifted(mcu_bundle / "golden", step)
+    stage = Golden(load_target("arm"), bundle.preprocess, Dataset(tmp_path, ()))
+    stage.add_device(mcu_bundle / "golden", tmp_path / "golden", bundle.artifact, device)
+    np.testing.assert_array_equal(device.given[0], np.load(mcu_bundle / "golden" / "real-inputs.float32.npy"))
+    before, after = read_golden(mcu_bundle / "golden"), read_golden(tmp_path / "golden")
+    assert after.kernel_sets == (*before.kernel_sets, "device")
+    assert after.spread_steps["reference / device"] == 3
+    assert after.expected == "target"
+    assert (tmp_path / "golden" / "outputs.device.int8.bin").is_file()
+
+
+def test_uint8_inputs_are_pixels() -> None:
+    """Their normalisation is part of the artifact, and the other forms of the network get it from the preprocessing."""
+    preprocess = Preprocess(mean=(120.0, 127.0, 130.0), std=(64.0, 64.0, 64.0))
+    pixels = noise(4, 4)[None]
+    tensor = replace(INT8, dtype="uint8", shape=(1, 4, 4, 3), scale=1 / 64, zero_point=126)
+    np.testing.assert_array_equal(as_batch(pixels, tensor, preprocess), preprocess.normalise(pixels))

@@ -104,6 +104,30 @@ class TestSemantics:
         reseal(copy)
         assert code(copy) == "corrupt-bundle"
 
+    @pytest.mark.parametrize("name", ["latency.json", "predictions.csv", "quantization.json", "golden/golden.json"])
+    @pytest.mark.parametrize("content", [b"[]", b"{", b'{"status": 3}', b"file,label,float\nx,\xff,2\n"])
+    def test_records_that_mean_nothing(
+        self, copy: Path, name: str, content: bytes, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        (copy / name).write_bytes(content)
+        reseal(copy)
+        status, _, err = edgec(capsys, "report", copy, "--output", tmp_path / "x.html")
+        assert (status, err[:22]) == (1, "error[corrupt-bundle]:")
+
+
+def test_where_the_artifact_cannot_run_its_network_does(
+    jetson_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Engines are built on their device; the reference answers anywhere, and what was not run is said."""
+    manifest = read_checked_manifest(jetson_bundle)
+    assert manifest.target.runtime == "TensorRT"
+    assert manifest.contract.inputs[0].name == "input"
+    assert not any(entry.role == "c-source" for entry in manifest.files)
+    status, out, _ = edgec(capsys, "verify", jetson_bundle)
+    assert status == 0
+    assert "ran as 'reference'" in out
+    assert "skipped  the artifact itself was not run" in out
+
 
 def test_pack_and_verify_an_archive(mcu_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     archive = tmp_path / "colours.tar.zst"
@@ -163,11 +187,19 @@ class TestDiff:
         def words(old: Manifest, new: Manifest) -> list[str]:
             return [change.words for change in diff(old, new).changes if change.area == "latency"]
 
+        def without(manifest: Manifest) -> Manifest:
+            return replace(manifest, latency=replace(manifest.latency, p50_interval_ms=None))
+
         old = measured(1.0, 0.1, "a", "0")
         assert words(old, measured(1.5, 0.1, "a", "1")) == ["median latency: 1 ms became 1.5 ms, +0.5 (+50.0 %)"]
         assert words(old, measured(1.1, 0.1, "a", "1")) == []  # the intervals overlap
         assert words(old, measured(1.5, 0.1, "a", "0")) == []  # the same artifact
-        assert "different machines" in words(old, measured(1.5, 0.1, "b", "1"))[0]
+        assert words(old, measured(1.5, 0.1, "b", "1")) == [
+            "latency was measured under other conditions: cpu a became b"
+        ]
+        unsure = diff(without(old), without(measured(1.5, 0.1, "a", "1")))
+        (change,) = (change for change in unsure.changes if change.area == "latency")
+        assert (change.step, "may be noise" in change.words) == ("none", True)
 
     def test_exit_status(self, mcu_bundle: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert edgec(capsys, "diff", mcu_bundle, copy)[0] == 0

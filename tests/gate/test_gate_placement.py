@@ -9,6 +9,7 @@ import pytest
 
 from edgec.pipeline.bundle.read import open_bundle
 from edgec.pipeline.gate.proxies import Proxies
+from edgec.targets.adapter import load_adapter
 
 if TYPE_CHECKING:
     from conftest import Build
@@ -30,6 +31,19 @@ def test_a_float_network_has_float_layers(tiny_onnx: Path) -> None:
     from edgec.targets.spec import load_target
 
     assert reference.placement(tiny_onnx, load_target("reference")).num_float_layers == 3
+
+
+@pytest.mark.parametrize(("target", "layer"), [("cpu", "first"), ("reference", "first"), ("arm", "")])
+def test_times_of_layers_where_the_runtime_tells(build: Build, target: str, layer: str) -> None:
+    if target == "cpu":
+        pytest.importorskip("openvino")
+    if target == "arm":
+        pytest.importorskip("ai_edge_litert")
+    bundle = open_bundle(build(target))
+    times = load_adapter(bundle.target.compiler).layer_times(bundle.artifact, bundle.target, 1)
+    assert bool(times) == bool(layer)
+    assert all(time_us >= 0 for time_us in times.values())
+    assert not times or any(layer in name for name in times)
 
 
 def test_openvino(build: Build) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ import pytest
 from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.bundle.manifest import BudgetVerdict
 from edgec.pipeline.bundle.predictions import Predictions
+from edgec.pipeline.bundle.records import read_latency
+from edgec.pipeline.bundle.write import write_json
 from edgec.pipeline.cli import main
 from edgec.pipeline.report.charts import Bar, bars, histogram, intervals, pareto, scatter
 from edgec.pipeline.report.findings import worst_classes
@@ -86,7 +87,10 @@ def test_what_is_not_known_is_said(mcu_bundle: Path) -> None:
 def test_hostile_names_stay_text(mcu_bundle: Path) -> None:
     manifest = read_checked_manifest(mcu_bundle)
     hostile = "<script>alert(1)</script>\"'&"
-    budgets = (BudgetVerdict(hostile, 1.0, 2.0, "fail"), BudgetVerdict("b", 1.0, None, "inconclusive"))
+    budgets = (
+        BudgetVerdict(hostile, hostile, 1.0, 2.0, "fail", hostile),
+        BudgetVerdict("b", "any", 1.0, None, "inconclusive", "not measured"),
+    )
     page = render_report(
         [
             (
@@ -123,19 +127,33 @@ def test_layer_charts_latency_and_pareto_where_they_are_known(
             "float_layers": [{"layer": "soft", "reason": "no rule"}],
             "layer_sqnr_db": {"first": 31.5, "last": 20.0},
         }
-        (folder / "quantization.json").write_text(json.dumps(quantization))
-        latency = {"block_medians_ms": [1.0, 1.1, 1.2], "noise_floor": 0.021, "layer_us": {"first": 12.0}}
-        (folder / "latency.json").write_text(json.dumps(latency))
+        write_json(folder / "quantization.json", quantization)
+        write_json(folder / "sensitivity.json", {"/blocks/blocks.1/conv/Conv": 41.0})
+        latency = replace(read_latency(folder), medians_ms=(1.0, 1.1, 1.2), layer_us={"first": 12.0})
+        write_json(folder / "latency.json", asdict(latency))
         manifest = read_checked_manifest(bundle)
-        known = replace(manifest.latency, status="measured", p50_ms=1.0 + i, fingerprint={"device": "x"})
+        known = replace(
+            manifest.latency,
+            status="measured",
+            p50_ms=1.0 + i,
+            p50_interval_ms=(0.9 + i, 1.1 + i),
+            num_processes=3,
+            noise_floor=0.021,
+            fingerprint={"governor": "performance"},
+        )
         builds.append((folder, replace(manifest, latency=known)))
     page = render_report(builds)
     for words in (
         "SQNR of each layer",
         "Time in each layer",
         "A/A noise floor: 2.10 %",
-        "Left in float: soft",
+        "Sensitivity: SQNR of the output",
+        ">blocks.1/Conv</text>",
+        "Left in float: 1 × no rule",
         "3 values from",
+        "Medians of 3 processes",
+        "95 % interval 0.900 to 1.100",
+        '<th scope="row">governor</th><td>performance</td>',
     ):
         assert words in page
     assert "filled: no other build beats it" in page

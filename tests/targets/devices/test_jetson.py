@@ -67,8 +67,24 @@ def test_build_evaluate_and_measure_on_a_jetson(
     assert "GPU time" in result["latency"]["note"]
     assert result["accuracy"]["target"] is not None
     assert {"model.engine", "timing.cache", "engine.json"} <= {path.name for path in (bundle / "tensorrt").iterdir()}
-    listed = [entry["path"] for entry in json.loads((bundle / "manifest.json").read_text())["files"]]
-    assert "tensorrt/model.engine" in listed
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    engine = next(entry for entry in manifest["files"] if entry["path"] == "tensorrt/model.engine")
+    assert (engine["role"], engine["reproducible"]) == ("engine", False)
+    assert "tensorrt/model.engine" in (bundle / "SHA256SUMS").read_text()
+    assert manifest["accuracy"]["target_percent"] == result["accuracy"]["target"]
+    assert manifest["latency"]["device"] == result["latency"]["device"]
+    assert manifest["size_bytes"] == result["size_bytes"] < manifest["size_bytes"] + engine["bytes"]
+    golden = json.loads((bundle / "golden" / "golden.json").read_text())
+    assert (golden["kernel_sets"], golden["expected"]) == (["reference", "device"], "device")
+    verified = edgec(capsys, "verify", bundle)
+    assert "ran as 'reference'" in verified["checked"][-1]
+    assert "not run" in verified["skipped"][0]
+    verified = edgec(capsys, "verify", bundle, "--on", on)
+    assert ("ran as 'device'" in verified["checked"][-1], verified["skipped"]) == (True, [])
+    again = edgec(capsys, "reproduce", bundle, "--model", tiny_onnx, "--data", tiny_images, "--on", on)
+    assert (again["differences"], again["archive_sha256"]) == ([], None)
+    assert "tensorrt/model.engine" in again["by_meaning"]
+    assert "predictions.csv" in again["not_compared"]
     assert "latency" in json.loads((bundle / "tensorrt" / "engine.json").read_text())
     assert edgec(capsys, "evaluate", bundle, "--data", tiny_images, "--on", on)["target_agreement"] == 100.0
     cost = edgec(capsys, "measure", bundle, "--on", on)

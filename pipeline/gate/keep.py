@@ -1,0 +1,79 @@
+"""Puts what a check found into the bundle that it judged: verdicts, and a latency that has an interval."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from edgec.pipeline.bundle.folder import replacing
+from edgec.pipeline.bundle.integrity import read_checked_manifest
+from edgec.pipeline.bundle.manifest import SIGNATURE, BudgetVerdict, Manifest
+from edgec.pipeline.bundle.measured import measured_latency
+from edgec.pipeline.bundle.records import LATENCY, read_latency
+from edgec.pipeline.bundle.seal import provenance_of, seal
+from edgec.pipeline.bundle.write import write_json
+from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.gate.check import Line, Report
+from edgec.pipeline.gate.record import Measured
+
+
+def check_unsigned(folders: Iterable[Path]) -> None:
+    """Refuse before the work: a signature vouches for a manifest that a check would change.
+
+    Raises:
+        EdgecError: ``signed-bundle``.
+    """
+    for folder in folders:
+        if (folder / SIGNATURE).exists():
+            hint = "check and record first, then 'edgec pack --sign'"
+            raise EdgecError("signed-bundle", f"'{folder}' is signed and cannot take verdicts", hint)
+
+
+def keep(folder: Path, report: Report) -> None:
+    """Write the report's lines and latency of this bundle into it; manifest and documents follow, or nothing does.
+
+    Raises:
+        EdgecError: ``signed-bundle``, and what opening and replacing the folder raise.
+    """
+    check_unsigned([folder])
+    manifest = read_checked_manifest(folder)
+    key = (manifest.model.name, manifest.target.name)
+    verdicts = tuple(_verdict(line) for line in report.lines if (line.model, line.target) == key)
+    times = [record for record in report.measured if (record.model, record.target) == key]
+    with replacing(folder) as work:
+        shutil.copytree(folder, work, dirs_exist_ok=True)
+        kept = replace(manifest, budgets=verdicts)
+        seal(work, _with_latency(work, kept, times[0]) if times else kept, provenance_of(manifest))
+
+
+def _verdict(line: Line) -> BudgetVerdict:
+    found = line.finding
+    return BudgetVerdict(found.limit, line.device, found.bound, found.value, line.verdict.value, line.reason)
+
+
+def _with_latency(work: Path, manifest: Manifest, record: Measured) -> Manifest:
+    """The check's latency in place of the build's, which came from one process."""
+    latency = replace(
+        read_latency(work),
+        status="measured",
+        p50_ms=record.p50_ms,
+        p90_ms=None,
+        p99_ms=record.p99_ms,
+        num_samples=record.num_samples,
+        threads=record.fingerprint.threads,
+        device=record.fingerprint.device,
+        num_blocks=record.num_blocks,
+        num_warmup=0,
+        note="",
+        medians_ms=tuple(float(value) for value in np.exp(record.process_log_p50)),
+        num_processes=len(record.process_log_p50),
+        p50_interval_ms=record.p50_interval_ms,
+        noise_floor=record.noise_floor,
+        fingerprint=record.fingerprint.words(),
+    )
+    write_json(work / LATENCY, asdict(latency))
+    return replace(manifest, latency=measured_latency(latency))
