@@ -12,7 +12,7 @@ from edgec.pipeline.bundle.diff import diff
 from edgec.pipeline.bundle.manifest import SIGNATURE, FileEntry, Manifest
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.records import SENSITIVITY, read_latency
-from edgec.pipeline.bundle.seal import ENGINE, provenance_of
+from edgec.pipeline.bundle.seal import ENGINE, from_device
 from edgec.pipeline.bundle.verify import opened, verify
 from edgec.pipeline.bundle.write import origin_of, write_bundle
 from edgec.pipeline.errors import EdgecError
@@ -72,15 +72,19 @@ def reproduce(path: Path, material: Material, on: str | None = None) -> Reproduc
             hand are not those that the bundle was made from.
     """
     with opened(path) as bundle, tempfile.TemporaryDirectory(prefix="edgec-reproduce-") as work:
-        recipe = _recipe(bundle, material)
+        recipe = recipe_of(bundle, material)
         _check_material(bundle, recipe)
         folder = Path(work) / "bundle"
         _rebuild(bundle, recipe, Store(Path(work) / "store"), folder)
         return _compare(bundle, open_bundle(folder), on)
 
 
-def _recipe(bundle: Bundle, material: Material) -> Recipe:
-    """The request that the manifest records, on the files at hand."""
+def recipe_of(bundle: Bundle, material: Material) -> Recipe:
+    """The request that the manifest records, on the files at hand.
+
+    Raises:
+        EdgecError: ``wrong-material``; what ``make_recipe`` raises.
+    """
     origin = bundle.manifest.origin
     if origin.source.kind == "onnx" and material.model is None:
         hint = "give it with --model FILE"
@@ -154,7 +158,7 @@ def _compare(old: Bundle, new: Bundle, on: str | None) -> Reproduction:
 
 def _is_of_a_device(bundle: Bundle, entry: FileEntry | None) -> bool:
     """No second build without the device makes this file; times are carried over, and so they are compared."""
-    return entry is not None and not entry.reproducible and provenance_of(bundle.manifest).on_device
+    return entry is not None and not entry.reproducible and from_device(bundle.manifest).on_device
 
 
 def _rank(entry: FileEntry) -> int:

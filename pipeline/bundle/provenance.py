@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import subprocess
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
 
@@ -33,6 +33,19 @@ def lock() -> dict[str, str]:
     return {"python": platform.python_version(), **dict(sorted(found.items()))}
 
 
+def licence_of(distribution: str) -> str:
+    """As its own metadata names it; empty where it names none."""
+    if distribution == "python":
+        return "PSF-2.0"
+    found = _metadata(distribution)
+    if found is None:
+        return ""
+    if "License-Expression" in found:
+        return found["License-Expression"]
+    classifiers = [str(value) for value in found.get_all("Classifier") or [] if value.startswith("License ::")]
+    return classifiers[0].rpartition(" :: ")[2] if classifiers else ""
+
+
 @lru_cache
 def git_commit() -> str:
     """Commit of the edgec that runs, with ``+dirty`` where tracked files differ from it; ``unknown`` outside git."""
@@ -56,16 +69,25 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout
 
 
-def _version(name: str) -> str | None:
+@cache
+def _metadata(distribution: str) -> metadata.PackageMetadata | None:
+    """Read once: some carry a whole README."""
     try:
-        return metadata.version(name)
+        return metadata.metadata(distribution)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _requirements(name: str) -> list[str]:
+def _version(distribution: str) -> str | None:
+    found = _metadata(distribution)
+    return None if found is None else found["Version"]
+
+
+def _requirements(distribution: str) -> list[str]:
     """Requirements that hold without naming an extra."""
-    return [line for line in metadata.requires(name) or [] if "extra ==" not in line]
+    found = _metadata(distribution)
+    stated = found.get_all("Requires-Dist") if found else None
+    return [line for line in stated or [] if "extra ==" not in line]
 
 
 def _name(requirement: str) -> str:

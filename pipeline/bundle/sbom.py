@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import uuid
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from edgec.pipeline.bundle.manifest import Manifest
+from edgec.pipeline.bundle.provenance import licence_of
 
 if TYPE_CHECKING:
     from cyclonedx.model.bom import Bom
@@ -75,19 +75,8 @@ def _library(name: str, version: str) -> Component:
         version=version,
         purl=purl,
         bom_ref=str(purl),
-        licenses=_licences(_stated(name)),
+        licenses=_licences(licence_of(name)),
     )
-
-
-def _stated(distribution: str) -> str:
-    """A distribution's licence as its own metadata names it; empty where it names none."""
-    if distribution == "python":
-        return "PSF-2.0"
-    found = metadata.metadata(distribution)
-    if "License-Expression" in found:
-        return found["License-Expression"]
-    classifiers = [str(value) for value in found.get_all("Classifier") or [] if value.startswith("License ::")]
-    return classifiers[0].rpartition(" :: ")[2] if classifiers else ""
 
 
 def _licences(text: str) -> list[License]:

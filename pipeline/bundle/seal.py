@@ -36,8 +36,8 @@ ROLES = {
 
 
 @dataclass(frozen=True)
-class Provenance:
-    """Which files no second build makes again.
+class FromDevice:
+    """What a device had a hand in: no second build makes those files again.
 
     Attributes:
         engines: paths of files that a device made of the artifact.
@@ -52,7 +52,7 @@ class Provenance:
         return path not in TIMED | self.engines and not (self.on_device and (role == GOLDEN or path in ANSWERED))
 
 
-def seal(folder: Path, manifest: Manifest, provenance: Provenance) -> None:
+def seal(folder: Path, manifest: Manifest, device: FromDevice) -> None:
     """Write the documents, ``manifest.json`` and ``SHA256SUMS`` of a folder whose other files are in place.
 
     Args:
@@ -61,7 +61,7 @@ def seal(folder: Path, manifest: Manifest, provenance: Provenance) -> None:
     from edgec.pipeline.report.page import render_report
 
     def entries(paths: Iterable[Path]) -> tuple[FileEntry, ...]:
-        return tuple(_entry(path, folder, manifest.target.artifact, provenance) for path in paths)
+        return tuple(_entry(path, folder, manifest.target.artifact, device) for path in paths)
 
     files = entries(path for path in _listed(folder) if path.relative_to(folder).as_posix() not in DOCUMENTS)
     draft = replace(manifest, files=_sorted(files))
@@ -76,9 +76,9 @@ def seal(folder: Path, manifest: Manifest, provenance: Provenance) -> None:
     (folder / SUMS).write_text(listed, encoding="utf-8", newline="\n")
 
 
-def provenance_of(manifest: Manifest) -> Provenance:
+def from_device(manifest: Manifest) -> FromDevice:
     """As an earlier ``seal`` had it."""
-    return Provenance(
+    return FromDevice(
         frozenset(entry.path for entry in manifest.files if entry.role == ENGINE),
         any(entry.role == GOLDEN and not entry.reproducible for entry in manifest.files),
     )
@@ -92,10 +92,10 @@ def _sorted(entries: Iterable[FileEntry]) -> tuple[FileEntry, ...]:
     return tuple(sorted(entries, key=lambda entry: entry.path))
 
 
-def _entry(path: Path, folder: Path, artifact: str, provenance: Provenance) -> FileEntry:
+def _entry(path: Path, folder: Path, artifact: str, device: FromDevice) -> FileEntry:
     name = path.relative_to(folder).as_posix()
-    role = ENGINE if name in provenance.engines else _role(name, artifact)
-    reproducible = provenance.is_reproducible(name, role)
+    role = ENGINE if name in device.engines else _role(name, artifact)
+    reproducible = device.is_reproducible(name, role)
     return FileEntry(name, role, path.stat().st_size, file_sha256(path), reproducible)
 
 
