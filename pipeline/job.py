@@ -158,7 +158,6 @@ def _judged_there(release: Release, there: OnDevice, timed: bool, work: Path) ->
         latency=latency,
         notes=(*release.notes, THERE_NOTE),
         made=tuple(sorted(made.iterdir())),
-        on_device=True,
     )
 
 

@@ -25,7 +25,6 @@ class Release:
         logits: ``(N, classes)`` of the test images by form of the network: float, reference, target.
         notes: what every output must say about this build.
         made: files that a device made of the artifact, an engine say.
-        on_device: accuracy, latency and golden answers are a device's, not this machine's.
         version: semver of the bundle.
         budgets: verdicts, where the build was judged.
     """
@@ -40,6 +39,5 @@ class Release:
     notes: tuple[str, ...]
     sensitivity: Path | None = None
     made: tuple[Path, ...] = ()
-    on_device: bool = False
     version: str = FIRST
     budgets: tuple[BudgetVerdict, ...] = ()

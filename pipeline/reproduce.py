@@ -12,7 +12,7 @@ from edgec.pipeline.bundle.diff import diff
 from edgec.pipeline.bundle.manifest import SIGNATURE, FileEntry, Manifest
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.records import SENSITIVITY, read_latency
-from edgec.pipeline.bundle.seal import ENGINE, from_device
+from edgec.pipeline.bundle.seal import engines_of, has_device
 from edgec.pipeline.bundle.verify import opened, verify
 from edgec.pipeline.bundle.write import origin_of, write_bundle
 from edgec.pipeline.errors import EdgecError
@@ -139,9 +139,9 @@ def _rebuild(bundle: Bundle, recipe: Recipe, store: Store, folder: Path) -> None
 def _compare(old: Bundle, new: Bundle, on: str | None) -> Reproduction:
     before, after = ({entry.path: entry for entry in bundle.manifest.files} for bundle in (old, new))
     paths = sorted(before.keys() | after.keys(), key=lambda path: (_rank(before.get(path) or after[path]), path))
-    of_device = [path for path in paths if _is_of_a_device(old, before.get(path))]
+    of_device = [path for path in paths if has_device(before) and path in before and not before[path].reproducible]
     differences = tuple(path for path in paths if path not in of_device and before.get(path) != after.get(path))
-    engines = tuple(path for path in of_device if before[path].role == ENGINE) if on else ()
+    engines = tuple(engines_of(old.manifest)) if on else ()
     if engines:
         verify(old.folder, on=on)
     reasons = tuple(_reasons(old.manifest, new.manifest)) if differences else ()
@@ -154,11 +154,6 @@ def _compare(old: Bundle, new: Bundle, on: str | None) -> Reproduction:
         reasons,
         pack(new.folder, new.folder.with_name("rebuilt.tar.zst")) if whole else None,
     )
-
-
-def _is_of_a_device(bundle: Bundle, entry: FileEntry | None) -> bool:
-    """No second build without the device makes this file; times are carried over, and so they are compared."""
-    return entry is not None and not entry.reproducible and from_device(bundle.manifest).on_device
 
 
 def _rank(entry: FileEntry) -> int:

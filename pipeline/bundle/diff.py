@@ -169,6 +169,7 @@ def _origin(old: Manifest, new: Manifest) -> Iterator[Change]:
         ("quantizer", before.quantizer, after.quantizer),
         ("board", before.target, after.target),
         ("git commit", before.git_commit, after.git_commit),
+        ("licences", old.licences, new.licences),
     ):
         if one != other:
             yield Change(area, "patch", f"{area}: {_short(one)} became {_short(other)}")

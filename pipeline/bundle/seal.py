@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 
+from edgec.pipeline.bundle.golden import DEVICE
 from edgec.pipeline.bundle.manifest import MANIFEST, SUMS, UNLISTED, FileEntry, Manifest, sums, to_bytes
 from edgec.pipeline.bundle.model_card import model_card
 from edgec.pipeline.bundle.records import ACCURACY, LATENCY, QUANTIZATION, SENSITIVITY
@@ -14,10 +15,12 @@ from edgec.pipeline.store import file_sha256
 
 DOCUMENTS = ("README.md", "report.html", "sbom.cdx.json")
 TIMED = frozenset({LATENCY, "report.html", "README.md"})
-ANSWERED = frozenset({ACCURACY, "predictions.csv", "sbom.cdx.json", "c/selftest.c", "c/selftest.h"})
-"""Files that show the artifact's answers: another device of the same kind may round otherwise."""
-
-ENGINE, GOLDEN = "engine", "golden-vector"
+ANSWERED = frozenset(
+    {ACCURACY, "predictions.csv", "sbom.cdx.json", "golden/golden.json", "c/selftest.c", "c/selftest.h"}
+)
+"""Files that show the artifact's answers: a device's cannot be had again without it."""
+ANSWERS_OF_DEVICE = (f"golden/outputs.{DEVICE}.", f"golden/real-outputs.{DEVICE}.")
+ENGINE = "engine"
 ROLES = {
     "reference/float.onnx": "float-network",
     "reference/qdq.onnx": "quantized-network",
@@ -35,33 +38,17 @@ ROLES = {
 }
 
 
-@dataclass(frozen=True)
-class FromDevice:
-    """What a device had a hand in: no second build makes those files again.
-
-    Attributes:
-        engines: paths of files that a device made of the artifact.
-        on_device: a device's answers are in the bundle.
-    """
-
-    engines: frozenset[str] = frozenset()
-    on_device: bool = False
-
-    def is_reproducible(self, path: str, role: str) -> bool:
-        """A second build of the recipe, without the device, makes the same bytes."""
-        return path not in TIMED | self.engines and not (self.on_device and (role == GOLDEN or path in ANSWERED))
-
-
-def seal(folder: Path, manifest: Manifest, device: FromDevice) -> None:
+def seal(folder: Path, manifest: Manifest, engines: Collection[str] = ()) -> None:
     """Write the documents, ``manifest.json`` and ``SHA256SUMS`` of a folder whose other files are in place.
 
     Args:
         manifest: ``files`` does not matter; it is made anew.
+        engines: paths of files that a device made of the artifact.
     """
     from edgec.pipeline.report.page import render_report
 
     def entries(paths: Iterable[Path]) -> tuple[FileEntry, ...]:
-        return tuple(_entry(path, folder, manifest.target.artifact, device) for path in paths)
+        return tuple(_entry(path, folder, manifest.target.artifact, engines) for path in paths)
 
     files = entries(path for path in _listed(folder) if path.relative_to(folder).as_posix() not in DOCUMENTS)
     draft = replace(manifest, files=_sorted(files))
@@ -76,12 +63,14 @@ def seal(folder: Path, manifest: Manifest, device: FromDevice) -> None:
     (folder / SUMS).write_text(listed, encoding="utf-8", newline="\n")
 
 
-def from_device(manifest: Manifest) -> FromDevice:
-    """As an earlier ``seal`` had it."""
-    return FromDevice(
-        frozenset(entry.path for entry in manifest.files if entry.role == ENGINE),
-        any(entry.role == GOLDEN and not entry.reproducible for entry in manifest.files),
-    )
+def engines_of(manifest: Manifest) -> list[str]:
+    """Files that a device made of the artifact."""
+    return [entry.path for entry in manifest.files if entry.role == ENGINE]
+
+
+def has_device(names: Iterable[str]) -> bool:
+    """A device's answers are among the golden files."""
+    return any(name.startswith(ANSWERS_OF_DEVICE) for name in names)
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -92,15 +81,22 @@ def _sorted(entries: Iterable[FileEntry]) -> tuple[FileEntry, ...]:
     return tuple(sorted(entries, key=lambda entry: entry.path))
 
 
-def _entry(path: Path, folder: Path, artifact: str, device: FromDevice) -> FileEntry:
+def _entry(path: Path, folder: Path, artifact: str, engines: Collection[str]) -> FileEntry:
     name = path.relative_to(folder).as_posix()
-    role = ENGINE if name in device.engines else _role(name, artifact)
-    reproducible = device.is_reproducible(name, role)
-    return FileEntry(name, role, path.stat().st_size, file_sha256(path), reproducible)
+    role = ENGINE if name in engines else _role(name, artifact)
+    return FileEntry(name, role, path.stat().st_size, file_sha256(path), _is_reproducible(name, role, folder))
+
+
+def _is_reproducible(name: str, role: str, folder: Path) -> bool:
+    """A second build of the recipe, without the device, makes the same bytes."""
+    if name in TIMED or role == ENGINE or name.startswith(ANSWERS_OF_DEVICE):
+        return False
+    golden = (path.relative_to(folder).as_posix() for path in (folder / "golden").iterdir())
+    return name not in ANSWERED or not has_device(golden)
 
 
 def _role(name: str, artifact: str) -> str:
     folder = name.partition("/")[0]
     if folder == artifact:
         return "artifact"
-    return ROLES.get(name, {"c": "c-source", "golden": GOLDEN}.get(folder, "other"))
+    return ROLES.get(name, {"c": "c-source", "golden": "golden-vector"}.get(folder, "other"))

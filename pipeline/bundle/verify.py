@@ -76,7 +76,8 @@ def verify(path: Path, trusted_key: Path | None = None, run: bool = True, on: st
         skipped = []
         if run:
             runner, expected, missing = _runner(bundle, golden, on)
-            checked.append(_check_answers(bundle, golden, runner, expected))
+            where = f"on {on}" if on else "here"
+            checked.append(f"{_check_answers(bundle, golden, runner, expected)}, {where}")
             skipped += [f"the artifact itself was not run: {missing}"] if missing else []
         else:
             skipped.append("golden vectors were not run again: not asked for")
@@ -136,7 +137,7 @@ def _check_answers(bundle: Bundle, golden: GoldenSet, runner: Predictor, kernel_
             "this runtime computes something else; compare its version with the manifest's",
         )
     return (
-        f"{len(worst)} golden vectors ran as '{kernel_set}'; largest difference {worst.max():.0f} of "
+        f"{len(worst)} golden vectors answered as '{kernel_set}' did: largest difference {worst.max():.0f} of "
         f"{golden.tolerance_steps} steps"
     )
 

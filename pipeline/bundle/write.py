@@ -32,7 +32,7 @@ from edgec.pipeline.bundle.predictions import write_predictions
 from edgec.pipeline.bundle.provenance import git_commit, lock
 from edgec.pipeline.bundle.records import ACCURACY, LATENCY, QUANTIZATION, SENSITIVITY
 from edgec.pipeline.bundle.runtimes import runtime_of
-from edgec.pipeline.bundle.seal import FromDevice, seal
+from edgec.pipeline.bundle.seal import seal
 from edgec.pipeline.bundle.semver import parse_version
 from edgec.pipeline.data import Dataset
 from edgec.pipeline.errors import EdgecError
@@ -90,8 +90,7 @@ def _fill(work: Path, release: Release, log: dict[str, Any] | None) -> None:
     if _fits_firmware(release.built.binary, contract):
         write_c_sources(work / "c", _c_model(work, release, contract))
     shutil.copyfile(VERIFIER, work / "verify.py")
-    engines = frozenset(f"{artifact}/{file.name}" for file in release.made)
-    seal(work, _manifest(release, contract), FromDevice(engines, release.on_device))
+    seal(work, _manifest(release, contract), [f"{artifact}/{file.name}" for file in release.made])
     if log is not None:
         write_json(work / RESULT, log)
         listed = sums(((RESULT, file_sha256(work / RESULT)),))

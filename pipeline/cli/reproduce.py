@@ -50,8 +50,8 @@ def command(
         click.echo(f"the same: {found.num_equal} files, byte by byte")
         for path in found.by_meaning:
             click.echo(f"built anew, same answers: {path}")
-        for path in found.not_compared:
-            click.echo(f"not compared, of a device: {path}")
+        if found.not_compared:
+            click.echo(f"not compared, of a device: {', '.join(found.not_compared)}")
         if found.archive_sha256:
             click.echo(f"as .tar.zst: sha256 {found.archive_sha256}")
     else:

@@ -14,7 +14,7 @@ from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.bundle.manifest import SIGNATURE, BudgetVerdict, Manifest
 from edgec.pipeline.bundle.measured import measured_latency
 from edgec.pipeline.bundle.records import LATENCY, read_latency
-from edgec.pipeline.bundle.seal import from_device, seal
+from edgec.pipeline.bundle.seal import engines_of, seal
 from edgec.pipeline.bundle.write import write_json
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.gate.check import Line, Report
@@ -47,7 +47,7 @@ def keep(folder: Path, report: Report) -> None:
     with replacing(folder) as work:
         shutil.copytree(folder, work, dirs_exist_ok=True)
         kept = replace(manifest, budgets=verdicts)
-        seal(work, _with_latency(work, kept, times[0]) if times else kept, from_device(manifest))
+        seal(work, _with_latency(work, kept, times[0]) if times else kept, engines_of(manifest))
 
 
 def _verdict(line: Line) -> BudgetVerdict:

@@ -58,7 +58,7 @@ def test_verify_runs_the_golden_vectors(
     folder = request.getfixturevalue(bundle)
     status, out, _ = edgec(capsys, "verify", folder)
     assert status == 0
-    assert "10 golden vectors ran" in out
+    assert "10 golden vectors answered as 'target' did" in out
     status, out, _ = edgec(capsys, "verify", folder, "--no-run", "--json")
     assert status == 0
     assert "not asked for" in json.loads(out)["skipped"][0]
@@ -125,7 +125,7 @@ def test_where_the_artifact_cannot_run_its_network_does(
     assert not any(entry.role == "c-source" for entry in manifest.files)
     status, out, _ = edgec(capsys, "verify", jetson_bundle)
     assert status == 0
-    assert "ran as 'reference'" in out
+    assert "answered as 'reference' did" in out
     assert "skipped  the artifact itself was not run" in out
 
 

@@ -77,14 +77,15 @@ def test_build_evaluate_and_measure_on_a_jetson(
     golden = json.loads((bundle / "golden" / "golden.json").read_text())
     assert (golden["kernel_sets"], golden["expected"]) == (["reference", "device"], "device")
     verified = edgec(capsys, "verify", bundle)
-    assert "ran as 'reference'" in verified["checked"][-1]
+    assert "answered as 'reference' did" in verified["checked"][-1]
     assert "not run" in verified["skipped"][0]
     verified = edgec(capsys, "verify", bundle, "--on", on)
-    assert ("ran as 'device'" in verified["checked"][-1], verified["skipped"]) == (True, [])
+    assert ("answered as 'device' did" in verified["checked"][-1], verified["skipped"]) == (True, [])
     again = edgec(capsys, "reproduce", bundle, "--model", tiny_onnx, "--data", tiny_images, "--on", on)
     assert (again["differences"], again["archive_sha256"]) == ([], None)
     assert "tensorrt/model.engine" in again["by_meaning"]
     assert "predictions.csv" in again["not_compared"]
+    assert "golden/inputs.float32.bin" not in again["not_compared"]
     assert "latency" in json.loads((bundle / "tensorrt" / "engine.json").read_text())
     assert edgec(capsys, "evaluate", bundle, "--data", tiny_images, "--on", on)["target_agreement"] == 100.0
     cost = edgec(capsys, "measure", bundle, "--on", on)
