@@ -105,6 +105,7 @@ def recipe_of(bundle: Bundle, material: Material) -> Recipe:
         Choices() if material.model else choices,
         origin.calibration_set.num_images,
         origin.quantizer,
+        max_drop_pp=origin.max_drop_pp,
     )
     return replace(recipe, target=bundle.target, name=bundle.manifest.model.name)
 

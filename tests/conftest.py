@@ -75,10 +75,12 @@ def _build(target: str, model: Path, images: Path, folder: Path, store: Path) ->
     from edgec.pipeline.job import Measuring, run_job
     from edgec.pipeline.recipe import Choices, DataFolders, make_recipe
 
-    recipe = make_recipe(str(model), target, DataFolders(images), Choices(), 12, "fast")
+    everything = target == "mcu"  # that a bundle may hold
+    limit = 100.0 if everything else None
+    recipe = make_recipe(str(model), target, DataFolders(images), Choices(), 12, "fast", max_drop_pp=limit)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEC_CACHE", str(store))
-        run_job(recipe, folder, Measuring(timed=False, ranked=target == "mcu"))
+        run_job(recipe, folder, Measuring(timed=False, ranked=everything))
     return folder
 
 

@@ -167,6 +167,8 @@ def _origin(old: Manifest, new: Manifest) -> Iterator[Change]:
         ("test data", before.test_set, after.test_set),
         ("network", before.source.network, after.source.network),
         ("quantizer", before.quantizer, after.quantizer),
+        ("largest drop", before.max_drop_pp, after.max_drop_pp),
+        ("deciding data", before.deciding_set, after.deciding_set),
         ("board", before.target, after.target),
         ("git commit", before.git_commit, after.git_commit),
         ("licences", old.licences, new.licences),

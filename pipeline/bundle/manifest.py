@@ -109,6 +109,8 @@ class Origin:
     """Everything that decides the artifact.
 
     Attributes:
+        max_drop_pp: points of top-1 that quantization may cost before layers go back into float.
+        deciding_set: images that said whether it does.
         target: the whole board description.
         git_commit: of edgec, with ``+dirty`` where files differ; ``unknown`` where it was installed without git.
         toolchain: versions of Python, edgec and all distributions that they need.
@@ -118,6 +120,8 @@ class Origin:
     calibration_set: DataSet
     test_set: DataSet
     quantizer: Level
+    max_drop_pp: float | None
+    deciding_set: DataSet | None
     target: Json
     git_commit: str
     toolchain: dict[str, str]

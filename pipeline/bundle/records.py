@@ -26,15 +26,26 @@ class FloatLayer:
 
 
 @dataclass(frozen=True)
+class HeldDrop:
+    """What layers in float left of the drop, in points of top-1 on the deciding images."""
+
+    max_drop_pp: float
+    drop_pp: float
+    num_images: int
+
+
+@dataclass(frozen=True)
 class QuantizationRecord:
     """``quantization.json``.
 
     Attributes:
         layer_sqnr_db: of each quantized layer's output, the network quantized up to there.
+        fallback: None where no drop had to be held.
     """
 
     float_layers: tuple[FloatLayer, ...]
     layer_sqnr_db: Mapping[str, float | None]
+    fallback: HeldDrop | None = None
 
 
 def read_accuracy(folder: Path) -> Accuracy:

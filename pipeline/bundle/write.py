@@ -163,6 +163,8 @@ def origin_of(recipe: Recipe) -> Origin:
         calibration_set=_data_set(recipe.calibration),
         test_set=_data_set(recipe.test),
         quantizer=recipe.quantizer,
+        max_drop_pp=recipe.max_drop_pp,
+        deciding_set=_data_set(recipe.deciding) if recipe.deciding else None,
         target=json.loads(json.dumps(asdict(recipe.target))),
         git_commit=git_commit(),
         toolchain=lock(),

@@ -5,7 +5,8 @@ Operators outside the table run in ONNX's reference evaluator: correct, slow, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,17 @@ After = Callable[[str, Tensor], Tensor]
 """Sees each activation under its name as it is made, the network's inputs included, and may replace it."""
 Operator = Callable[[Node, Mapping[str, Tensor]], Iterable[Tensor]]
 """The outputs of a node, given its inputs by name."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch sums in another order with another number of threads: one gives the same bits on machines of any size."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def run(

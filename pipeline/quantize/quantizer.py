@@ -19,6 +19,7 @@ from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.bias_correction import correct_biases
 from edgec.pipeline.quantize.calibrate import Batches, Calibration
 from edgec.pipeline.quantize.equalize import equalize
+from edgec.pipeline.quantize.executor import one_thread
 from edgec.pipeline.quantize.graph import Graph, Node
 from edgec.pipeline.quantize.plan import Network, Plan, make_plan
 from edgec.pipeline.quantize.prepare import prepare
@@ -63,6 +64,7 @@ class QuantizedModel:
     seconds: float
 
 
+@one_thread()
 def quantize(
     model: onnx.ModelProto,
     calibration: Calibration,
@@ -104,6 +106,7 @@ def quantize(
     return QuantizedModel(insert_qdq(graph, plan), plan.floats, sqnr, time.perf_counter() - start)
 
 
+@one_thread()
 def sensitivities(
     model: onnx.ModelProto,
     calibration: Calibration,

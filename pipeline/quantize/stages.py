@@ -117,7 +117,7 @@ class Quantize:
     max_drop_pp: float | None = None
     deciding: Dataset | None = field(default=None, compare=False)
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     output: ClassVar[str] = "quantized"
     toolchain: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnx", "torch", "pillow")
 

@@ -81,6 +81,7 @@ def _build(found: Findings) -> dict[str, Any]:
         "latency_chart": _latency_chart(found),
         "layers": _layers(found),
         "examples": found.examples,
+        "fallback": found.quantization.fallback,
         "float_layers": Counter(layer.reason for layer in found.quantization.float_layers).most_common(),
     }
 

@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from calibrated import Calibrated, calibrate
 from onnx import helper, numpy_helper
 
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.metrics import sqnr_db
 from edgec.pipeline.ort import OrtRunner
+from edgec.pipeline.quantize import quantizer
 from edgec.pipeline.quantize.calibrate import Calibration, collect
 from edgec.pipeline.quantize.graph import Graph
 from edgec.pipeline.quantize.plan import integer_nodes, is_linear, num_channels
+from edgec.pipeline.quantize.qdq import insert_qdq
 from edgec.pipeline.quantize.quantizer import QuantizedModel, quantize
 from edgec.pipeline.quantize.scheme import Scheme, load_scheme, parse_scheme, scheme_names
 
@@ -177,6 +180,20 @@ def test_same_input_same_bytes(results: Results, network: Network) -> None:
     first = results("mobilenetv3-small", "tflite")
     assert same_bytes(first, quantized(network("mobilenetv3-small"), "tflite"))
     assert not same_bytes(first, quantized(network("mobilenetv3-small"), "tflite-native"))
+
+
+def test_number_of_threads_changes_no_byte(strange: Calibrated, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch sums differently with two threads; quantizing takes one, and gives the others back."""
+    before, seen = torch.get_num_threads(), []
+    monkeypatch.setattr(
+        quantizer, "insert_qdq", lambda *given: seen.append(torch.get_num_threads()) or insert_qdq(*given)
+    )
+    torch.set_num_threads(2)
+    try:
+        quantized(strange, "openvino")
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_same_input_same_bytes_with_searched_ranges(strange: Calibrated) -> None:
