@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -184,10 +185,13 @@ def test_same_input_same_bytes(results: Results, network: Network) -> None:
 
 def test_number_of_threads_changes_no_byte(strange: Calibrated, monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch sums differently with two threads; quantizing takes one, and gives the others back."""
-    before, seen = torch.get_num_threads(), []
-    monkeypatch.setattr(
-        quantizer, "insert_qdq", lambda *given: seen.append(torch.get_num_threads()) or insert_qdq(*given)
-    )
+    before, seen = torch.get_num_threads(), list[int]()
+
+    def watched(*given: Any) -> onnx.ModelProto:
+        seen.append(torch.get_num_threads())
+        return insert_qdq(*given)
+
+    monkeypatch.setattr(quantizer, "insert_qdq", watched)
     torch.set_num_threads(2)
     try:
         quantized(strange, "openvino")
