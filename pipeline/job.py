@@ -119,16 +119,17 @@ def build_release(recipe: Recipe, store: Store, ranked: bool = False) -> Release
     golden = store.run(_golden(recipe), built.fp32, built.qdq, built.binary, images)
     rank = Rank(recipe.target.scheme, recipe.preprocess, recipe.calibration)
     adapter = load_adapter(recipe.target.compiler)
+    estimated_ms = adapter.estimate(built.binary.path, recipe.target)
     return Release(
         recipe,
         built,
-        adapter.placement(built.binary.path, recipe.target),
-        golden.path,
-        _logits(built),
-        Accuracy(**json.loads((built.evaluation.path / "accuracy.json").read_text())),
-        Latency("not-measured", note="not asked for", estimated_ms=adapter.estimate(built.binary.path, recipe.target)),
-        (*recipe.notes, *recipe.target.notes),
-        store.run(rank, built.fp32, built.statistics, images).path if ranked else None,
+        placement=adapter.placement(built.binary.path, recipe.target),
+        golden=golden.path,
+        logits=_logits(built),
+        accuracy=Accuracy(**json.loads((built.evaluation.path / "accuracy.json").read_text())),
+        latency=Latency("not-measured", note="not asked for", estimated_ms=estimated_ms),
+        notes=(*recipe.notes, *recipe.target.notes),
+        sensitivity=store.run(rank, built.fp32, built.statistics, images).path if ranked else None,
     )
 
 

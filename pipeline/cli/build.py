@@ -47,7 +47,13 @@ def command(
         recipe = recipe_of(**request)
         folder = (output or Path("edgec-out") / f"{recipe.name}-{recipe.target.name}").absolute()
         check_replaceable(folder)
-        measuring = Measuring(threads, on, not no_measure, sensitivity, request["precision"] == "auto")
+        measuring = Measuring(
+            threads=threads,
+            on=on,
+            timed=not no_measure,
+            ranked=sensitivity,
+            weigh_precisions=request["precision"] == "auto",
+        )
         result = run_job(recipe, folder, measuring, model_version)
     if as_json:
         click.echo(json.dumps(result, indent=2))
