@@ -26,8 +26,8 @@ class Measured:
     Attributes:
         process_log_p50: natural logarithm of each process's median in ms.
         counts: proxies.
-        p50_interval_ms: 95 % interval of the median over processes; None in records of earlier versions.
         noise_floor: how far the baseline was from itself; None without one.
+        p50_interval_ms: 95 % interval of the median over processes; None in records of earlier versions.
         num_spikes: calls that took twice their block's median, kept in every figure.
     """
 
@@ -41,9 +41,9 @@ class Measured:
     num_samples: int
     num_blocks: int
     num_spikes: int
-    p50_interval_ms: tuple[float, float] | None = None
     noise_floor: float | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
+    p50_interval_ms: tuple[float, float] | None = None
 
     def plain(self) -> dict[str, Any]:
         """As JSON data; ``of`` reads it back."""
@@ -56,8 +56,12 @@ class Measured:
         Raises:
             TypeError, KeyError: the record is none.
         """
-        fingerprint = Fingerprint.of(record["fingerprint"])
-        return cls(**{**record, "fingerprint": fingerprint, "process_log_p50": tuple(record["process_log_p50"])})
+        read = {
+            "fingerprint": Fingerprint.of(record["fingerprint"]),
+            "process_log_p50": tuple(record["process_log_p50"]),
+            "p50_interval_ms": tuple(record.get("p50_interval_ms") or ()) or None,
+        }
+        return cls(**{**record, **read})
 
 
 def measured(bundle: Bundle, budget: Budget, outcome: Outcome) -> Measured | None:
