@@ -68,6 +68,8 @@ def run_job(recipe: Recipe, folder: Path, measuring: Measuring, version: str = F
         release = replace(release, version=version)
         if verdict:
             release = replace(release, notes=(*release.notes, verdict.text))
+        if release.recipe.max_drop_pp is not None:
+            release = replace(release, notes=(*release.notes, fallback_note(release, store, measuring)))
         result = make_result(release, store.runs, folder)
         if verdict:
             result["precision_verdict"] = verdict.text
@@ -131,6 +133,26 @@ def build_release(recipe: Recipe, store: Store, ranked: bool = False) -> Release
         notes=(*recipe.notes, *recipe.target.notes),
         sensitivity=store.run(rank, built.fp32, built.statistics, images).path if ranked else None,
     )
+
+
+def fallback_note(release: Release, store: Store, measuring: Measuring) -> str:
+    """What holding the drop took: layers, and the time of the network all in integers, measured right after.
+
+    Raises:
+        EdgecError: whatever a stage raises.
+    """
+    report = json.loads((release.built.qdq.path / "report.json").read_text())
+    decided, latency = report["fallback"], release.latency
+    held = f"{decided['drop_pp']:.2f} pp on {decided['num_images']} other images, {decided['max_drop_pp']:g} allowed"
+    layers = decided["num_layers"]
+    if not layers:
+        return f"no layer had to go back into float: the drop is {held}"
+    note = f"{layers} sensitive layers stay in float: the drop is {held}"
+    if latency.p50_ms is None or measuring.on is not None:
+        return f"{note}; what that costs in latency is not measured"
+    plain = replace(release.recipe, max_drop_pp=None, deciding=None)
+    integers = latency_of(replace(release, recipe=plain, built=build(plain, store)), measuring.threads)
+    return f"{note}; p50 {latency.p50_ms:.3f} ms, all in integers {integers.p50_ms:.3f} ms"
 
 
 def _golden(recipe: Recipe) -> Golden:

@@ -125,6 +125,31 @@ def test_plain_onnx_says_that_preprocessing_is_assumed(
     assert "preprocessing assumed" in result["notes"][0]
 
 
+def test_a_build_says_what_holding_the_drop_took(
+    tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    """Here a network is too far off until some layer is back in float."""
+    from edgec.pipeline.quantize.fallback import Judge
+
+    tried: list[int] = []
+
+    def drop_pp(self: Judge, model: onnx.ModelProto) -> float:
+        tried.append(sum(node.op_type == "DequantizeLinear" for node in model.graph.node))
+        return 0.0 if tried[-1] < max(tried) else 9.0
+
+    monkeypatch.setattr(Judge, "drop_pp", drop_pp)
+    folder = tmp_path / "out"
+    arguments = (mine(tmp_path, tiny_onnx), "--target", "cpu", "--data", tiny_images, "--output", folder)
+    result = built(capsys, *arguments, "--max-drop-pp", 1)
+    note = result["notes"][-1]
+    assert "sensitive layers stay in float: the drop is 0.00 pp on 6 other images, 1 allowed" in note
+    assert "all in integers" in note
+    assert result["accuracy"]["num_images"] == 6
+    assert any("sensitive" in layer["reason"] for layer in result["float_layers"])
+    origin = json.loads((folder / "manifest.json").read_text())["origin"]
+    assert (origin["max_drop_pp"], origin["deciding_set"]["num_images"]) == (1.0, 6)
+
+
 def test_unlabelled_images_give_agreement(
     tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

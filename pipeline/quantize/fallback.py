@@ -26,11 +26,13 @@ class Fallback:
     Attributes:
         floats: nodes by name and why.
         drop_pp: of the network with them, on the images that decided.
+        num_layers: of the ranking; a layer takes the readers of its tensor with it.
         held: whether the drop is within the limit; False only where even the whole ranking in float does not hold it.
     """
 
     floats: Mapping[str, str]
     drop_pp: float
+    num_layers: int
     held: bool
 
 
@@ -58,7 +60,7 @@ def fall_back(
     while high - low > 1 and drop(high) <= max_drop_pp:
         middle = (low + high) // 2
         low, high = (low, middle) if drop(middle) <= max_drop_pp else (middle, high)
-    return Fallback(excluded(ranked[:high]), drop(high), drop(high) <= max_drop_pp)
+    return Fallback(excluded(ranked[:high]), drop(high), high, drop(high) <= max_drop_pp)
 
 
 def excluded(ranked: Sequence[Sensitivity]) -> dict[str, str]:

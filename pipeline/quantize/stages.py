@@ -164,4 +164,5 @@ class Quantize:
         ranked = sensitivities(model, calibration, self.scheme, self._stream, reporter("sensitivity"))
         judge = Judge(fp32, folder / "model.onnx", deciding, self.preprocess)
         quantized, found = hold_drop(partial(self._quantized, model, calibration), ranked, judge, limit)
-        return quantized, {"max_drop_pp": limit, "drop_pp": found.drop_pp, "num_images": len(deciding)}
+        decided = {"max_drop_pp": limit, "drop_pp": found.drop_pp, "num_images": len(deciding)}
+        return quantized, decided | {"num_layers": found.num_layers}
