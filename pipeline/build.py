@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from edgec.pipeline.compile import Check, Compile
@@ -14,7 +13,7 @@ from edgec.pipeline.models import definition_sha256
 from edgec.pipeline.quantize.stages import Calibrate, Quantize
 from edgec.pipeline.recipe import OnnxSource, Recipe
 from edgec.pipeline.simplify import Simplify
-from edgec.pipeline.store import Artifact, Plan, Stage, Store, source
+from edgec.pipeline.store import Artifact, Stage, source
 
 
 class RunsStages(Protocol):
@@ -62,31 +61,7 @@ def build(recipe: Recipe, store: RunsStages) -> Built:
     return Built(fp32, statistics, qdq, binary, store.run(evaluate, fp32, qdq, binary, test_set))
 
 
-def explain(recipe: Recipe, store: Store) -> list[Plan]:
-    """What ``build`` would run now, and why."""
-    pretended = _Pretended(store, [])
-    build(recipe, pretended)
-    return pretended.plans
-
-
 def _float_network(recipe: Recipe, store: RunsStages) -> Artifact:
     if isinstance(recipe.source, OnnxSource):
         return store.run(ImportOnnx(), source(recipe.source.path))
     return store.run(Export(recipe.source.config, recipe.source.weights, definition_sha256(recipe.source.config.model)))
-
-
-@dataclass
-class _Pretended:
-    """Answers with kept results, and with a placeholder where there is none."""
-
-    store: Store
-    plans: list[Plan]
-
-    def run(self, stage: Stage, *inputs: Artifact) -> Artifact:
-        pending = [artifact.sha256 for artifact in inputs if artifact.path == Path()]
-        name = type(stage).__name__.lower()
-        if pending:
-            self.plans.append(Plan(name, "", False, f"needs the result of {pending[0]}"))
-        else:
-            self.plans.append(self.store.explain(stage, *inputs))
-        return self.store.run(stage, *inputs) if self.plans[-1].cached else Artifact(Path(), name)

@@ -217,12 +217,12 @@ def test_explain_before_and_after(
     status, out, _ = run(capsys, "explain", *arguments, "--json")
     before = json.loads(out)
     assert status == 0
-    assert [plan["stage"] for plan in before] == STAGES
+    assert [plan["stage"] for plan in before] == [*STAGES, "golden"]
     assert before[0]["reason"] == "never ran"
     assert before[1]["reason"] == "needs the result of importonnx"
     built(capsys, *arguments, "--output", tmp_path / "out")
     _, out, _ = run(capsys, "explain", *arguments)
-    assert [line.split()[0] for line in out.splitlines()] == ["kept"] * len(STAGES) + ["run"]
+    assert [line.split()[0] for line in out.splitlines()] == ["kept"] * (len(STAGES) + 1) + ["run"]
     _, out, _ = run(capsys, "explain", *arguments, "--quantizer", "accurate")
     assert "parameters.level: fast -> accurate" in out
 

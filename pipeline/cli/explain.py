@@ -17,8 +17,8 @@ def command(as_json: bool, **request: Any) -> None:
     import json
     from dataclasses import asdict
 
-    from edgec.pipeline.build import explain
     from edgec.pipeline.cli._options import recipe_of
+    from edgec.pipeline.explain import explain
     from edgec.pipeline.store import Store, default_root
 
     plans = explain(recipe_of(**request), Store(default_root()))
