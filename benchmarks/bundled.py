@@ -1,0 +1,60 @@
+"""The bundled networks in all three integer schemes: what INT8 costs them on the 1,000 stored test pictures.
+
+    python benchmarks/bundled.py [--targets cpu arm jetson] [--quantizer fast]
+
+Each build is ``edgec build MODEL --target TARGET`` with a store of its own. OpenVINO and LiteRT answer themselves; for
+a Jetson, whose engine cannot run here, the QDQ reference does. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+MODELS = ("mobilenetv3", "mobilenetv3-small")
+COLUMNS = (
+    "network | target | float top-1 % | INT8 top-1 % | drop pp | only INT8 / only float right (p) | agree % | SQNR dB"
+)
+
+
+def accuracy(model: str, target: str, quantizer: str, work: Path) -> dict[str, Any]:
+    """``result.json``'s accuracy of one build."""
+    command = [sys.executable, "-m", "edgec.pipeline.cli", "build", model, "--target", target, "--json", "--no-measure"]
+    command += ["--quantizer", quantizer, "--output", str(work / f"{model}-{target}")]
+    environment = {**os.environ, "EDGEC_CACHE": str(work / "store")}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)["accuracy"]
+    return found
+
+
+def row(model: str, target: str, found: dict[str, Any]) -> str:
+    int8 = found["reference"] if found["target"] is None else found["target"]
+    drop = found["float"] - int8
+    answered = "" if found["target"] is not None else " (reference)"
+    pairs = f"{found['only_target_right']} / {found['only_float_right']} ({found['mcnemar_p']:.2g})"
+    values = (
+        f"{found['float']:.1f} | {int8:.1f} | {drop:+.1f} | {pairs} | {found['agreement']:.1f} | {found['sqnr_db']:.1f}"
+    )
+    return f"| {model} | {target}{answered} | {values} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--targets", nargs="+", default=["cpu", "arm", "jetson"])
+    parser.add_argument("--quantizer", default="fast", choices=["fast", "accurate", "best"])
+    options = parser.parse_args()
+    print(f"| {COLUMNS} |\n|{'---|' * (COLUMNS.count('|') + 1)}")
+    with tempfile.TemporaryDirectory() as folder:
+        for model in MODELS:
+            for target in options.targets:
+                print(row(model, target, accuracy(model, target, options.quantizer, Path(folder))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
