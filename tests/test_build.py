@@ -244,6 +244,12 @@ class TestRefusals:
         assert self.code(capsys, folder, "mobilnetv2", "--target", "cpu") == "unknown-model"
         assert self.code(capsys, folder, "mobilenetv2", "--target", "cpi") == "unknown-target"
 
+    def test_no_layer_in_float_among_integers(
+        self, capsys: pytest.CaptureFixture[str], folder: Path, tiny_onnx: Path, tiny_images: Path
+    ) -> None:
+        arguments = (tiny_onnx, "--target", "arm", "--data", tiny_images, "--max-drop-pp", 1)
+        assert self.code(capsys, folder, *arguments) == "all-integers"
+
     def test_weights_needed(self, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
         assert self.code(capsys, folder, "xception", "--target", "cpu") == "weights-needed"
 

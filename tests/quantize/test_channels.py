@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import tiny_network
 
 from edgec.pipeline.quantize.affine import asymmetric_params
 from edgec.pipeline.quantize.channels import Channels, least_noise_range, rounding_noise
@@ -14,7 +15,6 @@ from edgec.pipeline.quantize.graph import Graph
 from edgec.pipeline.quantize.plan import Network
 from edgec.pipeline.quantize.ranges import fit_input
 from edgec.pipeline.quantize.scheme import load_scheme
-from tests import tiny
 
 
 def channels(high: list[float], tail: list[float], rarity: float = 0.01) -> Channels:
@@ -74,7 +74,7 @@ def test_pixels_do_not_fall_halfway_between_two_levels() -> None:
     """255 levels over [-1, 1] are the pixels' own distance, but 0 lies between two pixels."""
     pixels = (torch.arange(256).repeat(12)[: 3 * 1024] - 127.5) / 127.5
     images = pixels.reshape(1, 3, 32, 32)
-    graph = Graph.read(tiny.tiny_network())
+    graph = Graph.read(tiny_network())
     low, high, tail = np.full(3, -1.0), np.full(3, 1.0), np.full(3, 0.01)
     seen = {graph.inputs[0]: Channels(low, high, low * 0, high / 3, tail, tail, rarity=1e-4)}
     fitted = fit_input(Network(graph, seen), load_scheme("openvino"), images).seen[graph.inputs[0]]
