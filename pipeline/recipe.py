@@ -139,7 +139,7 @@ def make_recipe(
     Raises:
         EdgecError: ``unknown-model``, ``unknown-target``, ``no-such-file``, ``bad-model-file``, ``data-needed``,
             ``conflicting-data``, ``class-mismatch``, ``option-not-for-onnx``, ``unsupported-precision``,
-            ``all-integers``, ``empty-data`` and what weights and data raise.
+            ``empty-data`` and what weights and data raise.
     """
     board = load_target(target)
     board = with_precision(board, precision) if precision else board
@@ -148,7 +148,6 @@ def make_recipe(
     check_names(network.labels, test)
     deciding = None
     if max_drop_pp is not None:
-        check_mixes(board)
         deciding, test = split_off_deciding(test)
     return Recipe(
         name=network.name,
@@ -165,20 +164,6 @@ def make_recipe(
         deciding=deciding,
         notes=network.notes,
     )
-
-
-def check_mixes(board: TargetSpec) -> None:
-    """Whether single layers may stay in float on this board.
-
-    Raises:
-        EdgecError: ``all-integers``.
-    """
-    if board.scheme.quantize_output:
-        message = f"'{board.name}' computes all in integers: no single layer can stay in float there"
-        hint = (
-            "leave --max-drop-pp away and try --quantizer accurate or best; 'edgec check' holds a drop against a budget"
-        )
-        raise EdgecError("all-integers", message, hint)
 
 
 def _torch(model: str, choices: Choices) -> _Network:

@@ -244,11 +244,20 @@ class TestRefusals:
         assert self.code(capsys, folder, "mobilnetv2", "--target", "cpu") == "unknown-model"
         assert self.code(capsys, folder, "mobilenetv2", "--target", "cpi") == "unknown-target"
 
-    def test_no_layer_in_float_among_integers(
-        self, capsys: pytest.CaptureFixture[str], folder: Path, tiny_onnx: Path, tiny_images: Path
+    def test_a_drop_among_integers_alone(
+        self,
+        capsys: pytest.CaptureFixture[str],
+        folder: Path,
+        tiny_onnx: Path,
+        tiny_images: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        """Where no layer can stay in float, the limit is a condition."""
+        from edgec.pipeline.quantize.fallback import Judge
+
+        monkeypatch.setattr(Judge, "drop_pp", lambda self, model: 9.0)
         arguments = (tiny_onnx, "--target", "arm", "--data", tiny_images, "--max-drop-pp", 1)
-        assert self.code(capsys, folder, *arguments) == "all-integers"
+        assert self.code(capsys, folder, *arguments) == "drop-not-held"
 
     def test_weights_needed(self, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
         assert self.code(capsys, folder, "xception", "--target", "cpu") == "weights-needed"

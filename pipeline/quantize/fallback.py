@@ -44,7 +44,7 @@ def fall_back(
     """Exclude the most sensitive layers: 0, 1, 2, 4, ... until the drop holds, then the fewest between the last two.
 
     Args:
-        ranked: most sensitive first.
+        ranked: most sensitive first; empty where no layer may be in float.
         drop_pp: accuracy lost with these nodes in float; each call quantizes and evaluates.
     """
     tried: dict[int, float] = {}
@@ -115,12 +115,15 @@ def hold_drop(
 
     Args:
         quantize: makes the network with these nodes in float.
+        ranked: as in ``fall_back``.
 
     Raises:
         EdgecError: ``drop-not-held``.
     """
     found = fall_back(ranked, lambda floats: judge.drop_pp(quantize(floats).model), max_drop_pp)
     if not found.held:
-        message = f"the drop is {found.drop_pp:.2f} pp with all layers in float, expected at most {max_drop_pp:g}"
-        raise EdgecError("drop-not-held", message, "allow more with --max-drop-pp, or give more images")
+        form = "all layers in float" if ranked else "all in integers, as the target computes"
+        message = f"the drop is {found.drop_pp:.2f} pp with {form}, expected at most {max_drop_pp:g}"
+        hint = "allow more with --max-drop-pp, give more images, or try --quantizer accurate"
+        raise EdgecError("drop-not-held", message, hint)
     return quantize(found.floats), found

@@ -161,7 +161,9 @@ class Quantize:
         from edgec.pipeline.quantize.quantizer import sensitivities
 
         limit, deciding = self.max_drop_pp or 0.0, self.deciding or self.images
-        ranked = sensitivities(model, calibration, self.scheme, self._stream, reporter("sensitivity"))
+        ranked = []
+        if not self.scheme.quantize_output:  # else no single layer can stay in float
+            ranked = sensitivities(model, calibration, self.scheme, self._stream, reporter("sensitivity"))
         judge = Judge(fp32, folder / "model.onnx", deciding, self.preprocess)
         quantized, found = hold_drop(partial(self._quantized, model, calibration), ranked, judge, limit)
         decided = {"max_drop_pp": limit, "drop_pp": found.drop_pp, "num_images": len(deciding)}

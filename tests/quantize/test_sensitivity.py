@@ -56,7 +56,7 @@ def test_a_drop_that_cannot_be_held_is_said(
 ) -> None:
     from edgec.pipeline.quantize import fallback
 
-    monkeypatch.setattr(fallback, "fall_back", lambda *arguments: Fallback({}, 3.0, held=False))
+    monkeypatch.setattr(fallback, "fall_back", lambda *arguments: Fallback({}, 3.0, 0, held=False))
     with pytest.raises(EdgecError) as refusal:
         file.quantize_file(
             model, "openvino", "fast", tiny_images, tmp_path / "q.onnx", Store(tmp_path / "cache"), max_drop_pp=1.0
