@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -127,28 +127,32 @@ def predict_all(
 
 def compare(logits: dict[str, Logits], labels: npt.NDArray[np.int64] | None) -> Accuracy:
     """Judge the quantized forms by the float one, and by the labels where there are any."""
-    shipped = logits.get("target", logits["reference"])
-    agreement = agreement_percent(shipped, logits["float"])
-    common = {
-        "agreement": agreement,
-        "sqnr_db": _finite(sqnr_db(shipped, logits["float"])),
-        "num_images": len(shipped),
-        "reference_agreement": agreement_percent(logits["reference"], logits["float"]),
-        "reference_sqnr_db": _finite(sqnr_db(logits["reference"], logits["float"])),
-        "target_agreement": agreement_percent(shipped, logits["reference"]) if "target" in logits else None,
-    }
+    shipped, expected = logits.get("target", logits["reference"]), logits["float"]
+    unlabelled = Accuracy(
+        metric="agreement",
+        float=None,
+        reference=None,
+        target=None,
+        drop_pp=None,
+        agreement=agreement_percent(shipped, expected),
+        sqnr_db=_finite(sqnr_db(shipped, expected)),
+        num_images=len(shipped),
+        reference_agreement=agreement_percent(logits["reference"], expected),
+        reference_sqnr_db=_finite(sqnr_db(logits["reference"], expected)),
+        target_agreement=agreement_percent(shipped, logits["reference"]) if "target" in logits else None,
+    )
     if labels is None:
-        return Accuracy("agreement", None, None, None, None, **common)  # type: ignore[arg-type]
+        return unlabelled
     top1 = {name: topk_percent(values, labels) for name, values in logits.items()}
     top5 = {name: topk_percent(values, labels, 5) for name, values in logits.items()}
-    only_target, only_float = discordant(shipped, logits["float"], labels)
-    return Accuracy(
-        "top1",
-        top1["float"],
-        top1["reference"],
-        top1.get("target"),
-        top1["float"] - top1.get("target", top1["reference"]),
-        **common,  # type: ignore[arg-type]
+    only_target, only_float = discordant(shipped, expected, labels)
+    return replace(
+        unlabelled,
+        metric="top1",
+        float=top1["float"],
+        reference=top1["reference"],
+        target=top1.get("target"),
+        drop_pp=top1["float"] - top1.get("target", top1["reference"]),
         top5_float=top5["float"],
         top5_reference=top5["reference"],
         top5_target=top5.get("target"),

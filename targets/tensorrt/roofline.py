@@ -165,8 +165,9 @@ class _Fused:
         if node.op not in LINEAR or int(node.attributes.get("group", 1)) > 1:
             return 0
         weight, output = self.graph.shapes[self.origin(node.inputs[1])], self.graph.shapes[node.output]
-        per_output = prod(weight[1:]) if node.op != "Gemm" or node.attributes.get("transB") else weight[0]  # type: ignore[arg-type]
-        return int(prod(size or 1 for size in output) * (per_output or 1))
+        transposed = node.op == "Gemm" and not node.attributes.get("transB")
+        per_output = prod(size or 1 for size in (weight[:1] if transposed else weight[1:]))
+        return int(prod(size or 1 for size in output) * per_output)
 
     def _bytes(self, name: str) -> int:
         shape = self.graph.shapes.get(name, ())

@@ -114,9 +114,10 @@ def into_hard_sigmoid(graph: Graph, conv: Node, node: Node) -> Merge | None:
     if weights.quantization is None or source is None:
         return None
     alpha, beta = (float(node.attributes.get(name, value)) for name, value in (("alpha", 0.2), ("beta", 0.5)))
-    scaled = replace(weights, name=f"{weights.name}/{node.output}", quantization=weights.quantization.scaled(alpha))
-    if source.scale[0] * max(scaled.quantization.scale) / note.scale[0] >= MAX_RESCALE:  # type: ignore[union-attr]
+    finer = weights.quantization.scaled(alpha)
+    if source.scale[0] * max(finer.scale) / note.scale[0] >= MAX_RESCALE:
         return None
+    scaled = replace(weights, name=f"{weights.name}/{node.output}", quantization=finer)
     bias = Tensor(f"{node.output}/bias", weights.shape[:1], None, alpha * real_bias(graph, conv) + beta)
     merged = replace(conv, inputs=(conv.inputs[0], scaled.name, bias.name), output=node.output)
     return merged, {scaled.name: scaled, bias.name: bias}
