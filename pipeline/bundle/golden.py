@@ -215,7 +215,8 @@ def make_inputs(
     nchw = np.ascontiguousarray(fed.transpose(0, 3, 1, 2))
     in_layout = nchw if tensor.layout == "NCHW" else fed
     names = (*fills, *patterns, *(f"image-{i + 1}" for i in range(len(stored))))
-    kinds: list[Kind] = [*(["fill"] * len(fills)), *patterns]
+    kinds: list[Kind] = ["fill" for _ in fills]
+    kinds.extend(patterns)
     kinds.extend("stored" for _ in stored)
     values = (*fills.values(), *[None] * len(pixels))
     vectors = tuple(
