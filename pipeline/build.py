@@ -51,10 +51,9 @@ def build(recipe: Recipe, store: RunsStages) -> Built:
         preprocess,
         recipe.calibration,
         recipe.labels,
-        recipe.max_drop_pp,
-        recipe.deciding,
+        recipe.limit,
     )
-    deciding_set = (recipe.deciding.artifact(),) if recipe.deciding else ()
+    deciding_set = (recipe.limit.images.artifact(),) if recipe.limit else ()
     qdq = store.run(quantize, fp32, statistics, calibration_set, *deciding_set)
     binary = store.run(Compile(target, preprocess, recipe.calibration), qdq, calibration_set)
     evaluate = Evaluate(target, preprocess, recipe.test, recipe.labelled)

@@ -68,7 +68,7 @@ def run_job(recipe: Recipe, folder: Path, measuring: Measuring, version: str = F
         release = replace(release, version=version)
         if verdict:
             release = replace(release, notes=(*release.notes, verdict.text))
-        if release.recipe.max_drop_pp is not None:
+        if release.recipe.limit is not None:
             release = replace(release, notes=(*release.notes, fallback_note(release, store, measuring)))
         result = make_result(release, store.runs, folder)
         if verdict:
@@ -150,7 +150,7 @@ def fallback_note(release: Release, store: Store, measuring: Measuring) -> str:
     note = f"{layers} sensitive layers stay in float: the drop is {held}"
     if latency.p50_ms is None or measuring.on is not None:
         return f"{note}; what that costs in latency is not measured"
-    plain = replace(release.recipe, max_drop_pp=None, deciding=None)
+    plain = replace(release.recipe, limit=None)
     integers = latency_of(replace(release, recipe=plain, built=build(plain, store)), measuring.threads)
     return f"{note}; p50 {latency.p50_ms:.3f} ms, all in integers {integers.p50_ms:.3f} ms"
 

@@ -18,7 +18,7 @@ from edgec.pipeline.import_onnx import ImportOnnx
 from edgec.pipeline.metrics import topk_percent
 from edgec.pipeline.ort import OrtRunner
 from edgec.pipeline.quantize.scheme import load_scheme
-from edgec.pipeline.quantize.stages import Calibrate, Quantize
+from edgec.pipeline.quantize.stages import Calibrate, DropLimit, Quantize
 from edgec.pipeline.recipe import ASSUMED_NOTE, Level, check_names, describe_onnx
 from edgec.pipeline.simplify import Simplify
 from edgec.pipeline.store import Store, source
@@ -101,13 +101,11 @@ def quantize_file(
 
     fp32 = store.run(Simplify(), store.run(ImportOnnx(), source(Path(description.onnx))))
     statistics = store.run(Calibrate(preprocess, calibration), fp32, images)
-    deciding = None
+    limit, others = None, ()
     if max_drop_pp is not None:
         deciding, test = split_off_deciding(test)
-    quantize = Quantize(
-        rules, level, preprocess, calibration, description.labels or test.classes, max_drop_pp, deciding
-    )
-    others = (deciding.artifact(),) if deciding else ()
+        limit, others = DropLimit(max_drop_pp, deciding), (deciding.artifact(),)
+    quantize = Quantize(rules, level, preprocess, calibration, description.labels or test.classes, limit)
     qdq = store.run(quantize, fp32, statistics, images, *others).path
 
     logits = predict_all(_runners(fp32.path, qdq / "model.onnx", vnni_off), test, preprocess)

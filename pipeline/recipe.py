@@ -13,6 +13,7 @@ from edgec.pipeline.models.spec import NetworkConfig, Padding, at_resolution
 from edgec.pipeline.models.weights import Weights, resolve_weights
 from edgec.pipeline.preprocess import Preprocess
 from edgec.pipeline.progress import reporter
+from edgec.pipeline.quantize.stages import DropLimit
 from edgec.pipeline.toml_file import STRICT, read_toml, validate
 from edgec.targets.spec import Precision, TargetSpec, load_target, with_precision
 
@@ -79,8 +80,7 @@ class Recipe:
         labels: class names by index; empty where nobody named them.
         labelled: False where labels mean nothing for these weights; accuracy is then agreement with float.
         quantizer: how much work quantization may do.
-        max_drop_pp: points of top-1 that it may cost before layers go back into float; None for all in integers.
-        deciding: images that say whether it does, none of the calibration's nor the test's.
+        limit: of what it may cost before layers go back into float.
         notes: what every output must say about this request.
     """
 
@@ -94,8 +94,7 @@ class Recipe:
     labels: tuple[str, ...] = ()
     labelled: bool = True
     quantizer: Level = "fast"
-    max_drop_pp: float | None = None
-    deciding: Dataset | None = None
+    limit: DropLimit | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -134,7 +133,7 @@ def make_recipe(
     """Resolve names and files to a request that can be run; reads no tensor and no image.
 
     Args:
-        max_drop_pp: as in ``Recipe``; half of the test images then decide, and accuracy is that on the other half.
+        max_drop_pp: limit of the drop; half of the test images then decide, and accuracy is that on the other half.
 
     Raises:
         EdgecError: ``unknown-model``, ``unknown-target``, ``no-such-file``, ``bad-model-file``, ``data-needed``,
@@ -146,9 +145,10 @@ def make_recipe(
     network = _onnx(Path(model), choices) if Path(model).suffix in (".onnx", ".toml") else _torch(model, choices)
     calibration, test = _data(folders, network)
     check_names(network.labels, test)
-    deciding = None
+    limit = None
     if max_drop_pp is not None:
         deciding, test = split_off_deciding(test)
+        limit = DropLimit(max_drop_pp, deciding)
     return Recipe(
         name=network.name,
         weights=network.weights,
@@ -160,8 +160,7 @@ def make_recipe(
         labels=network.labels or test.classes,
         labelled=network.weights != "random",
         quantizer=quantizer,
-        max_drop_pp=max_drop_pp,
-        deciding=deciding,
+        limit=limit,
         notes=network.notes,
     )
 

@@ -79,8 +79,8 @@ def quantize(
     Args:
         model: float ONNX; operators that the scheme does not name stay in float.
         calibration: statistics of exactly this model.
-        level: ``fast`` = ranges and bias correction, ``accurate`` = + equalization search, ``best`` = + learned
-            rounding.
+        level: ``fast`` = equalization, ranges and bias correction; ``accurate`` tries clipped ranges as well, ``best``
+            also rounds each weight by what it does to its layer's output.
         batches_factory: the calibration images again.
         floats: nodes to keep in float, by name, and why.
 

@@ -41,7 +41,7 @@ def observed(graph: Graph, calibration: Calibration) -> Network:
     The largest of N images exceeds the mean of their single extremes by ``b ln N`` (Gumbel 1958, "Statistics of
     Extremes"): that gives the length b of each tail.
     """
-    doublings = np.log(max(calibration.num_images, 2))
+    foldings = np.log(max(calibration.num_images, 2))
     seen = {}
     for name, tensor in calibration.tensors.items():
         lowest, highest = _bounds(graph, name)
@@ -51,8 +51,8 @@ def observed(graph: Graph, calibration: Calibration) -> Network:
             tensor.channel_max,
             tensor.channel_mean,
             tensor.channel_square_mean,
-            (tensor.channel_min_mean - tensor.channel_min) / doublings,
-            (tensor.channel_max - tensor.channel_max_mean) / doublings,
+            (tensor.channel_min_mean - tensor.channel_min) / foldings,
+            (tensor.channel_max - tensor.channel_max_mean) / foldings,
             np.full(1, lowest),
             np.full(1, highest),
             1.0 / (calibration.num_images * float(np.prod(positions))),

@@ -96,6 +96,19 @@ class Rank:
 
 
 @dataclass(frozen=True)
+class DropLimit:
+    """What quantization may cost.
+
+    Attributes:
+        max_drop_pp: points of top-1 on the images; of agreement where they have no labels.
+        images: neither calibrating nor testing; their content is an input of the stage.
+    """
+
+    max_drop_pp: float
+    images: Dataset = field(compare=False)
+
+
+@dataclass(frozen=True)
 class Quantize:
     """Explicit-QDQ ONNX by the target's scheme: a folder with ``model.onnx`` and ``report.json``.
 
@@ -105,8 +118,7 @@ class Quantize:
         preprocess: how images become inputs.
         images: the calibration set, for the corrections that look at the network's own outputs.
         labels: class names by index; with the preprocessing they travel in the file's ``metadata_props``.
-        max_drop_pp: put layers back into float until top-1 (agreement without labels) drops by no more than this.
-        deciding: the images on which that is judged; neither calibrating nor testing.
+        limit: of the drop; layers go back into float until it holds.
     """
 
     scheme: Scheme
@@ -114,8 +126,7 @@ class Quantize:
     preprocess: Preprocess
     images: Dataset = field(compare=False)
     labels: tuple[str, ...] = ()
-    max_drop_pp: float | None = None
-    deciding: Dataset | None = field(default=None, compare=False)
+    limit: DropLimit | None = None
 
     version: ClassVar[int] = 4
     output: ClassVar[str] = "quantized"
@@ -134,10 +145,10 @@ class Quantize:
         model, calibration = onnx.load(inputs[0].path), Calibration.load(inputs[1].path)
         output.mkdir()
         report: dict[str, Any] = {}
-        if self.max_drop_pp is None or self.deciding is None:
+        if self.limit is None:
             quantized = self._quantized(model, calibration, {})
         else:
-            quantized, report["fallback"] = self._within_drop(inputs[0].path, model, calibration, output)
+            quantized, report["fallback"] = self._within(self.limit, inputs[0].path, model, calibration, output)
         facts = {"edgec.labels": list(self.labels), "edgec.preprocess": asdict(self.preprocess)}
         onnx.helper.set_model_props(quantized.model, {name: canonical_json(fact) for name, fact in facts.items()})
         onnx.save(quantized.model, output / "model.onnx")
@@ -153,18 +164,17 @@ class Quantize:
 
         return quantize(model, calibration, self.scheme, self.level, self._stream, reporter("quantize"), floats)
 
-    def _within_drop(
-        self, fp32: Path, model: ModelProto, calibration: Calibration, folder: Path
+    def _within(
+        self, limit: DropLimit, fp32: Path, model: ModelProto, calibration: Calibration, folder: Path
     ) -> tuple[QuantizedModel, dict[str, Any]]:
         """The network with the fewest sensitive layers in float that hold the drop, and what was decided."""
         from edgec.pipeline.quantize.fallback import Judge, hold_drop
         from edgec.pipeline.quantize.quantizer import sensitivities
 
-        limit, deciding = self.max_drop_pp or 0.0, self.deciding or self.images
         ranked = []
         if not self.scheme.quantize_output:  # else no single layer can stay in float
             ranked = sensitivities(model, calibration, self.scheme, self._stream, reporter("sensitivity"))
-        judge = Judge(fp32, folder / "model.onnx", deciding, self.preprocess)
-        quantized, found = hold_drop(partial(self._quantized, model, calibration), ranked, judge, limit)
-        decided = {"max_drop_pp": limit, "drop_pp": found.drop_pp, "num_images": len(deciding)}
+        judge = Judge(fp32, folder / "model.onnx", limit.images, self.preprocess)
+        quantized, found = hold_drop(partial(self._quantized, model, calibration), ranked, judge, limit.max_drop_pp)
+        decided = {"max_drop_pp": limit.max_drop_pp, "drop_pp": found.drop_pp, "num_images": len(limit.images)}
         return quantized, decided | {"num_layers": found.num_layers}

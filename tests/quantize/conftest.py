@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,3 +45,15 @@ def _make(name: str, path: Path) -> Calibrated:
         module(torch.from_numpy(images))
     export_onnx(module, SIDE, path)
     return calibrate(path, images)
+
+
+@pytest.fixture
+def model(tmp_path: Path, tiny_onnx: Path) -> Path:
+    """``model.toml`` of the tiny network, with the preprocessing that its images want."""
+    shutil.copy(tiny_onnx, tmp_path / "tiny.onnx")
+    path = tmp_path / "colours.toml"
+    path.write_text(
+        'onnx = "tiny.onnx"\nlabels = ["blue", "green", "red"]\n'
+        "[preprocess]\nresize_px = 40\ncrop_px = 32\nmean = [127.5, 127.5, 127.5]\nstd = [127.5, 127.5, 127.5]\n"
+    )
+    return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,6 @@ from edgec.pipeline.preprocess import Preprocess
 from edgec.pipeline.quantize.vnni import SaturatingRunner
 
 PREPROCESS = Preprocess(resize_px=40, crop_px=32, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
-
-
-@pytest.fixture
-def model(tmp_path: Path, tiny_onnx: Path) -> Path:
-    shutil.copy(tiny_onnx, tmp_path / "tiny.onnx")
-    path = tmp_path / "colours.toml"
-    path.write_text(
-        'onnx = "tiny.onnx"\nlabels = ["blue", "green", "red"]\n'
-        "[preprocess]\nresize_px = 40\ncrop_px = 32\nmean = [127.5, 127.5, 127.5]\nstd = [127.5, 127.5, 127.5]\n"
-    )
-    return path
 
 
 def quantized(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:

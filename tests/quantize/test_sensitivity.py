@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,17 +13,6 @@ from edgec.pipeline.cli import main
 from edgec.pipeline.errors import EdgecError
 from edgec.pipeline.quantize.fallback import Fallback
 from edgec.pipeline.store import Store
-
-
-@pytest.fixture
-def model(tmp_path: Path, tiny_onnx: Path) -> Path:
-    shutil.copy(tiny_onnx, tmp_path / "tiny.onnx")
-    path = tmp_path / "colours.toml"
-    path.write_text(
-        'onnx = "tiny.onnx"\n[preprocess]\nresize_px = 40\ncrop_px = 32\n'
-        "mean = [127.5, 127.5, 127.5]\nstd = [127.5, 127.5, 127.5]\n"
-    )
-    return path
 
 
 def test_ranks_every_layer_once(model: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]) -> None:
