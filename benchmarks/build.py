@@ -67,10 +67,10 @@ def calibration_memory(folder: Path) -> None:
     """Peak memory of calibrating mobilenetv3-small on 300 and on 3,000 images, each in a process of its own."""
     program = (
         "import resource, sys; from pathlib import Path\n"
-        "from edgec.pipeline.data import open_dataset\n"
-        "from edgec.pipeline.preprocess import Preprocess\n"
+        "from edgec.pipeline.data.dataset import open_dataset\n"
+        "from edgec.pipeline.data.preprocess import Preprocess\n"
         "from edgec.pipeline.quantize.stages import Calibrate\n"
-        "from edgec.pipeline.store import Artifact\n"
+        "from edgec.pipeline.core.store import Artifact\n"
         "images = open_dataset(Path(sys.argv[2])).take(int(sys.argv[3]))\n"
         "Calibrate(Preprocess(resize_px=224), images).run(Path(sys.argv[4]), Artifact(Path(sys.argv[1]), ''))\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
@@ -88,8 +88,8 @@ def calibration_memory(folder: Path) -> None:
 
 
 def _export_small(path: Path) -> None:
-    from edgec.pipeline.export import export_onnx
-    from edgec.pipeline.models.spec import NetworkConfig, build_network
+    from edgec.pipeline.network.export import export_onnx
+    from edgec.pipeline.network.models.spec import NetworkConfig, build_network
 
     export_onnx(build_network(NetworkConfig("mobilenetv3-small")), 224, path)
 
@@ -108,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
-    from edgec.pipeline.measure import cpu_model
+    from edgec.pipeline.forms.measure import cpu_model
 
     print(f"{cpu_model()}; {time.strftime('%Y-%m-%d')}; Python {sys.version.split()[0]}")
     with tempfile.TemporaryDirectory() as folder:

@@ -30,11 +30,11 @@ from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.verify import verify
 from edgec.pipeline.bundle.verify_standalone import Refused, checked_manifest
 from edgec.pipeline.bundle.write import write_bundle
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.store import Store, default_root
 from edgec.pipeline.job import build_release
 from edgec.pipeline.report.page import render_report
 from edgec.pipeline.reproduce import Material, recipe_of
-from edgec.pipeline.store import Store, default_root
 
 REPEATS = 5
 FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"

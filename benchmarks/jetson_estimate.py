@@ -20,9 +20,9 @@ import torch
 from scipy.optimize import least_squares
 from torch import Tensor, nn
 
-from edgec.pipeline.export import export_onnx
-from edgec.pipeline.models.spec import NetworkConfig, build_network
-from edgec.targets.spec import load_target
+from edgec.pipeline.forms.spec import load_target
+from edgec.pipeline.network.export import export_onnx
+from edgec.pipeline.network.models.spec import NetworkConfig, build_network
 from edgec.targets.tensorrt.roofline import Constants, Kernel, kernel_seconds, kernels
 
 ORIN = "onnxsim's scripts/nvidia/README.md: Orin Nano 8GB, MAXN_SUPER, TensorRT 10.3.0, trtexec, mean GPU ms"

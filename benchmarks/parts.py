@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from edgec.calib_data.splits import LABELS, NUM_IMAGES, draw_picture, masks_dir, parts_dir
-from edgec.pipeline.data import Dataset, batches, open_dataset
-from edgec.pipeline.models import get
-from edgec.pipeline.models.spec import build_network
-from edgec.pipeline.models.weights import load_weights, resolve_weights
+from edgec.pipeline.data.dataset import Dataset, batches, open_dataset
+from edgec.pipeline.network.models import get
+from edgec.pipeline.network.models.spec import build_network
+from edgec.pipeline.network.models.weights import load_weights, resolve_weights
 
 MODELS = ("mobilenetv3", "mobilenetv3-small")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgec.pipeline import metrics
+from edgec.pipeline.tasks import metrics
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,9 @@ import numpy as np
 import numpy.typing as npt
 from quantizer_rows import FLOAT, Answers, Comparison, Cost, Tool, pool, show
 
-from edgec.pipeline import metrics
-from edgec.pipeline.data import Dataset, batches, open_dataset
-from edgec.pipeline.models.weights import Weights, resolve_weights
+from edgec.pipeline.data.dataset import Dataset, batches, open_dataset
+from edgec.pipeline.network.models.weights import Weights, resolve_weights
+from edgec.pipeline.tasks import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 ROUTES = ROOT / "benchmarks" / "quantizer_routes"
@@ -76,7 +76,7 @@ def main() -> None:
 
 def compare(model: str, options: argparse.Namespace, python: dict[str, str], folder: Path) -> Comparison:
     """All selected tools on all splits of one network."""
-    from edgec.pipeline import models
+    from edgec.pipeline.network import models
 
     weights = resolve_weights(str(options.real / "weights" / CARDS[model]), models.get(model))
     source, tools = float_onnx(weights, folder), selected(options)
@@ -116,11 +116,11 @@ def selected(options: argparse.Namespace) -> list[Tool]:
 
 def float_onnx(weights: Weights, folder: Path) -> Path:
     """Export and simplify, as a build does."""
-    from edgec.pipeline.export import export_onnx
-    from edgec.pipeline.models.spec import build_network
-    from edgec.pipeline.models.weights import load_weights
-    from edgec.pipeline.simplify import Simplify
-    from edgec.pipeline.store import Artifact
+    from edgec.pipeline.core.store import Artifact
+    from edgec.pipeline.network.export import export_onnx
+    from edgec.pipeline.network.models.spec import build_network
+    from edgec.pipeline.network.models.weights import load_weights
+    from edgec.pipeline.network.simplify import Simplify
 
     network = build_network(weights.network_config())
     load_weights(network, weights)
@@ -157,7 +157,7 @@ def quantize(tool: Tool, python: str, source: Path, output: Path) -> Cost | None
 
 def predict(artifact: Path, images: Images) -> metrics.Logits:
     """Logits ``(N, classes)`` of an IR in OpenVINO, or of an ONNX file executed as written; one thread."""
-    from edgec.pipeline.ort import OrtRunner
+    from edgec.pipeline.forms.ort import OrtRunner
     from edgec.targets.openvino.runner import OpenVinoRunner
 
     if artifact.is_dir():
@@ -168,9 +168,9 @@ def predict(artifact: Path, images: Images) -> metrics.Logits:
 
 def latencies(source: Path, artifacts: dict[Tool, Path], image: Images, rounds: int) -> dict[Tool, float]:
     """Median milliseconds of each IR and of the float network: one call each, round by round."""
+    from edgec.pipeline.forms.spec import load_target
     from edgec.targets.openvino import compile_model
     from edgec.targets.openvino.runner import OpenVinoRunner
-    from edgec.targets.spec import load_target
 
     if not artifacts:
         return {}
@@ -200,7 +200,7 @@ def environment(cache: Path) -> str:
 
 def machine(python: dict[str, str]) -> dict[str, str]:
     """Where, when and with what: values that read as words of their own."""
-    from edgec.pipeline.measure import cpu_model
+    from edgec.pipeline.forms.measure import cpu_model
 
     own = ", ".join(f"{name} {version(name)}" for name in ("edgec", "openvino", "onnxruntime", "torch", "numpy"))
     facts = {"machine": cpu_model(), "date": time.strftime("%Y-%m-%d"), "versions": own}

@@ -70,8 +70,9 @@ def instructions(files: dict[str, Path], kept: Path, counting: bool) -> dict[str
     """Instructions of each INT8 file on each core, kept by the file's sha256."""
     from hashlib import sha256
 
-    from edgec.targets.devices import count_instructions, open_device
+    from edgec.pipeline.forms.device import open_device
     from edgec.targets.tflite.delegate import delegate_coverage
+    from edgec.targets.tflite.inference import count_instructions
 
     counts = json.loads(kept.read_text()) if kept.exists() else {}
     found = {}
@@ -141,7 +142,7 @@ def _ratio(mine: dict[str, Any], others: list[dict[str, Any]], key: str) -> str:
 
 def machine() -> dict[str, str]:
     """Where, when and with what."""
-    from edgec.pipeline.measure import cpu_model
+    from edgec.pipeline.forms.measure import cpu_model
 
     names = ("edgec", "ai-edge-litert", "numpy")
     others = {route: " ".join(requirements) for route, requirements in ROUTES.items()}

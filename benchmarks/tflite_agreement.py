@@ -21,10 +21,10 @@ import onnx
 from onnx.utils import Extractor
 from quantizers import CARDS, ROOT, float_onnx, halves, read
 
-from edgec.pipeline.data import open_dataset
-from edgec.pipeline.metrics import agreement_percent, sqnr_db, topk_percent
-from edgec.pipeline.models.weights import resolve_weights
-from edgec.pipeline.ort import OrtRunner
+from edgec.pipeline.data.dataset import open_dataset
+from edgec.pipeline.forms.ort import OrtRunner
+from edgec.pipeline.network.models.weights import resolve_weights
+from edgec.pipeline.tasks.metrics import agreement_percent, sqnr_db, topk_percent
 from edgec.targets.tflite.compiler import to_tflite
 from edgec.targets.tflite.flatbuffer import read_tflite
 from edgec.targets.tflite.options import TfliteOptions
@@ -45,10 +45,10 @@ def main() -> None:
 
 def quantized(model: str, options: argparse.Namespace, folder: Path) -> tuple[Path, Array, npt.NDArray[np.int64]]:
     """The QDQ file, and the photographs that judge with their labels."""
-    from edgec.pipeline import models
+    from edgec.pipeline.forms.scheme import load_scheme
+    from edgec.pipeline.network import models
     from edgec.pipeline.quantize.calibrate import collect
     from edgec.pipeline.quantize.quantizer import quantize
-    from edgec.pipeline.quantize.scheme import load_scheme
 
     weights = resolve_weights(str(options.real / "weights" / CARDS[model]), models.get(model))
     calibration, test = halves(open_dataset(options.real / "imagenet"), 0)

@@ -62,13 +62,13 @@ def edgec_files(model: str, folder: Path) -> None:
     import onnxsim
     import torch
 
-    from edgec.pipeline import models
-    from edgec.pipeline.export import export_onnx
-    from edgec.pipeline.models.initialise import initialise, settle_batch_norm
-    from edgec.pipeline.models.spec import NetworkConfig, build_network
+    from edgec.pipeline.forms.scheme import load_scheme
+    from edgec.pipeline.network import models
+    from edgec.pipeline.network.export import export_onnx
+    from edgec.pipeline.network.models.initialise import initialise, settle_batch_norm
+    from edgec.pipeline.network.models.spec import NetworkConfig, build_network
     from edgec.pipeline.quantize.calibrate import collect
     from edgec.pipeline.quantize.quantizer import quantize
-    from edgec.pipeline.quantize.scheme import load_scheme
 
     source, quantized = folder / "edgec float.onnx", folder / "edgec.onnx"
     if not quantized.exists():

@@ -68,7 +68,7 @@ def answer(path: Path) -> None:
 
 def _invocation(content: bytes) -> Any:
     """The network alone, its input set; without XNNPACK where that refuses the file."""
-    from edgec.pipeline.errors import EdgecError
+    from edgec.pipeline.core.errors import EdgecError
     from edgec.targets.tflite.runner import open_interpreter
 
     try:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from edgec.pipeline.compile import Check, Compile
-from edgec.pipeline.evaluate import Evaluate
-from edgec.pipeline.export import Export
-from edgec.pipeline.import_onnx import ImportOnnx
-from edgec.pipeline.models import definition_sha256
+from edgec.pipeline.core.store import Artifact, Stage, source
+from edgec.pipeline.forms.compile import Check, Compile
+from edgec.pipeline.network.export import Export
+from edgec.pipeline.network.import_onnx import ImportOnnx
+from edgec.pipeline.network.models import definition_sha256
+from edgec.pipeline.network.simplify import Simplify
 from edgec.pipeline.quantize.stages import Calibrate, Quantize
 from edgec.pipeline.recipe import OnnxSource, Recipe
-from edgec.pipeline.simplify import Simplify
-from edgec.pipeline.store import Artifact, Stage, source
+from edgec.pipeline.tasks.evaluate import Evaluate
 
 
 class RunsStages(Protocol):

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from edgec.pipeline.bundle.provenance import toolchain
-from edgec.pipeline.measure import cpu_model
-from edgec.pipeline.store import default_root
-from edgec.targets.adapter import load_adapter
-from edgec.targets.spec import load_target, names
+from edgec.pipeline.core.store import default_root
+from edgec.pipeline.forms.adapter import load_adapter
+from edgec.pipeline.forms.measure import cpu_model
+from edgec.pipeline.forms.spec import load_target, names
 
 
 def diagnose() -> dict[str, Any]:

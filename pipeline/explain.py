@@ -7,8 +7,8 @@ from pathlib import Path
 
 from edgec.pipeline.build import build
 from edgec.pipeline.bundle.golden import Golden
+from edgec.pipeline.core.store import Artifact, Plan, Stage, Store
 from edgec.pipeline.recipe import Recipe
-from edgec.pipeline.store import Artifact, Plan, Stage, Store
 
 
 def explain(recipe: Recipe, store: Store) -> list[Plan]:

@@ -15,19 +15,20 @@ from edgec.pipeline.build import Built, build
 from edgec.pipeline.bundle.golden import Golden
 from edgec.pipeline.bundle.semver import FIRST, parse_version
 from edgec.pipeline.bundle.write import write_bundle
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.evaluate import IMAGES_PER_PUSH, Accuracy, Logits, compare, predict_all
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.store import Run, Store, default_root
+from edgec.pipeline.forms.adapter import OnDevice, load_adapter
+from edgec.pipeline.forms.device import open_device
+from edgec.pipeline.forms.measure import Latency, measure
+from edgec.pipeline.forms.ort import OrtRunner
+from edgec.pipeline.forms.spec import with_precision
 from edgec.pipeline.gate.fingerprint import read_fingerprint
-from edgec.pipeline.measure import Latency, measure
-from edgec.pipeline.ort import OrtRunner
 from edgec.pipeline.precision import Verdict, undecided, weigh
 from edgec.pipeline.quantize.stages import Rank
 from edgec.pipeline.recipe import Recipe
 from edgec.pipeline.release import Release
 from edgec.pipeline.result import make_result
-from edgec.pipeline.store import Run, Store, default_root
-from edgec.targets.adapter import OnDevice, load_adapter
-from edgec.targets.spec import with_precision
+from edgec.pipeline.tasks.evaluate import IMAGES_PER_PUSH, Accuracy, Logits, compare, predict_all
 
 THERE_NOTE = "the artifact was evaluated on a device, not on the building machine"
 
@@ -100,8 +101,6 @@ def _judged(recipe: Recipe, store: Store, measuring: Measuring, work: Path) -> R
     release = build_release(recipe, store, measuring.ranked)
     started = time.perf_counter()
     if measuring.on is not None:
-        from edgec.targets.devices import open_device
-
         adapter, binary = load_adapter(recipe.target.compiler), release.built.binary.path
         there = adapter.on_device(open_device(measuring.on), binary, recipe.target, measuring.threads)
         release = _judged_there(release, there, measuring.timed, work)

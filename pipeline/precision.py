@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.evaluate import Accuracy
-from edgec.pipeline.measure import Latency
-from edgec.targets.spec import Precision
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.measure import Latency
+from edgec.pipeline.forms.spec import Precision
+from edgec.pipeline.tasks.evaluate import Accuracy
 
 LEAST_GAIN = 1.10  # a speed-up below this is within what clocks and temperature do
 MOST_LOSS_PP = 1.0

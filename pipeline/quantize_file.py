@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgec.pipeline.data import check_classes, open_splits, split_off_deciding
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.evaluate import Logits, compare, predict_all
-from edgec.pipeline.import_onnx import ImportOnnx
-from edgec.pipeline.metrics import topk_percent
-from edgec.pipeline.ort import OrtRunner
-from edgec.pipeline.quantize.scheme import load_scheme
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.store import Artifact, Store, source
+from edgec.pipeline.data.dataset import check_classes, open_splits, split_off_deciding
+from edgec.pipeline.forms.adapter import Predictor
+from edgec.pipeline.forms.ort import OrtRunner
+from edgec.pipeline.forms.scheme import load_scheme
+from edgec.pipeline.network.import_onnx import ImportOnnx
+from edgec.pipeline.network.simplify import Simplify
 from edgec.pipeline.quantize.stages import Calibrate, DropLimit, Quantize
 from edgec.pipeline.recipe import ASSUMED_NOTE, Level, check_names, describe_onnx
-from edgec.pipeline.simplify import Simplify
-from edgec.pipeline.store import Store, source
-from edgec.targets.adapter import Predictor
+from edgec.pipeline.tasks.evaluate import Logits, compare, predict_all
+from edgec.pipeline.tasks.metrics import topk_percent
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ def quantize_file(
 
     fp32 = store.run(Simplify(), store.run(ImportOnnx(), source(Path(description.onnx))))
     statistics = store.run(Calibrate(preprocess, calibration), fp32, images)
-    limit, others = None, ()
+    limit: DropLimit | None = None
+    others: tuple[Artifact, ...] = ()
     if max_drop_pp is not None:
         deciding, test = split_off_deciding(test)
         limit, others = DropLimit(max_drop_pp, deciding), (deciding.artifact(),)

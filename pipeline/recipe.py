@@ -6,16 +6,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from edgec.pipeline import models
-from edgec.pipeline.data import Dataset, open_dataset, open_splits, split_off_deciding
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.models.spec import NetworkConfig, Padding, at_resolution
-from edgec.pipeline.models.weights import Weights, resolve_weights
-from edgec.pipeline.preprocess import Preprocess
-from edgec.pipeline.progress import reporter
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.progress import reporter
+from edgec.pipeline.core.toml_file import STRICT, read_toml, validate
+from edgec.pipeline.data.dataset import Dataset, open_dataset, open_splits, split_off_deciding
+from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.forms.spec import Precision, TargetSpec, load_target, with_precision
+from edgec.pipeline.network import models
+from edgec.pipeline.network.models.spec import NetworkConfig, Padding, at_resolution
+from edgec.pipeline.network.models.weights import Weights, resolve_weights
 from edgec.pipeline.quantize.stages import DropLimit
-from edgec.pipeline.toml_file import STRICT, read_toml, validate
-from edgec.targets.spec import Precision, TargetSpec, load_target, with_precision
 
 Level = Literal["fast", "accurate", "best"]
 
@@ -207,7 +207,7 @@ def describe_onnx(path: Path) -> OnnxFile:
     if path.suffix == ".toml":
         described = validate(OnnxFile, read_toml(path, "bad-model-file"), path, "bad-model-file")
         return replace(described, onnx=str(path.parent / described.onnx))
-    from edgec.pipeline.import_onnx import input_px, read_onnx
+    from edgec.pipeline.network.import_onnx import input_px, read_onnx
 
     return OnnxFile(str(path), at_resolution(Preprocess(), input_px(read_onnx(path), path)))
 

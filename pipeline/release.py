@@ -9,10 +9,10 @@ from pathlib import Path
 from edgec.pipeline.build import Built
 from edgec.pipeline.bundle.manifest import BudgetVerdict
 from edgec.pipeline.bundle.semver import FIRST
-from edgec.pipeline.evaluate import Accuracy, Logits
-from edgec.pipeline.measure import Latency
+from edgec.pipeline.forms.adapter import Placement
+from edgec.pipeline.forms.measure import Latency
 from edgec.pipeline.recipe import Recipe
-from edgec.targets.adapter import Placement
+from edgec.pipeline.tasks.evaluate import Accuracy, Logits
 
 
 @dataclass(frozen=True)

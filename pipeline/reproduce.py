@@ -15,10 +15,10 @@ from edgec.pipeline.bundle.records import SENSITIVITY, read_latency
 from edgec.pipeline.bundle.seal import engines_of, has_device
 from edgec.pipeline.bundle.verify import opened, verify
 from edgec.pipeline.bundle.write import origin_of, write_bundle
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.store import Store
 from edgec.pipeline.job import build_release
 from edgec.pipeline.recipe import Choices, DataFolders, Recipe, make_recipe
-from edgec.pipeline.store import Store
 
 ORDER = ("float-network", "quantized-network", "artifact", "golden-vector", "c-source")
 """Roles from cause to effect: the first difference is the one to look at."""
@@ -100,7 +100,7 @@ def recipe_of(bundle: Bundle, material: Material) -> Recipe:
     )
     recipe = make_recipe(
         str(material.model) if material.model else network["model"],
-        "reference",
+        "onnxruntime",
         material.data,
         Choices() if material.model else choices,
         origin.calibration_set.num_images,

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from edgec.pipeline.bundle.write import artifact_files
-from edgec.pipeline.memory import memory_fit
+from edgec.pipeline.core.store import Run
+from edgec.pipeline.forms.memory import memory_fit
 from edgec.pipeline.recipe import Recipe, TorchSource
 from edgec.pipeline.release import Release
-from edgec.pipeline.store import Run
 
 
 def make_result(release: Release, runs: Sequence[Run], folder: Path) -> dict[str, Any]:

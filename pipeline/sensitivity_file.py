@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from edgec.pipeline.data import batches, open_dataset
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.import_onnx import ImportOnnx
-from edgec.pipeline.progress import reporter
-from edgec.pipeline.quantize.scheme import load_scheme
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.progress import reporter
+from edgec.pipeline.core.store import Store, source
+from edgec.pipeline.data.dataset import batches, open_dataset
+from edgec.pipeline.forms.scheme import load_scheme
+from edgec.pipeline.network.import_onnx import ImportOnnx
+from edgec.pipeline.network.simplify import Simplify
 from edgec.pipeline.quantize.stages import BATCH_SIZE, Calibrate
 from edgec.pipeline.recipe import describe_onnx
-from edgec.pipeline.simplify import Simplify
-from edgec.pipeline.store import Store, source
 
 if TYPE_CHECKING:
     from edgec.pipeline.quantize.sensitivity import Sensitivity

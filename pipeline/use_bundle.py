@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.bundle.read import Bundle, open_bundle
-from edgec.pipeline.data import check_classes, open_dataset, read_image
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.evaluate import BATCH_SIZE, IMAGES_PER_PUSH, Accuracy, compare, predict_all
-from edgec.pipeline.measure import Cost, measure
-from edgec.pipeline.ort import OrtRunner
-from edgec.targets.adapter import OnDevice, Predictor, Runner, load_adapter
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.data.dataset import check_classes, open_dataset, read_image
+from edgec.pipeline.forms.adapter import OnDevice, Predictor, Runner, load_adapter
+from edgec.pipeline.forms.device import open_device
+from edgec.pipeline.forms.measure import Cost, measure
+from edgec.pipeline.forms.ort import OrtRunner
+from edgec.pipeline.tasks.evaluate import BATCH_SIZE, IMAGES_PER_PUSH, Accuracy, compare, predict_all
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,6 @@ def _there(bundle: Bundle, on: str, threads: int) -> OnDevice:
     Raises:
         EdgecError: ``cannot-run-there``; what ``open_device`` raises.
     """
-    from edgec.targets.devices import open_device
-
     return load_adapter(bundle.target.compiler).on_device(open_device(on), bundle.artifact, bundle.target, threads)
 
 

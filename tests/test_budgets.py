@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edgec.pipeline.budgets import Budgets, load_budgets
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.gate.budgets import Budgets, load_budgets
 
 ROOT = Path(__file__).resolve().parents[1]
 TODAY = datetime.date(2026, 6, 1)

@@ -64,7 +64,7 @@ def mine(tmp_path: Path, tiny_onnx: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("target", ["reference", "cpu"])
+@pytest.mark.parametrize("target", ["onnxruntime", "cpu"])
 def test_from_onnx_to_a_measured_bundle(
     target: str, tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,7 +121,7 @@ def test_the_manifest_lists_every_file_with_its_digest(
 def test_plain_onnx_says_that_preprocessing_is_assumed(
     tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = built(capsys, tiny_onnx, "--target", "reference", "--data", tiny_images, "--output", tmp_path / "out")
+    result = built(capsys, tiny_onnx, "--target", "onnxruntime", "--data", tiny_images, "--output", tmp_path / "out")
     assert "preprocessing assumed" in result["notes"][0]
 
 
@@ -158,7 +158,7 @@ def test_unlabelled_images_give_agreement(
     for index, image in enumerate(sorted(tiny_images.rglob("*.png"))):
         shutil.copy(image, plain / f"{index}.png")
     result = built(
-        capsys, mine(tmp_path, tiny_onnx), "--target", "reference", "--data", plain, "--output", tmp_path / "out"
+        capsys, mine(tmp_path, tiny_onnx), "--target", "onnxruntime", "--data", plain, "--output", tmp_path / "out"
     )
     assert result["accuracy"]["metric"] == "agreement"
     assert result["accuracy"]["float"] is None
@@ -169,7 +169,7 @@ def test_random_weights_are_agreement_only_and_every_output_says_so(
     tmp_path: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["mobilenetv1", "--weights", "random", "--width-multiplier", 0.25, "--input-px", 32, "--num-classes", 3]
-    arguments += ["--target", "reference", "--data", tiny_images, "--output", tmp_path / "out"]
+    arguments += ["--target", "onnxruntime", "--data", tiny_images, "--output", tmp_path / "out"]
     result = built(capsys, *arguments)
     assert result["accuracy"]["metric"] == "agreement"
     assert "random weights" in result["notes"][0]
@@ -213,7 +213,7 @@ def test_bundle_commands(
 def test_explain_before_and_after(
     tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = (mine(tmp_path, tiny_onnx), "--target", "reference", "--data", tiny_images)
+    arguments = (mine(tmp_path, tiny_onnx), "--target", "onnxruntime", "--data", tiny_images)
     status, out, _ = run(capsys, "explain", *arguments, "--json")
     before = json.loads(out)
     assert status == 0
@@ -303,7 +303,7 @@ class TestRefusals:
         shutil.copytree(tiny_images, broken)
         (broken / "red" / "3.png").write_bytes(b"\x89PNG not really")
         assert (
-            self.code(capsys, folder, mine(tmp_path, tiny_onnx), "--target", "reference", "--data", broken)
+            self.code(capsys, folder, mine(tmp_path, tiny_onnx), "--target", "onnxruntime", "--data", broken)
             == "unreadable-image"
         )
 
@@ -358,7 +358,7 @@ HANGS_IN = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background ignores it; children inherit that
 import edgec.pipeline.job as job
-import edgec.pipeline.store as store
+import edgec.pipeline.core.store as store
 from edgec.pipeline.cli import main
 from edgec.targets.openvino import compiler
 
@@ -379,7 +379,7 @@ def test_interrupted_in_every_stage(
     how: signal.Signals, status: int, tmp_path: Path, tiny_onnx: Path, tiny_images: Path
 ) -> None:
     """Ctrl-C or kill -9 in each stage in turn: no output, no half result, and every run continues the last one."""
-    arguments = ["build", str(mine(tmp_path, tiny_onnx)), "--target", "reference", "--data", str(tiny_images)]
+    arguments = ["build", str(mine(tmp_path, tiny_onnx)), "--target", "onnxruntime", "--data", str(tiny_images)]
     arguments += ["--output", str(tmp_path / "out"), "--json"]
     for stage in [*STAGES, "golden", "measure"]:
         process = subprocess.Popen(

@@ -11,14 +11,14 @@ import pytest
 from onnx import numpy_helper
 from tiny import TINY_PX, tiny_network
 
-from edgec.pipeline.compile import Check, Compile
-from edgec.pipeline.data import open_dataset
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.preprocess import Preprocess
-from edgec.pipeline.store import Artifact, source
-from edgec.targets import reference
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.store import Artifact, source
+from edgec.pipeline.data.dataset import open_dataset
+from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.forms.compile import Check, Compile
+from edgec.pipeline.forms.spec import load_target
+from edgec.targets import onnxruntime as reference
 from edgec.targets.openvino import compiler
-from edgec.targets.spec import load_target
 
 SMALL = Preprocess(resize_px=TINY_PX, crop_px=TINY_PX)
 
@@ -29,7 +29,7 @@ def quantized(folder: Path, model: onnx.ModelProto) -> Artifact:
     return source(folder / "quantized")
 
 
-@pytest.mark.parametrize("name", ["reference", "cpu"])
+@pytest.mark.parametrize("name", ["onnxruntime", "cpu"])
 def test_an_artifact_that_agrees_is_kept(name: str, tmp_path: Path, tiny_images: Path) -> None:
     stage = Compile(load_target(name), SMALL, open_dataset(tiny_images))
     stage.run(tmp_path / stage.output, quantized(tmp_path, tiny_network()), Artifact(tiny_images, ""))
@@ -45,7 +45,7 @@ def test_an_artifact_that_computes_something_else_is_refused(
     first.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(first), first.name))
     onnx.save(other, tmp_path / "other.onnx")
     monkeypatch.setattr(reference, "compile_model", lambda _, output, __: shutil.copy(tmp_path / "other.onnx", output))
-    stage = Compile(load_target("reference"), SMALL, open_dataset(tiny_images))
+    stage = Compile(load_target("onnxruntime"), SMALL, open_dataset(tiny_images))
     with pytest.raises(EdgecError) as caught:
         stage.run(tmp_path / "model.onnx", quantized(tmp_path, tiny_network()), Artifact(tiny_images, ""))
     assert caught.value.code == "compile-mismatch"

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from tiny import TINY_PX
 
-from edgec.pipeline.data import batches, check_classes, open_dataset, open_splits
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.preprocess import Preprocess
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.data.dataset import batches, check_classes, open_dataset, open_splits
+from edgec.pipeline.data.preprocess import Preprocess
 
 SMALL = Preprocess(resize_px=TINY_PX + 4, crop_px=TINY_PX)
 

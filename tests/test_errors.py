@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.pipeline.errors import EdgecError, nearest_hint
+from edgec.pipeline.core.errors import EdgecError, nearest_hint
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("pipeline", "targets", "calib_data")

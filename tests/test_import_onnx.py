@@ -10,10 +10,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tiny import TINY_PX, tiny_network
 
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.import_onnx import ImportOnnx, input_px, read_onnx
-from edgec.pipeline.ort import OrtRunner
-from edgec.pipeline.store import source
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.store import source
+from edgec.pipeline.forms.ort import OrtRunner
+from edgec.pipeline.network.import_onnx import ImportOnnx, input_px, read_onnx
 
 
 def saved(model: onnx.ModelProto, folder: Path) -> Path:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper, parser
 
-from edgec.pipeline.integer_sums import with_integer_sums
-from edgec.pipeline.ort import OrtRunner
+from edgec.pipeline.forms.integer_sums import with_integer_sums
+from edgec.pipeline.forms.ort import OrtRunner
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 DEQUANTIZED = """

@@ -14,34 +14,16 @@ PACKAGES = {"pipeline": "edgec.pipeline", "targets": "edgec.targets", "calib_dat
 
 # Lower rows know nothing of higher ones. A module belongs to the longest prefix that fits.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("edgec.pipeline.errors",),
-    (
-        "edgec.pipeline.store",
-        "edgec.pipeline.toml_file",
-        "edgec.pipeline.preprocess",
-        "edgec.pipeline.progress",
-        "edgec.pipeline.metrics",
-    ),
-    (
-        "edgec.pipeline.data",
-        "edgec.pipeline.integer_sums",
-        "edgec.pipeline.ort",
-        "edgec.pipeline.models",
-        "edgec.pipeline.quantize",
-        "edgec.calib_data",
-    ),
-    ("edgec.targets.spec", "edgec.targets.adapter"),
-    (
-        "edgec.pipeline.export",
-        "edgec.pipeline.import_onnx",
-        "edgec.pipeline.simplify",
-        "edgec.pipeline.measure",
-        "edgec.pipeline.memory",
-    ),
-    ("edgec.pipeline.compile", "edgec.pipeline.evaluate"),
-    ("edgec.pipeline.recipe",),
-    ("edgec.pipeline.build",),
-    ("edgec.targets",),  # compilers and runners: found by name, imported by nothing below
+    ("edgec.pipeline.core.errors",),
+    ("edgec.pipeline.core",),
+    ("edgec.pipeline.data", "edgec.calib_data"),
+    ("edgec.pipeline.tasks.metrics",),
+    ("edgec.pipeline.forms",),
+    ("edgec.pipeline.network",),
+    ("edgec.pipeline.quantize",),
+    ("edgec.pipeline.tasks",),
+    ("edgec.pipeline.recipe", "edgec.pipeline.build"),
+    ("edgec.targets",),  # compilers, formats and runners: found by name, imported by nothing below
     ("edgec.pipeline",),
     ("edgec.pipeline.cli",),
 )
@@ -111,7 +93,7 @@ def test_imports_point_down(module: str, path: Path) -> None:
 
 
 def test_errors_imports_nothing_of_edgec() -> None:
-    assert not imported(ROOT / "pipeline" / "errors.py")
+    assert not imported(ROOT / "pipeline" / "core" / "errors.py")
 
 
 @pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: value if isinstance(value, str) else "")

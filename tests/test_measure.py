@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgec.pipeline import measure as module
-from edgec.pipeline.measure import measure
+from edgec.pipeline.forms import measure as module
+from edgec.pipeline.forms.measure import measure
 
 
 class Clock:

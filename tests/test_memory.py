@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgec.pipeline.memory import arena_with_margin, memory_fit
-from edgec.targets.spec import Device
+from edgec.pipeline.forms.memory import arena_with_margin, memory_fit
+from edgec.pipeline.forms.spec import Device
 
 BOARD = Device(ram_bytes=512 * 1024, flash_bytes=2 * 1024 * 1024)
 

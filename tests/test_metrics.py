@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edgec.pipeline.metrics import agreement_percent, discordant, mcnemar_p, sqnr_db, topk_percent
+from edgec.pipeline.tasks.metrics import agreement_percent, discordant, mcnemar_p, sqnr_db, topk_percent
 
 LOGITS = np.array([[3, 1, 2], [1, 2, 3], [2, 3, 1], [1, 1, 0]], np.float32)
 LABELS = np.array([0, 1, 1, 1])

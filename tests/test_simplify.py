@@ -9,9 +9,9 @@ import pytest
 from onnx import helper, numpy_helper
 from tiny import tiny_network
 
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.simplify import Simplify, outputs_difference
-from edgec.pipeline.store import source
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.store import source
+from edgec.pipeline.network.simplify import Simplify, outputs_difference
 
 
 def simplified(model: Path, folder: Path, **limits: float) -> Path:
@@ -50,7 +50,8 @@ def test_changed_outputs_are_a_refusal(tiny_onnx: Path, tmp_path: Path, monkeypa
     )
     onnx.save(other, tmp_path / "other.onnx")
     monkeypatch.setattr(
-        "edgec.pipeline.simplify.subprocess.run", lambda command, **_: _copy(tmp_path / "other.onnx", command[-1])
+        "edgec.pipeline.network.simplify.subprocess.run",
+        lambda command, **_: _copy(tmp_path / "other.onnx", command[-1]),
     )
     with pytest.raises(EdgecError) as caught:
         simplified(tiny_onnx, tmp_path)

@@ -14,8 +14,8 @@ from typing import ClassVar
 
 import pytest
 
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.store import Artifact, Store, canonical_json, plain, source, stage_key, tree_sha256
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.store import Artifact, Store, canonical_json, plain, source, stage_key, tree_sha256
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def test_kill_9_leaves_no_half_result_and_the_next_run_continues(tmp_path: Path)
         from dataclasses import dataclass
         from pathlib import Path
         from typing import ClassVar
-        from edgec.pipeline.store import Store
+        from edgec.pipeline.core.store import Store
 
         @dataclass(frozen=True)
         class Slow:

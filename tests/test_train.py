@@ -12,25 +12,25 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from edgec.pipeline import train as training
-from edgec.pipeline.augment import Augment, augmented, random_affine
 from edgec.pipeline.cli.train import command
-from edgec.pipeline.data import Dataset, open_dataset
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.models.cards import read_card
-from edgec.pipeline.models.spec import NetworkConfig, build_network
-from edgec.pipeline.models.weights import load_weights, resolve_weights
-from edgec.pipeline.save_weights import half_precision, save_weights
-from edgec.pipeline.train import (
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.data.dataset import Dataset, open_dataset
+from edgec.pipeline.network.models.cards import read_card
+from edgec.pipeline.network.models.spec import NetworkConfig, build_network
+from edgec.pipeline.network.models.weights import load_weights, resolve_weights
+from edgec.pipeline.train import train as training
+from edgec.pipeline.train.augment import Augment, augmented, random_affine
+from edgec.pipeline.train.data import TrainingData, folder_data
+from edgec.pipeline.train.recipe import Phase, TrainingRecipe
+from edgec.pipeline.train.save_weights import half_precision, save_weights
+from edgec.pipeline.train.train import (
     Epoch,
     measure_batch_norm,
     parameter_groups,
     read_pictures,
     train,
 )
-from edgec.pipeline.train_weights import train_weights
-from edgec.pipeline.training_data import TrainingData, folder_data
-from edgec.pipeline.training_recipe import Phase, TrainingRecipe
+from edgec.pipeline.train.weights import train_weights
 
 STILL = Augment(rotation_deg=0, zoom=(1, 1), shift=0, brightness=0, contrast=0)
 TINY = TrainingRecipe(phases=(Phase(32, 2, 0.01), Phase(40, 1, 0.005)), batch_size=8, warmup_epochs=0.5)
@@ -228,7 +228,7 @@ def test_trained_weights_load_by_their_card(colours: Dataset, tmp_path: Path) ->
     assert read_card(output.with_suffix(".toml")) == card
     assert (card.labels, card.license, card.names) == (("blue", "red"), "CC0-1.0", "edgec")
     assert "32 test images" in (card.source or "")
-    from edgec.pipeline import models
+    from edgec.pipeline.network import models
 
     weights = resolve_weights(str(output.with_suffix(".toml")), models.get("mobilenetv3-small"))
     load_weights(build_network(weights.network_config()), weights)

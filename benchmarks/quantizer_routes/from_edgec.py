@@ -7,12 +7,12 @@ from pathlib import Path
 import onnx
 from process import Images, run
 
+from edgec.pipeline.forms.scheme import load_scheme
+from edgec.pipeline.forms.spec import load_target
 from edgec.pipeline.quantize.calibrate import collect
 from edgec.pipeline.quantize.quantizer import quantize
-from edgec.pipeline.quantize.scheme import load_scheme
 from edgec.pipeline.quantize.stages import BATCH_SIZE
 from edgec.targets.openvino import compile_model
-from edgec.targets.spec import load_target
 
 
 def from_edgec(source: Path, images: Images, variant: str, output: Path) -> None:

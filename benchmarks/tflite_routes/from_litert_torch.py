@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from ai_edge_quantizer import quantizer, recipe
 
-from edgec.pipeline.models.initialise import initialise, settle_batch_norm
-from edgec.pipeline.models.spec import NetworkConfig, build_network
+from edgec.pipeline.network.models.initialise import initialise, settle_batch_norm
+from edgec.pipeline.network.models.spec import NetworkConfig, build_network
 
 
 def main(model: str, source: str, images: str, output: str) -> None:

@@ -20,7 +20,7 @@ from edgec.pipeline.bundle.manifest import (
     parse_manifest,
 )
 from edgec.pipeline.bundle.paths import check_path
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
 
 SUFFIX = ".tar.zst"
 LEVEL = 6

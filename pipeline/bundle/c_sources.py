@@ -17,7 +17,7 @@ from edgec.pipeline.bundle.golden import NOISE_SEED, GoldenSet
 from edgec.pipeline.bundle.integer_preprocess import fold
 from edgec.pipeline.bundle.semver import Semver
 from edgec.pipeline.bundle.templates import environment
-from edgec.pipeline.preprocess import Preprocess
+from edgec.pipeline.data.preprocess import Preprocess
 
 ARRAY_LIMIT_BYTES = 8 << 20  # a larger artifact comes as .S and .bin only: compilers need minutes for its array
 C_TYPES = {"int8": "int8_t", "uint8": "uint8_t", "int32": "int32_t", "int64": "int64_t", "float32": "float"}

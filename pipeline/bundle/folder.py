@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
 
 MARK = "manifest.json"  # a folder that has it is a bundle and may be replaced
 

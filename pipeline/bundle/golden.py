@@ -18,13 +18,13 @@ import numpy.typing as npt
 from edgec.pipeline.bundle.contract import Contract, TensorContract, read_contract
 from edgec.pipeline.bundle.integer_preprocess import Pixels, fold
 from edgec.pipeline.bundle.records import read_record
-from edgec.pipeline.data import Dataset, read_image
-from edgec.pipeline.ort import OrtRunner
-from edgec.pipeline.preprocess import Preprocess
-from edgec.pipeline.store import Artifact
-from edgec.pipeline.toml_file import validate
-from edgec.targets.adapter import Batch, Predictor, Runner, load_adapter
-from edgec.targets.spec import TargetSpec
+from edgec.pipeline.core.store import Artifact
+from edgec.pipeline.core.toml_file import validate
+from edgec.pipeline.data.dataset import Dataset, read_image
+from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.forms.adapter import Batch, Predictor, Runner, load_adapter
+from edgec.pipeline.forms.ort import OrtRunner
+from edgec.pipeline.forms.spec import TargetSpec
 
 Kind = Literal["fill", "gradient-x", "gradient-y", "noise", "stored"]
 Values = npt.NDArray[np.generic]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.bundle.contract import TensorContract
-from edgec.pipeline.preprocess import Preprocess
+from edgec.pipeline.data.preprocess import Preprocess
 
 Pixels = npt.NDArray[np.uint8]
 Triple = tuple[int, int, int]

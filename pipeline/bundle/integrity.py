@@ -19,8 +19,8 @@ from edgec.pipeline.bundle.manifest import (
     parse_manifest,
     sums,
 )
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.store import file_sha256
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.store import file_sha256
 
 
 def read_checked_manifest(folder: Path) -> Manifest:

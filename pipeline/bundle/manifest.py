@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgec.pipeline.bundle.contract import Contract
 from edgec.pipeline.bundle.integer_preprocess import IntegerPreprocess
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.toml_file import STRICT
 from edgec.pipeline.recipe import Level
-from edgec.pipeline.toml_file import STRICT
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from edgec.pipeline.bundle.manifest import MeasuredAccuracy, MeasuredLatency
-from edgec.pipeline.evaluate import Accuracy
-from edgec.pipeline.measure import Latency
+from edgec.pipeline.forms.measure import Latency
+from edgec.pipeline.tasks.evaluate import Accuracy
 
 Z_95 = 1.959963984540054  # two-sided 95 % of the normal distribution
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
 
 MAX_PATH = 99  # what the name field of a ustar header holds
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", re.ASCII)

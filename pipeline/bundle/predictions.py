@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.bundle.manifest import corrupt
-from edgec.pipeline.data import Dataset
-from edgec.pipeline.evaluate import Logits
+from edgec.pipeline.data.dataset import Dataset
+from edgec.pipeline.tasks.evaluate import Logits
 
 FORMS = ("float", "reference", "target")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.bundle.manifest import MANIFEST, Manifest
-from edgec.pipeline.preprocess import Preprocess
-from edgec.pipeline.toml_file import validate
-from edgec.targets.spec import TargetSpec
+from edgec.pipeline.core.toml_file import validate
+from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.forms.spec import TargetSpec
 
 
 @dataclass(frozen=True)

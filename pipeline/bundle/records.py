@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from edgec.pipeline.bundle.manifest import corrupt
-from edgec.pipeline.evaluate import Accuracy
-from edgec.pipeline.measure import Latency
-from edgec.pipeline.toml_file import validate
+from edgec.pipeline.core.toml_file import validate
+from edgec.pipeline.forms.measure import Latency
+from edgec.pipeline.tasks.evaluate import Accuracy
 
 ACCURACY, LATENCY = "accuracy.json", "latency.json"
 QUANTIZATION, SENSITIVITY = "quantization.json", "sensitivity.json"

@@ -11,7 +11,7 @@ from edgec.pipeline.bundle.manifest import MANIFEST, SUMS, UNLISTED, FileEntry, 
 from edgec.pipeline.bundle.model_card import model_card
 from edgec.pipeline.bundle.records import ACCURACY, LATENCY, QUANTIZATION, SENSITIVITY
 from edgec.pipeline.bundle.sbom import sbom
-from edgec.pipeline.store import file_sha256
+from edgec.pipeline.core.store import file_sha256
 
 DOCUMENTS = ("README.md", "report.html", "sbom.cdx.json")
 TIMED = frozenset({LATENCY, "report.html", "README.md"})

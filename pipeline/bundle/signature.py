@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgec.pipeline.bundle.manifest import HINT, MANIFEST, PUBLIC_KEY, SIGNATURE
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey

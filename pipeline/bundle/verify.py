@@ -18,9 +18,10 @@ from edgec.pipeline.bundle.integer_preprocess import fold
 from edgec.pipeline.bundle.manifest import corrupt
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.signature import check_signature
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.ort import OrtRunner
-from edgec.targets.adapter import Predictor, load_adapter
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.adapter import Predictor, load_adapter
+from edgec.pipeline.forms.device import open_device
+from edgec.pipeline.forms.ort import OrtRunner
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,6 @@ def _runner(bundle: Bundle, golden: GoldenSet, on: str | None) -> tuple[Predicto
     """What runs the vectors, whose answers it is compared with, and why it is not the artifact; mostly empty."""
     adapter, target = load_adapter(bundle.target.compiler), bundle.target
     if on is not None:
-        from edgec.targets.devices import open_device
-
         return adapter.on_device(open_device(on), bundle.artifact, target, 1), golden.expected, ""
     probe = adapter.probe(target)
     if probe.can_run:

@@ -34,12 +34,12 @@ from edgec.pipeline.bundle.records import ACCURACY, LATENCY, QUANTIZATION, SENSI
 from edgec.pipeline.bundle.runtimes import runtime_of
 from edgec.pipeline.bundle.seal import seal
 from edgec.pipeline.bundle.semver import parse_version
-from edgec.pipeline.data import Dataset
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.memory import arena_with_margin
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.store import Artifact, file_sha256
+from edgec.pipeline.data.dataset import Dataset
+from edgec.pipeline.forms.memory import arena_with_margin
 from edgec.pipeline.recipe import OnnxSource, Recipe
 from edgec.pipeline.release import Release
-from edgec.pipeline.store import Artifact, file_sha256
 
 VERIFIER = Path(__file__).with_name("verify_standalone.py")
 LINKABLE_SUFFIXES = frozenset({".tflite", ".onnx", ".xml", ".bin"})

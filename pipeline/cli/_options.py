@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from edgec.pipeline.models.spec import Padding
+    from edgec.pipeline.network.models.spec import Padding
     from edgec.pipeline.recipe import Level, Recipe
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from edgec.pipeline.progress import listening
+from edgec.pipeline.core.progress import listening
 
 
 @contextmanager

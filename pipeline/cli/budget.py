@@ -40,8 +40,8 @@ def init(
     budget_s: float,
 ) -> None:
     """Write budgets that BUNDLEs keep now, with stated margins."""
-    from edgec.pipeline.budgets import Budgets
-    from edgec.pipeline.errors import EdgecError
+    from edgec.pipeline.core.errors import EdgecError
+    from edgec.pipeline.gate.budgets import Budgets
     from edgec.pipeline.gate.draft import HEAD, Margins, draft_budget, to_toml
 
     if output.exists():
@@ -70,7 +70,7 @@ def update(
     write: bool,
 ) -> None:
     """Show, as a diff, what present limits would be for BUNDLEs; --write makes the change."""
-    from edgec.pipeline.budgets import load_budgets
+    from edgec.pipeline.gate.budgets import load_budgets
     from edgec.pipeline.gate.draft import Margins, comments, diff, draft_budget, to_toml, updated
 
     before, old = load_budgets(budgets), budgets.read_text(encoding="utf-8")

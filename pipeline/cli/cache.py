@@ -13,7 +13,7 @@ def command() -> None:
 @command.command()
 def path() -> None:
     """Print the store's folder."""
-    from edgec.pipeline.store import default_root
+    from edgec.pipeline.core.store import default_root
 
     click.echo(default_root())
 
@@ -21,7 +21,7 @@ def path() -> None:
 @command.command(name="list")
 def list_entries() -> None:
     """List finished stages, largest last."""
-    from edgec.pipeline.store import Store, default_root
+    from edgec.pipeline.core.store import Store, default_root
 
     sizes = [
         (
@@ -40,6 +40,6 @@ def list_entries() -> None:
 @command.command()
 def clear() -> None:
     """Delete every finished stage and every leftover."""
-    from edgec.pipeline.store import Store, default_root
+    from edgec.pipeline.core.store import Store, default_root
 
     click.echo(f"deleted {Store(default_root()).clear()} results")

@@ -48,8 +48,8 @@ def command(
     as_json: bool,
 ) -> int:
     """Hold BUNDLEs against their budgets: pass (exit 0), fail (3), or inconclusive (4), line by line."""
-    from edgec.pipeline.budgets import load_budgets
     from edgec.pipeline.cli._progress import progress_bar
+    from edgec.pipeline.gate.budgets import load_budgets
     from edgec.pipeline.gate.check import Conditions, check
     from edgec.pipeline.gate.formats import FORMATS as WRITERS
     from edgec.pipeline.gate.keep import check_unsigned, keep

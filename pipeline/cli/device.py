@@ -44,7 +44,8 @@ def show(spec: str, as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
-    from edgec.targets.devices import describe, open_device
+    from edgec.pipeline.forms.device import open_device
+    from edgec.targets.tflite.inference import describe
 
     board, state = describe(open_device(spec))
     facts = {**asdict(board), **asdict(state)}

@@ -18,8 +18,8 @@ def command(as_json: bool, **request: Any) -> None:
     from dataclasses import asdict
 
     from edgec.pipeline.cli._options import recipe_of
+    from edgec.pipeline.core.store import Store, default_root
     from edgec.pipeline.explain import explain
-    from edgec.pipeline.store import Store, default_root
 
     plans = explain(recipe_of(**request), Store(default_root()))
     if as_json:

@@ -90,7 +90,7 @@ def plot(history: Path, measure: str, output: Path | None) -> None:
 
 
 def _series(history: Path, measure: str) -> dict[tuple[str, str, str], list[Entry]]:
-    from edgec.pipeline.errors import EdgecError, nearest_hint
+    from edgec.pipeline.core.errors import EdgecError, nearest_hint
     from edgec.pipeline.gate.history import read_history, series_of
 
     entries = read_history(history)

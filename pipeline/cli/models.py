@@ -19,7 +19,7 @@ def command(as_json: bool) -> None:
     """
     import torch
 
-    from edgec.pipeline import models
+    from edgec.pipeline.network import models
 
     torch.set_num_threads(1)  # one image at a time: more threads only wait for each other
     rows = [_row(name) for name in models.names()]
@@ -55,10 +55,10 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def _row(name: str) -> dict[str, Any]:
-    from edgec.pipeline import models
-    from edgec.pipeline.models.complexity import count_complexity
-    from edgec.pipeline.models.spec import NetworkConfig, build_network
-    from edgec.pipeline.models.weights import available
+    from edgec.pipeline.network import models
+    from edgec.pipeline.network.models.complexity import count_complexity
+    from edgec.pipeline.network.models.spec import NetworkConfig, build_network
+    from edgec.pipeline.network.models.weights import available
 
     spec = models.get(name)
     cost = count_complexity(build_network(NetworkConfig(name)), spec.input_px)

@@ -52,8 +52,8 @@ def command(
 
     from edgec.pipeline.cli._progress import progress_bar
     from edgec.pipeline.cli._tables import print_quantized
+    from edgec.pipeline.core.store import Store, default_root
     from edgec.pipeline.quantize_file import quantize_file
-    from edgec.pipeline.store import Store, default_root
 
     written = output or Path("edgec-out") / f"{model.stem}-{scheme}.onnx"
     with progress_bar():

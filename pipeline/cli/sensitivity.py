@@ -28,7 +28,7 @@ def command(
 
     from edgec.pipeline import sensitivity_file
     from edgec.pipeline.cli._progress import progress_bar
-    from edgec.pipeline.store import Store, default_root
+    from edgec.pipeline.core.store import Store, default_root
 
     if plot is not None:
         sensitivity_file.check_can_plot()

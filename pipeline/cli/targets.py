@@ -11,13 +11,13 @@ from edgec.pipeline.cli._options import json_option
 @json_option
 def command(as_json: bool) -> None:
     """List the boards: compiler, integer semantics, memory."""
-    from edgec.targets.spec import load_target, names
+    from edgec.pipeline.forms.spec import load_target, names
 
     specs = [load_target(name) for name in names()]
     if as_json:
         import json
 
-        from edgec.pipeline.store import plain
+        from edgec.pipeline.core.store import plain
 
         click.echo(json.dumps([plain(spec) for spec in specs], indent=2))
         return

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from edgec.pipeline.train import Epoch
-    from edgec.pipeline.training_recipe import Phase
+    from edgec.pipeline.train.recipe import Phase
+    from edgec.pipeline.train.train import Epoch
 
 
 def int_list(least: int) -> Callable[[click.Context, click.Parameter, str], tuple[int, ...]]:
@@ -78,16 +78,16 @@ def command(
     """
     import torch
 
-    from edgec.pipeline.augment import ANY_SIDE_UP, Augment
     from edgec.pipeline.cli._progress import progress_bar
-    from edgec.pipeline.models import get
-    from edgec.pipeline.models.spec import NetworkConfig
-    from edgec.pipeline.models.weights import resolve_weights
-    from edgec.pipeline.progress import reporter
-    from edgec.pipeline.store import default_root
-    from edgec.pipeline.train_weights import train_weights
-    from edgec.pipeline.training_data import folder_data, parts_data
-    from edgec.pipeline.training_recipe import TrainingRecipe
+    from edgec.pipeline.core.progress import reporter
+    from edgec.pipeline.core.store import default_root
+    from edgec.pipeline.network.models import get
+    from edgec.pipeline.network.models.spec import NetworkConfig
+    from edgec.pipeline.network.models.weights import resolve_weights
+    from edgec.pipeline.train.augment import ANY_SIDE_UP, Augment
+    from edgec.pipeline.train.data import folder_data, parts_data
+    from edgec.pipeline.train.recipe import TrainingRecipe
+    from edgec.pipeline.train.weights import train_weights
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -114,7 +114,7 @@ def command(
 
 def phases_of(px: tuple[int, ...], epochs: tuple[int, ...], rates: tuple[float, ...]) -> tuple[Phase, ...]:
     """Put the three lists together; lists of different lengths are a usage error."""
-    from edgec.pipeline.training_recipe import Phase
+    from edgec.pipeline.train.recipe import Phase
 
     if not len(px) == len(epochs) == len(rates):
         counts = f"{len(px)} sizes, {len(epochs)} numbers of epochs, {len(rates)} learning rates"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgec.pipeline.budgets import Budget, Relative
 from edgec.pipeline.bundle.read import Bundle, open_bundle
-from edgec.pipeline.data import open_dataset
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.data.dataset import open_dataset
 from edgec.pipeline.gate.accuracy import Pairs, judge_drop
+from edgec.pipeline.gate.budgets import Budget, Relative
 from edgec.pipeline.gate.finding import Finding, Verdict
 from edgec.pipeline.gate.fingerprint import differences
 from edgec.pipeline.gate.opinions import welch_interval
@@ -109,8 +109,8 @@ def discordant_pairs(before: Bundle, after: Bundle, data: Path) -> Pairs | None:
     Raises:
         EdgecError: what ``open_dataset`` and ``open_runner`` raise.
     """
-    from edgec.pipeline.evaluate import predict_all
-    from edgec.pipeline.metrics import discordant
+    from edgec.pipeline.tasks.evaluate import predict_all
+    from edgec.pipeline.tasks.metrics import discordant
     from edgec.pipeline.use_bundle import open_runner
 
     images = open_dataset(data)

@@ -6,19 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edgec.pipeline.budgets import ANY_DEVICE, PROXY_LIMITS, Budget, Budgets, Waiver
 from edgec.pipeline.bundle.read import Bundle, open_bundle
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.progress import reporter
+from edgec.pipeline.forms.measure import cpu_model
 from edgec.pipeline.gate.accuracy import judge_accuracy
 from edgec.pipeline.gate.baseline import Baseline, find_baseline, judge_drop_against, judge_recorded
+from edgec.pipeline.gate.budgets import ANY_DEVICE, PROXY_LIMITS, Budget, Budgets, Waiver
 from edgec.pipeline.gate.finding import Finding, Verdict
 from edgec.pipeline.gate.latency import Limits, judge
 from edgec.pipeline.gate.opinions import holm
 from edgec.pipeline.gate.proxies import Proxies
 from edgec.pipeline.gate.record import Measured, measured, read_accuracy
 from edgec.pipeline.gate.sampling import Sampler
-from edgec.pipeline.measure import cpu_model
-from edgec.pipeline.progress import reporter
 
 FAMILY_P = 0.025  # one-sided: the lower end of a 95 % interval, over all lines together
 

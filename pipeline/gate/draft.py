@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from edgec.pipeline.budgets import ANY_DEVICE, LATENCY_LIMITS, Absolute, Budget, Budgets, Relative
 from edgec.pipeline.bundle.read import Bundle, open_bundle
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.toml_file import validate
+from edgec.pipeline.forms.measure import cpu_model
 from edgec.pipeline.gate.accuracy import judge_accuracy
+from edgec.pipeline.gate.budgets import ANY_DEVICE, LATENCY_LIMITS, Absolute, Budget, Budgets, Relative
 from edgec.pipeline.gate.latency import Limits, judge
 from edgec.pipeline.gate.proxies import Proxies
 from edgec.pipeline.gate.record import read_accuracy
 from edgec.pipeline.gate.sampling import Sampler
-from edgec.pipeline.measure import cpu_model
-from edgec.pipeline.toml_file import validate
 
 HEAD = """\
 # Budgets of 'edgec check'. Review changes like code.

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from edgec.pipeline.measure import cpu_model
+from edgec.pipeline.forms.measure import cpu_model
 
 CPU = Path("/sys/devices/system/cpu")
 RUNTIMES = ("onnxruntime", "openvino", "ai-edge-litert", "tensorrt", "numpy")

@@ -16,7 +16,7 @@ from edgec.pipeline.bundle.measured import measured_latency
 from edgec.pipeline.bundle.records import LATENCY, read_latency
 from edgec.pipeline.bundle.seal import engines_of, seal
 from edgec.pipeline.bundle.write import write_json
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.gate.check import Line, Report
 from edgec.pipeline.gate.record import Measured
 

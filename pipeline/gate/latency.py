@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgec.pipeline.forms.measure import SAMPLES_FOR_P99
 from edgec.pipeline.gate.bootstrap import MIN_PROCESSES, Bootstrap, bootstrap
 from edgec.pipeline.gate.finding import Finding, Verdict
 from edgec.pipeline.gate.opinions import mann_whitney_p
 from edgec.pipeline.gate.sampling import MeasurementFailed, Process, Source
-from edgec.pipeline.measure import SAMPLES_FOR_P99
 
 PER_ROUND = 6
 MAX_ROUNDS = 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.gate.change_points import ChangePoint, change_points
 from edgec.pipeline.gate.history import Entry
 

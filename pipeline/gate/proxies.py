@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgec.pipeline.bundle.read import Bundle
-from edgec.pipeline.errors import EdgecError
-from edgec.targets.adapter import Placement, load_adapter
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.adapter import Placement, load_adapter
+from edgec.pipeline.forms.device import open_device
 
 if TYPE_CHECKING:
     import onnx
@@ -111,10 +112,11 @@ def _instructions(bundle: Bundle) -> int:
     Raises:
         EdgecError: ``no-count``; what opening the core and counting raise.
     """
-    from edgec.targets.devices import count_instructions
-    from edgec.targets.devices.qemu import open_emulated
-
     core = bundle.target.device.emulated_as
     if core is None:
         raise EdgecError("no-count", f"'{bundle.target.name}' has no emulated core to count on", "delete the limit")
-    return count_instructions(open_emulated(core), bundle.artifact)
+    adapter, device = load_adapter(bundle.target.compiler), open_device(f"qemu:{core}")
+    counted = adapter.on_device(device, bundle.artifact, bundle.target, 1).cost().instructions
+    if counted is None:
+        raise EdgecError("no-count", f"'{device.name}' counts no instructions", "delete the limit")
+    return counted

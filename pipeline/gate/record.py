@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from edgec.pipeline.budgets import Budget
 from edgec.pipeline.bundle.read import Bundle
 from edgec.pipeline.bundle.records import read_accuracy as read_recorded_accuracy
+from edgec.pipeline.forms.measure import SAMPLES_FOR_P99
 from edgec.pipeline.gate.bootstrap import MIN_PROCESSES
+from edgec.pipeline.gate.budgets import Budget
 from edgec.pipeline.gate.fingerprint import Fingerprint
 from edgec.pipeline.gate.latency import CANDIDATE, Outcome, noise_floor, percentile
 from edgec.pipeline.gate.proxies import Proxies
-from edgec.pipeline.measure import SAMPLES_FOR_P99
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.gate.fingerprint import Fingerprint, differences
 from edgec.pipeline.gate.strain import CALM, Strain
 from edgec.pipeline.gate.worker import Request

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgec.pipeline.forms.measure import cpu_model, time_block, warm_up
 from edgec.pipeline.gate.fingerprint import read_fingerprint
 from edgec.pipeline.gate.strain import read_counters, strain, temperature_c
-from edgec.pipeline.measure import cpu_model, time_block, warm_up
 
 BLOCK_MS = 40.0
 MIN_BLOCK_CALLS = 3
@@ -141,7 +141,7 @@ def _involuntary_switches() -> int:
 
 def main(path: str) -> None:
     """Answer one request file on standard output."""
-    from edgec.pipeline.errors import EdgecError
+    from edgec.pipeline.core.errors import EdgecError
 
     try:
         answer = run(Request(**json.loads(Path(path).read_text())))

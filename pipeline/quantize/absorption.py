@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.affine import Array
-from edgec.pipeline.quantize.graph import Graph, Node
 from edgec.pipeline.quantize.plan import Network, is_linear
 
 MARGIN = 2.0

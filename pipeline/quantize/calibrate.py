@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.quantize.graph import Graph, Node
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.observers import Histogram
 
 Array = npt.NDArray[Any]

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from edgec.pipeline.forms.scheme import Scheme
+from edgec.pipeline.network.graph import Node
 from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.channels import least_noise_range, rounding_noise
-from edgec.pipeline.quantize.graph import Node
 from edgec.pipeline.quantize.plan import (
     STEPS,
     Network,
@@ -18,7 +19,6 @@ from edgec.pipeline.quantize.plan import (
     quantized_tensors,
     weight_params,
 )
-from edgec.pipeline.quantize.scheme import Scheme
 from edgec.pipeline.quantize.streams import Stream, columns, find_streams, is_channel_gain, rescale
 
 EXPONENTS = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

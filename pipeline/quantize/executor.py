@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgec.pipeline.quantize.graph import Graph, Node
+from edgec.pipeline.network.graph import Graph, Node
 
 Values = dict[str, Tensor]
 After = Callable[[str, Tensor], Tensor]

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from edgec.pipeline.data import Dataset, batches
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.metrics import agreement_percent, topk_percent
-from edgec.pipeline.ort import Batch, OrtRunner
-from edgec.pipeline.preprocess import Preprocess
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.data.dataset import Dataset, batches
+from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.forms.ort import Batch, OrtRunner
 from edgec.pipeline.quantize.quantizer import QuantizedModel
 from edgec.pipeline.quantize.sensitivity import Sensitivity
+from edgec.pipeline.tasks.metrics import agreement_percent, topk_percent
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.channels import Channels
-from edgec.pipeline.quantize.graph import Graph, Node
 from edgec.pipeline.quantize.plan import Network, is_linear
 from edgec.pipeline.quantize.streams import find_streams, rescale
 

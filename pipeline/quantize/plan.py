@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgec.pipeline.forms.scheme import Scheme
+from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.affine import Array, QuantParams, asymmetric_params, integer_range, symmetric_params
 from edgec.pipeline.quantize.channels import Channels, least_noise_range
-from edgec.pipeline.quantize.graph import Graph, Node
-from edgec.pipeline.quantize.scheme import Scheme
 
 STEPS = 255
 """Of an 8-bit activation."""

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgec.pipeline.forms.scheme import Scheme
+from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.affine import Array
-from edgec.pipeline.quantize.graph import Graph, Node
 from edgec.pipeline.quantize.hard_swish import convolve_before_flatten, split_hard_swish
 from edgec.pipeline.quantize.plan import Network, is_linear
 from edgec.pipeline.quantize.rescaling import insert_rescaling
-from edgec.pipeline.quantize.scheme import Scheme
 
 
 def prepare(network: Network, scheme: Scheme) -> Network:

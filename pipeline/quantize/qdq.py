@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
+from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.affine import Array, QuantParams
-from edgec.pipeline.quantize.graph import Graph, Node
 from edgec.pipeline.quantize.plan import Plan, is_linear
 
 

@@ -13,21 +13,21 @@ import onnx
 import torch
 from torch import Tensor
 
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.scheme import Scheme
+from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.absorption import absorb_high_biases
 from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.bias_correction import correct_biases
 from edgec.pipeline.quantize.calibrate import Batches, Calibration
 from edgec.pipeline.quantize.equalize import equalize
 from edgec.pipeline.quantize.executor import one_thread
-from edgec.pipeline.quantize.graph import Graph, Node
 from edgec.pipeline.quantize.plan import Network, Plan, make_plan
 from edgec.pipeline.quantize.prepare import prepare
 from edgec.pipeline.quantize.qdq import insert_qdq
 from edgec.pipeline.quantize.ranges import clip_ranges, fit_input, observed
 from edgec.pipeline.quantize.rescaling import remove_unused_rescaling
 from edgec.pipeline.quantize.rounding import input_covariance, round_layer, roundable
-from edgec.pipeline.quantize.scheme import Scheme
 from edgec.pipeline.quantize.sensitivity import Sensitivity, layer_sqnr, rank_layers
 from edgec.pipeline.quantize.simulate import reference, simulate
 

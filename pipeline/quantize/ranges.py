@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgec.pipeline.forms.scheme import Scheme
+from edgec.pipeline.network.graph import Graph
 from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.calibrate import Calibration
 from edgec.pipeline.quantize.channels import Channels
 from edgec.pipeline.quantize.executor import run, tensors
-from edgec.pipeline.quantize.graph import Graph
 from edgec.pipeline.quantize.observers import Histogram, mse_range, range_params
 from edgec.pipeline.quantize.plan import Network, Plan, is_linear
-from edgec.pipeline.quantize.scheme import Scheme
 
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "HardSigmoid": (0.0, 1.0),

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgec.pipeline.forms.scheme import Scheme
+from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.affine import Array
-from edgec.pipeline.quantize.graph import Graph, Node
 from edgec.pipeline.quantize.plan import Network, integer_nodes, quantized_tensors
-from edgec.pipeline.quantize.scheme import Scheme
 from edgec.pipeline.quantize.streams import absorbs, find_streams, is_channel_gain
 
 

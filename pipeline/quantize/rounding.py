@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgec.pipeline.network.graph import Node
 from edgec.pipeline.quantize.affine import Array, QuantParams
 from edgec.pipeline.quantize.executor import padded
-from edgec.pipeline.quantize.graph import Node
 
 PATCHES_PER_IMAGE = 64
 MOST_INPUTS = 1536

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from edgec.pipeline.metrics import sqnr_db
+from edgec.pipeline.forms.scheme import Scheme
+from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.executor import compute, tensors
-from edgec.pipeline.quantize.graph import Graph, Node
 from edgec.pipeline.quantize.plan import Plan, is_linear, layer_output
-from edgec.pipeline.quantize.scheme import Scheme
 from edgec.pipeline.quantize.simulate import fake_quantize, quantized_constants, reference, simulate
+from edgec.pipeline.tasks.metrics import sqnr_db
 
 Progress = Callable[[int, int], None]
 

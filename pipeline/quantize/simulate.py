@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgec.pipeline.network.graph import Graph
 from edgec.pipeline.quantize.affine import QuantParams
 from edgec.pipeline.quantize.executor import Values, run, tensors
-from edgec.pipeline.quantize.graph import Graph
 from edgec.pipeline.quantize.plan import Plan
 
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from edgec.pipeline.data import Dataset, batches
-from edgec.pipeline.preprocess import Preprocess
-from edgec.pipeline.progress import reporter
-from edgec.pipeline.quantize.scheme import Scheme
-from edgec.pipeline.store import Artifact, canonical_json
+from edgec.pipeline.core.progress import reporter
+from edgec.pipeline.core.store import Artifact, canonical_json
+from edgec.pipeline.data.dataset import Dataset, batches
+from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.forms.scheme import Scheme
 
 if TYPE_CHECKING:
     from onnx import ModelProto

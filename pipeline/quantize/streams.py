@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.affine import Array
-from edgec.pipeline.quantize.graph import Graph, Node
 from edgec.pipeline.quantize.plan import Network, is_linear
 
 HOMOGENEOUS = ("Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "Dropout")

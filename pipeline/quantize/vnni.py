@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.executor import compute, run, tensors
-from edgec.pipeline.quantize.graph import Graph, Node
 
 LOWEST, HIGHEST = -(2**15), 2**15 - 1
 PRODUCTS_AT_ONCE = 2**22

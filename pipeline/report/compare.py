@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from edgec.pipeline.bundle.verify import opened
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.report.page import render_report
 
 

@@ -14,7 +14,7 @@ from edgec.pipeline.bundle.golden import GoldenSet, read_golden, to_real
 from edgec.pipeline.bundle.manifest import Manifest
 from edgec.pipeline.bundle.predictions import Predictions, read_predictions
 from edgec.pipeline.bundle.records import QuantizationRecord, read_latency, read_quantization, read_sensitivity
-from edgec.pipeline.measure import Latency
+from edgec.pipeline.forms.measure import Latency
 
 NUM_WORST_CLASSES = 8
 THUMBNAIL_PX = 160

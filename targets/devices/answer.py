@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.progress import Report
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.progress import Report
 
 REFUSALS = {
     "missing-remote-runtime": "on the device: 'pip install ai-edge-litert' (tflite-runtime on 32-bit Arm), or name the "

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgec.pipeline.errors import EdgecError, nearest_hint
-from edgec.pipeline.progress import Report
+from edgec.pipeline.core.errors import EdgecError, nearest_hint
+from edgec.pipeline.core.progress import Report
 from edgec.targets.devices import userland
 from edgec.targets.devices.answer import Transcript
 from edgec.targets.devices.cores import CORES, Core
@@ -92,6 +92,15 @@ class QemuDevice:
             message = f"{self.name} did not answer within {timeout_s:g} s"
             raise EdgecError("remote-timeout", message, "emulation is slow: use fewer images or allow more time")
         return transcript.answer(process.returncode, said)
+
+
+def open_device(spec: str) -> QemuDevice:
+    """The emulated core ``qemu:NAME``.
+
+    Raises:
+        EdgecError: as ``open_emulated``.
+    """
+    return open_emulated(spec.partition(":")[2])
 
 
 def open_emulated(name: str) -> QemuDevice:

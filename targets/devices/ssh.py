@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import SplitResult, urlsplit
 
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.progress import Report
-from edgec.pipeline.store import file_sha256
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.progress import Report
+from edgec.pipeline.core.store import file_sha256
+from edgec.pipeline.forms.device import FORMS
 from edgec.targets.devices.answer import REFUSALS, Transcript
 
 if TYPE_CHECKING:
@@ -241,3 +243,29 @@ def _login(device: SshDevice) -> str:
 def _lost(device: SshDevice, why: str) -> EdgecError:
     hint = "run the command again: what was uploaded stays there and is not sent twice"
     return EdgecError("connection-lost", f"the connection to {device.name} was lost: {why}", hint)
+
+
+def open_device(spec: str) -> SshDevice:
+    """Read an address; a password in it would end up in logs and histories.
+
+    Raises:
+        EdgecError: ``bad-device``.
+    """
+    try:
+        url = urlsplit(spec)
+        port = url.port
+    except ValueError as error:
+        raise EdgecError("bad-device", f"'{spec}' is not an address: {error}", f"expected {FORMS}") from None
+    if not url.hostname or not spec.startswith("ssh://") or url.query or url.fragment:
+        raise EdgecError("bad-device", f"'{spec}' is not an address", f"expected {FORMS}")
+    if url.password is not None:
+        safe = f"ssh://{url.username}@{url.hostname}"
+        hint = "use a key: 'ssh-copy-id' brings it to the board"
+        raise EdgecError("bad-device", f"'{safe}' was given with a password", hint)
+    return SshDevice(_host(url), url.username, port, url.path if len(url.path) > 1 else "python3")
+
+
+def _host(url: SplitResult) -> str:
+    """The host as written: ``hostname`` is lower-cased, which an alias of ~/.ssh/config need not be."""
+    host = url.netloc.rpartition("@")[2]
+    return host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]

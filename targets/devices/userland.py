@@ -24,15 +24,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.progress import reporter
-from edgec.pipeline.store import default_root
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.progress import reporter
+from edgec.pipeline.core.store import default_root
 from edgec.targets.devices import packages
 from edgec.targets.devices.cores import CORES, Core, Machine, write_system_files
 
 VERSION = 1  # raised when the layout changes; an older userland is then no longer found
 PYTHON = ("python3-minimal", "libpython3-stdlib", "libstdc++6")
-RUNNER = Path(__file__).with_name("board_runner.py")
+RUNNER = Path(__file__).parents[1] / "tflite" / "board_runner.py"
 COUNTER = Path(__file__).with_name("instruction_count.c")
 PLUGIN_APIS = (1, 2)  # QEMU before 9, and from 9 on
 STEPS = 5

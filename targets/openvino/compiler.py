@@ -6,13 +6,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgec.pipeline.errors import EdgecError
-from edgec.targets.adapter import Probe
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.adapter import Probe
 
 if TYPE_CHECKING:
     import onnx
 
-    from edgec.targets.spec import TargetSpec
+    from edgec.pipeline.forms.spec import TargetSpec
 
 ARTIFACT = "openvino"
 TOOLCHAIN = ("openvino",)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgec.targets.adapter import Placement
+from edgec.pipeline.forms.adapter import Placement
 from edgec.targets.openvino.runner import compile_for_cpu
 
 if TYPE_CHECKING:
-    from edgec.targets.spec import TargetSpec
+    from edgec.pipeline.forms.spec import TargetSpec
 
 NO_WORK = ("Const", "Input", "Output")
 LAYERS = ("Convolution", "FullyConnected", "MatMul", "Deconvolution")

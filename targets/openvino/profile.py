@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgec.targets.openvino.runner import compile_for_cpu
 
 if TYPE_CHECKING:
-    from edgec.targets.spec import TargetSpec
+    from edgec.pipeline.forms.spec import TargetSpec
 
 NUM_WARM_UP, NUM_RUNS = 5, 20
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgec.targets.adapter import Batch, OnDevice, stays_here
+from edgec.pipeline.forms.adapter import Batch, OnDevice, stays_here
 
 if TYPE_CHECKING:
-    from edgec.targets.devices.device import Device
-    from edgec.targets.spec import TargetSpec
+    from edgec.pipeline.forms.device import Device
+    from edgec.pipeline.forms.spec import TargetSpec
 
 
 class OpenVinoRunner:

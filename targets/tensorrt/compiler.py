@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.ort import OrtRunner
-from edgec.pipeline.store import file_sha256
-from edgec.targets.adapter import Batch
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.store import file_sha256
+from edgec.pipeline.forms.adapter import Batch
+from edgec.pipeline.forms.ort import OrtRunner
 from edgec.targets.tensorrt.dialect import to_tensorrt
 from edgec.targets.tensorrt.lint import Finding, lint
 from edgec.targets.tensorrt.options import gpu_of, options_of
@@ -28,7 +28,7 @@ from edgec.targets.tensorrt.options import gpu_of, options_of
 if TYPE_CHECKING:
     import onnx
 
-    from edgec.targets.spec import TargetSpec
+    from edgec.pipeline.forms.spec import TargetSpec
 
 ARTIFACT = "tensorrt"
 TOOLCHAIN = ("onnx", "tensorrt")

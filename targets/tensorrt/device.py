@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.measure import SAMPLES_FOR_P99, Cost, Latency
-from edgec.pipeline.progress import reporter
-from edgec.targets.adapter import Batch, OnDevice
-from edgec.targets.devices.device import Device
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.progress import reporter
+from edgec.pipeline.forms.adapter import Batch, OnDevice
+from edgec.pipeline.forms.device import Device
+from edgec.pipeline.forms.measure import SAMPLES_FOR_P99, Cost, Latency
 from edgec.targets.devices.qemu import QemuDevice
 
 if TYPE_CHECKING:
-    from edgec.targets.spec import TargetSpec
+    from edgec.pipeline.forms.spec import TargetSpec
 
 BUILD_TIMEOUT_S = 3600.0  # the builder times every kernel; minutes on a small board
 BUDGET_S = 8.0

@@ -18,8 +18,8 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.quantize.graph import Array, Graph, Node
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.network.graph import Array, Graph, Node
 
 OLDEST_OPSET = 13  # the first with a scale per channel
 

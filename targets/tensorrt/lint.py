@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import onnx
 
-from edgec.pipeline.quantize.graph import Graph, Node
+from edgec.pipeline.network.graph import Graph, Node
 
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 POOLING = ("MaxPool", "AveragePool", "GlobalAveragePool")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from edgec.pipeline.toml_file import STRICT, validate
-from edgec.targets.spec import BOARDS, Gpu, TargetSpec
+from edgec.pipeline.core.toml_file import STRICT, validate
+from edgec.pipeline.forms.spec import BOARDS, Gpu, TargetSpec
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgec.targets.adapter import Placement
+from edgec.pipeline.forms.adapter import Placement
 from edgec.targets.onnx_placement import onnx_placement
 
 if TYPE_CHECKING:
-    from edgec.targets.spec import TargetSpec
+    from edgec.pipeline.forms.spec import TargetSpec
 
 
 def placement(artifact: Path, target: TargetSpec) -> Placement:

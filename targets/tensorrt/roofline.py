@@ -17,8 +17,8 @@ from math import prod
 
 import onnx
 
-from edgec.pipeline.quantize.graph import Graph, Node
-from edgec.targets.spec import Gpu
+from edgec.pipeline.forms.spec import Gpu
+from edgec.pipeline.network.graph import Graph, Node
 
 FACTOR = 1.5
 """Published figures lay within this factor of the estimate, up or down."""

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgec.pipeline.store import default_root, file_sha256
-from edgec.targets.adapter import Batch, Probe
+from edgec.pipeline.core.store import default_root, file_sha256
+from edgec.pipeline.forms.adapter import Batch, Probe
 from edgec.targets.devices.answer import Transcript
 from edgec.targets.tensorrt.compiler import SCRIPT
 from edgec.targets.tensorrt.options import gpu_of
 
 if TYPE_CHECKING:
-    from edgec.targets.spec import TargetSpec
+    from edgec.pipeline.forms.spec import TargetSpec
 
 ELSEWHERE = "engines are built on the device: run build_engine.py there, or give --on ssh://user@host"
 HOW_TO = {

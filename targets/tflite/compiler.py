@@ -9,15 +9,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.preprocess import Preprocess
-from edgec.targets.adapter import Probe
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.forms.adapter import Probe
 from edgec.targets.tflite.options import TfliteOptions, options_of
 
 if TYPE_CHECKING:
     import onnx
 
-    from edgec.targets.spec import TargetSpec
+    from edgec.pipeline.forms.spec import TargetSpec
     from edgec.targets.tflite.graph import Graph
 
 ARTIFACT = "model.tflite"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
 from edgec.targets.tflite.fuse import pad_amounts
 from edgec.targets.tflite.graph import Graph, Node
 from edgec.targets.tflite.integer import activation_of, covers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
 from edgec.targets.tflite.flatbuffer import TfliteFile, read_tflite
 from edgec.targets.tflite.runner import open_interpreter
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
 
 
 @dataclass(frozen=True)

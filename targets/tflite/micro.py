@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
 from edgec.targets.tflite.flatbuffer import read_tflite
 
 INSTALL = "pip install 'edgec[mcu]'"

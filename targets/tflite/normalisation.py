@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
 from edgec.targets.tflite.graph import Graph, Quantization, Tensor
 from edgec.targets.tflite.integer import real_bias, real_values
 from edgec.targets.tflite.window import window_of
 
 if TYPE_CHECKING:
-    from edgec.pipeline.preprocess import Preprocess
+    from edgec.pipeline.data.preprocess import Preprocess
 
 
 def fold_normalisation(graph: Graph, preprocess: Preprocess | None) -> Graph:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from edgec.pipeline.errors import EdgecError
-from edgec.targets.spec import TargetSpec
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.spec import TargetSpec
 
 
 @dataclass(frozen=True)

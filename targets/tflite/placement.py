@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgec.targets.adapter import Placement
+from edgec.pipeline.forms.adapter import Placement
 from edgec.targets.tflite.delegate import delegate_coverage
 from edgec.targets.tflite.flatbuffer import TfliteFile, read_tflite
 from edgec.targets.tflite.micro import run_micro
 from edgec.targets.tflite.options import options_of
 
 if TYPE_CHECKING:
-    from edgec.targets.spec import TargetSpec
+    from edgec.pipeline.forms.spec import TargetSpec
 
 LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
 from edgec.targets.tflite.graph import Array, Graph, Node, Quantization, Tensor
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgec.pipeline.errors import EdgecError
-from edgec.targets.adapter import Batch, OnDevice
-from edgec.targets.spec import TargetSpec
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.adapter import Batch, OnDevice
+from edgec.pipeline.forms.spec import TargetSpec
 from edgec.targets.tflite.compiler import INSTALL, METADATA_NAME
 
 if TYPE_CHECKING:
-    from edgec.targets.devices.device import Device
+    from edgec.pipeline.forms.device import Device
 
 ANNOUNCEMENT = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
 
@@ -90,7 +90,7 @@ def open_runner(artifact: Path, target: TargetSpec, threads: int) -> LiteRtRunne
 
 def on_device(device: Device, artifact: Path, target: TargetSpec, threads: int) -> OnDevice:
     """The file on a board or an emulated core, as the board would run it."""
-    from edgec.targets.devices.device_runner import DeviceRunner
+    from edgec.targets.tflite.device import DeviceRunner
     from edgec.targets.tflite.options import options_of
 
     return DeviceRunner(device, artifact, threads, options_of(target).xnnpack)

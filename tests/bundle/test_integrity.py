@@ -21,7 +21,7 @@ from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.bundle.manifest import SCHEMA_FILE, json_schema, parse_manifest, to_bytes
 from edgec.pipeline.bundle.paths import check_path
 from edgec.pipeline.bundle.signature import check_signature, sign
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
 
 REFUSALS = {"corrupt-bundle", "unsafe-path", "no-bundle", "corrupt-archive"}
 NUM_CORRUPTIONS = 200

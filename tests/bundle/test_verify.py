@@ -23,8 +23,8 @@ from edgec.pipeline.bundle.sbom import sbom
 from edgec.pipeline.bundle.semver import Semver, parse_version
 from edgec.pipeline.bundle.verify import verify
 from edgec.pipeline.cli import main
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.store import file_sha256
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.store import file_sha256
 
 
 def reseal(folder: Path, change: Callable[[Manifest], Manifest] = lambda manifest: manifest) -> None:

@@ -8,11 +8,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from edgec.calib_data.splits import LABELS, parts_dir
-from edgec.pipeline.data import Dataset, open_dataset
-from edgec.pipeline.models import get
-from edgec.pipeline.models.spec import build_network
-from edgec.pipeline.models.weights import Weights, bundled, load_weights, resolve_weights
-from edgec.pipeline.train_weights import measured_top1
+from edgec.pipeline.data.dataset import Dataset, open_dataset
+from edgec.pipeline.network.models import get
+from edgec.pipeline.network.models.spec import build_network
+from edgec.pipeline.network.models.weights import Weights, bundled, load_weights, resolve_weights
+from edgec.pipeline.train.weights import measured_top1
 
 MODELS = ("mobilenetv3", "mobilenetv3-small")
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from edgec.calib_data import generate, splits
 from edgec.calib_data.splits import LABELS, NUM_IMAGES, STORED, draw_picture, generated_dir, masks_dir, parts_dir
-from edgec.pipeline.data import open_dataset
+from edgec.pipeline.data.dataset import open_dataset
 
 SAMPLE = range(0, 256, 21)
 

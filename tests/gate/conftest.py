@@ -43,4 +43,4 @@ def build(tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path, tiny_images
 @pytest.fixture(scope="session")
 def bundle(build: Build) -> Path:
     """For ONNX Runtime, which is always there."""
-    return build("reference")
+    return build("onnxruntime")

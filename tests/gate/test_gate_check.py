@@ -14,18 +14,18 @@ import pytest
 from lxml import etree
 from noise import HERE, source
 
-from edgec.pipeline.budgets import Waiver, load_budgets
 from edgec.pipeline.cli import main
+from edgec.pipeline.forms.measure import cpu_model
 from edgec.pipeline.gate import check as check_module
 from edgec.pipeline.gate import draft as draft_module
 from edgec.pipeline.gate.accuracy import judge_accuracy
+from edgec.pipeline.gate.budgets import Waiver, load_budgets
 from edgec.pipeline.gate.check import Line, Report, corrected
 from edgec.pipeline.gate.finding import Finding, Verdict
 from edgec.pipeline.gate.formats import FORMATS
 from edgec.pipeline.gate.latency import PER_ROUND, Limits, judge
 from edgec.pipeline.gate.record import Measured
 from edgec.pipeline.gate.sampling import Process
-from edgec.pipeline.measure import cpu_model
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -66,7 +66,7 @@ def truth(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 def budgets(folder: Path, limits: str = LIMITS, more: str = "", device: str | None = None) -> Path:
     path = folder / "budgets.toml"
     path.write_text(
-        f'[[budget]]\nmodel = "tiny"\ntarget = "reference"\ndevice = "{device or cpu_model()}"\n'
+        f'[[budget]]\nmodel = "tiny"\ntarget = "onnxruntime"\ndevice = "{device or cpu_model()}"\n'
         f'owner = "me"\nreason = "test"\n[budget.limits]\n{limits}\n{more}'
     )
     return path
@@ -236,7 +236,7 @@ def test_a_count_that_is_not_to_be_had_stays_open(run: Run, bundle: Path, tmp_pa
 
 def test_no_count_is_an_error_of_its_own(bundle: Path) -> None:
     from edgec.pipeline.bundle.read import open_bundle
-    from edgec.pipeline.errors import EdgecError
+    from edgec.pipeline.core.errors import EdgecError
     from edgec.pipeline.gate.proxies import Proxies
 
     with pytest.raises(EdgecError) as caught:

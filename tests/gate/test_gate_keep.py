@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from noise import source
 
-from edgec.pipeline.budgets import load_budgets
 from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.cli import main
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.measure import cpu_model
 from edgec.pipeline.gate import check as check_module
+from edgec.pipeline.gate.budgets import load_budgets
 from edgec.pipeline.gate.check import Conditions, check
 from edgec.pipeline.gate.keep import keep
-from edgec.pipeline.measure import cpu_model
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def copy(bundle: Path, tmp_path: Path) -> Path:
 def budgets(tmp_path: Path) -> Path:
     path = tmp_path / "budgets.toml"
     path.write_text(
-        f'[[budget]]\nmodel = "tiny"\ntarget = "reference"\ndevice = "{cpu_model()}"\nowner = "me"\nreason = "test"\n'
+        f'[[budget]]\nmodel = "tiny"\ntarget = "onnxruntime"\ndevice = "{cpu_model()}"\nowner = "me"\nreason = "test"\n'
         "[budget.limits]\nsize_bytes = 10\np50_ms = 3.0\narena_bytes = 5\n"
     )
     return path

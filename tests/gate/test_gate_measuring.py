@@ -13,7 +13,7 @@ import psutil
 import pytest
 from noise import HERE, source
 
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.gate import sampling, worker
 from edgec.pipeline.gate.finding import Verdict
 from edgec.pipeline.gate.fingerprint import Fingerprint, cgroup_cpus, differences, read_fingerprint

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edgec.pipeline.bundle.read import open_bundle
+from edgec.pipeline.forms.adapter import load_adapter
 from edgec.pipeline.gate.proxies import Proxies
-from edgec.targets.adapter import load_adapter
 
 if TYPE_CHECKING:
     from conftest import Build
@@ -27,10 +27,10 @@ def test_onnx_runtime(bundle: Path) -> None:
 
 
 def test_a_float_network_has_float_layers(tiny_onnx: Path) -> None:
-    from edgec.targets import reference
-    from edgec.targets.spec import load_target
+    from edgec.pipeline.forms.spec import load_target
+    from edgec.targets import onnxruntime as reference
 
-    assert reference.placement(tiny_onnx, load_target("reference")).num_float_layers == 3
+    assert reference.placement(tiny_onnx, load_target("onnxruntime")).num_float_layers == 3
 
 
 @pytest.mark.parametrize(("target", "layer"), [("cpu", "first"), ("reference", "first"), ("arm", "")])

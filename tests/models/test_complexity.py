@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from edgec.pipeline import models
-from edgec.pipeline.models.complexity import count_complexity
-from edgec.pipeline.models.spec import NetworkConfig, build_network
+from edgec.pipeline.network import models
+from edgec.pipeline.network.models.complexity import count_complexity
+from edgec.pipeline.network.models.spec import NetworkConfig, build_network
 
 
 def _count(model: str, width: float = 1.0, input_px: int | None = None):

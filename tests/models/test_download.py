@@ -12,10 +12,10 @@ from threading import Thread
 
 import pytest
 
-from edgec.pipeline import models
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.models.download import URL_VARIABLE, fetch
-from edgec.pipeline.models.weights import resolve_weights
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.network import models
+from edgec.pipeline.network.models.download import URL_VARIABLE, fetch
+from edgec.pipeline.network.models.weights import resolve_weights
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB: several chunks
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

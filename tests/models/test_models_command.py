@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from edgec.pipeline import models
 from edgec.pipeline.cli import main
+from edgec.pipeline.network import models
 
 
 def test_json_has_every_model_and_its_figures(capsys: pytest.CaptureFixture[str]) -> None:

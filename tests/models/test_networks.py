@@ -11,13 +11,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
-from edgec.pipeline import models
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.models import mobilenetv2, mobilenetv3, xception
-from edgec.pipeline.models.blocks import InvertedResidual, SqueezeExcite
-from edgec.pipeline.models.shapes import layer_shapes
-from edgec.pipeline.models.spec import NetworkConfig, at_resolution, build_network, make_divisible
-from edgec.pipeline.preprocess import Preprocess
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.network import models
+from edgec.pipeline.network.models import mobilenetv2, mobilenetv3, xception
+from edgec.pipeline.network.models.blocks import InvertedResidual, SqueezeExcite
+from edgec.pipeline.network.models.shapes import layer_shapes
+from edgec.pipeline.network.models.spec import NetworkConfig, at_resolution, build_network, make_divisible
 
 
 def test_registry_is_the_files() -> None:
@@ -47,7 +47,7 @@ def test_definition_digest_follows_the_family() -> None:
 
 def test_specifications_load_no_torch() -> None:
     code = (
-        "import sys; from edgec.pipeline import models; from edgec.pipeline.models import weights;"
+        "import sys; from edgec.pipeline import models; from edgec.pipeline.network.models import weights;"
         "[models.get(name) for name in models.names()];"
         "weights.resolve_weights('random', models.get('xception'));"
         "sys.exit(any(heavy in sys.modules for heavy in ('torch', 'onnx', 'pydantic', 'scipy')))"

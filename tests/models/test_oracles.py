@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from edgec.pipeline import models
-from edgec.pipeline.models import state_dict
-from edgec.pipeline.models.spec import NetworkConfig, build_network
+from edgec.pipeline.network import models
+from edgec.pipeline.network.models import state_dict
+from edgec.pipeline.network.models.spec import NetworkConfig, build_network
 
 TOLERANCE = 1e-4
 RECORDED = json.loads(oracles.RECORDED.read_text())

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from edgec.pipeline.models.blocks import Conv2d
-from edgec.pipeline.models.padding import same_pads, use_tf_same
-from edgec.pipeline.models.spec import NetworkConfig, build_network
+from edgec.pipeline.network.models.blocks import Conv2d
+from edgec.pipeline.network.models.padding import same_pads, use_tf_same
+from edgec.pipeline.network.models.spec import NetworkConfig, build_network
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_pads_are_constants_in_the_exported_graph(model: str, tmp_path) -> None:
     """Nothing in the graph computes a shape: no Shape operator, every Pad's amounts follow from constants."""
     import onnx
 
-    from edgec.pipeline.export import export_onnx
+    from edgec.pipeline.network.export import export_onnx
 
     network = build_network(NetworkConfig(model, 0.25, 96, 5, "tf-same")).eval()
     export_onnx(network, 96, tmp_path / "model.onnx")

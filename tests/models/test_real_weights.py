@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from edgec.pipeline import models
-from edgec.pipeline.models.spec import build_network
-from edgec.pipeline.models.weights import load_weights, resolve_weights
+from edgec.pipeline.network import models
+from edgec.pipeline.network.models.spec import build_network
+from edgec.pipeline.network.models.weights import load_weights, resolve_weights
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "real"
 

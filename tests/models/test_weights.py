@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from edgec.pipeline import models
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.models import state_dict, weights
-from edgec.pipeline.models.spec import NetworkConfig, build_network
-from edgec.pipeline.models.weights import load_weights, resolve_weights
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.network import models
+from edgec.pipeline.network.models import state_dict, weights
+from edgec.pipeline.network.models.spec import NetworkConfig, build_network
+from edgec.pipeline.network.models.weights import load_weights, resolve_weights
 
 SMALL = models.get("mobilenetv3-small")
 WIDTH, PX, CLASSES = 0.25, 32, 5

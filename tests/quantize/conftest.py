@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from calibrated import Calibrated, calibrate
 
-from edgec.pipeline.models.spec import NetworkConfig, build_network
+from edgec.pipeline.network.models.spec import NetworkConfig, build_network
 
 SIDE = 32
 
@@ -31,7 +31,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Calibra
 def _make(name: str, path: Path) -> Calibrated:
     import torch
 
-    from edgec.pipeline.export import export_onnx
+    from edgec.pipeline.network.export import export_onnx
 
     torch.manual_seed(5)
     module = build_network(NetworkConfig(name, width_multiplier=0.25, input_px=SIDE, num_classes=10))

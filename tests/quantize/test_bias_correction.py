@@ -9,13 +9,13 @@ import pytest
 import torch
 from calibrated import Calibrated
 
+from edgec.pipeline.forms.scheme import parse_scheme
+from edgec.pipeline.network.graph import Graph
 from edgec.pipeline.quantize.bias_correction import correct_biases, correctable
 from edgec.pipeline.quantize.executor import Values, run, tensors
-from edgec.pipeline.quantize.graph import Graph
 from edgec.pipeline.quantize.plan import Plan, make_plan
 from edgec.pipeline.quantize.prepare import prepare
 from edgec.pipeline.quantize.ranges import observed
-from edgec.pipeline.quantize.scheme import parse_scheme
 from edgec.pipeline.quantize.simulate import fake_quantize, quantized_constants
 
 

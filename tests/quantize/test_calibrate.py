@@ -10,9 +10,9 @@ import onnx
 import pytest
 import torch
 
+from edgec.pipeline.network.graph import Graph
 from edgec.pipeline.quantize.calibrate import Calibration, collect
 from edgec.pipeline.quantize.executor import run
-from edgec.pipeline.quantize.graph import Graph
 
 IMAGES = np.random.default_rng(9).normal(0, 1, (13, 3, 32, 32)).astype(np.float32)
 

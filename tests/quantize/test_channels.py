@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_network
 
+from edgec.pipeline.forms.scheme import load_scheme
+from edgec.pipeline.network.graph import Graph
 from edgec.pipeline.quantize.affine import asymmetric_params
 from edgec.pipeline.quantize.channels import Channels, least_noise_range, rounding_noise
-from edgec.pipeline.quantize.graph import Graph
 from edgec.pipeline.quantize.plan import Network
 from edgec.pipeline.quantize.ranges import fit_input
-from edgec.pipeline.quantize.scheme import load_scheme
 
 
 def channels(high: list[float], tail: list[float], rarity: float = 0.01) -> Channels:

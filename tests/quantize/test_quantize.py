@@ -14,16 +14,16 @@ import torch
 from calibrated import Calibrated, calibrate
 from onnx import helper, numpy_helper
 
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.metrics import sqnr_db
-from edgec.pipeline.ort import OrtRunner
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.ort import OrtRunner
+from edgec.pipeline.forms.scheme import Scheme, load_scheme, parse_scheme, scheme_names
+from edgec.pipeline.network.graph import Graph
 from edgec.pipeline.quantize import quantizer
 from edgec.pipeline.quantize.calibrate import Calibration, collect
-from edgec.pipeline.quantize.graph import Graph
 from edgec.pipeline.quantize.plan import integer_nodes, is_linear, num_channels
 from edgec.pipeline.quantize.qdq import insert_qdq
 from edgec.pipeline.quantize.quantizer import QuantizedModel, quantize
-from edgec.pipeline.quantize.scheme import Scheme, load_scheme, parse_scheme, scheme_names
+from edgec.pipeline.tasks.metrics import sqnr_db
 
 Network = Callable[[str], Calibrated]
 SCHEMES = ("openvino", "tflite", "tensorrt")

@@ -10,11 +10,11 @@ import onnx
 import pytest
 
 from edgec.pipeline.cli import main
-from edgec.pipeline.data import open_splits
-from edgec.pipeline.evaluate import compare, predict_all
-from edgec.pipeline.ort import OrtRunner
-from edgec.pipeline.preprocess import Preprocess
+from edgec.pipeline.data.dataset import open_splits
+from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.quantize.vnni import SaturatingRunner
+from edgec.pipeline.tasks.evaluate import compare, predict_all
 
 PREPROCESS = Preprocess(resize_px=40, crop_px=32, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
 

@@ -11,16 +11,16 @@ import torch
 from calibrated import Calibrated
 from onnx import numpy_helper, parser
 
+from edgec.pipeline.forms.scheme import load_scheme, parse_scheme
+from edgec.pipeline.network.graph import Graph
 from edgec.pipeline.quantize.absorption import absorb_high_biases
 from edgec.pipeline.quantize.channels import Channels
 from edgec.pipeline.quantize.equalize import equalize
 from edgec.pipeline.quantize.executor import run_model
-from edgec.pipeline.quantize.graph import Graph
 from edgec.pipeline.quantize.plan import Network
 from edgec.pipeline.quantize.prepare import prepare
 from edgec.pipeline.quantize.ranges import observed
 from edgec.pipeline.quantize.rescaling import remove_unused_rescaling
-from edgec.pipeline.quantize.scheme import load_scheme, parse_scheme
 
 STREAM = np.random.default_rng(4)
 

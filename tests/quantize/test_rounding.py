@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgec.pipeline.network.graph import Node
 from edgec.pipeline.quantize.affine import symmetric_params
-from edgec.pipeline.quantize.graph import Node
 from edgec.pipeline.quantize.rounding import descend, input_covariance, patches, round_layer, rounding_error
 
 

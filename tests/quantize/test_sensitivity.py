@@ -10,9 +10,9 @@ import pytest
 
 from edgec.pipeline import quantize_file as file
 from edgec.pipeline.cli import main
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.store import Store
 from edgec.pipeline.quantize.fallback import Fallback
-from edgec.pipeline.store import Store
 
 
 def test_ranks_every_layer_once(model: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]) -> None:

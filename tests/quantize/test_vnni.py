@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import parser
 
-from edgec.pipeline.ort import OrtRunner
+from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.quantize.vnni import SaturatingRunner, saturation_loss
 
 UNSIGNED = st.integers(0, 255)

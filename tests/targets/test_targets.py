@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edgec.pipeline.errors import EdgecError
-from edgec.targets.adapter import load_adapter
-from edgec.targets.spec import load_target, names
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.adapter import load_adapter
+from edgec.pipeline.forms.spec import load_target, names
 
 OWN_BOARD = """
 description = "mine"

@@ -23,7 +23,7 @@ import onnx
 import psutil
 import pytest
 
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
 from edgec.targets.devices.ssh import SshDevice
 
 WAITS = """
@@ -174,7 +174,7 @@ def make_network(model: onnx.ModelProto, side: int, folder: Path) -> Network:
     """Quantize with ONNX Runtime's own tool on noise, lower, and run here in XNNPACK."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-    from edgec.targets.spec import load_target
+    from edgec.pipeline.forms.spec import load_target
     from edgec.targets.tflite import compile_model
     from edgec.targets.tflite.runner import open_interpreter
 

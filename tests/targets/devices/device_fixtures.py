@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from boards import Board, Network, make_network, start_board, stop_board, visit
 
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.store import default_root
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.store import default_root
 from edgec.targets.devices.cores import AARCH64, Machine
 from edgec.targets.devices.userland import set_up
 

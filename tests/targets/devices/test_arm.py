@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from boards import WAITS, Board, Network, make_network, refused, script
 
-from edgec.targets.devices import DeviceRunner, count_instructions, describe, measure_latency, open_device, predict
+from edgec.pipeline.forms.device import open_device
 from edgec.targets.devices.cores import ARMV7, CORES, Machine
 from edgec.targets.devices.qemu import QemuDevice, open_emulated
+from edgec.targets.tflite.device import DeviceRunner
+from edgec.targets.tflite.inference import count_instructions, describe, measure_latency, predict
 from edgec.targets.tflite.runner import LiteRtRunner
 
 pytest_plugins = ["device_fixtures"]
@@ -28,9 +30,9 @@ def mobilenet(tmp_path_factory: pytest.TempPathFactory) -> Network:
     import onnx
     import torch
 
-    from edgec.pipeline.export import export_onnx
-    from edgec.pipeline.models.initialise import settle_batch_norm
-    from edgec.pipeline.models.spec import NetworkConfig, build_network
+    from edgec.pipeline.network.export import export_onnx
+    from edgec.pipeline.network.models.initialise import settle_batch_norm
+    from edgec.pipeline.network.models.spec import NetworkConfig, build_network
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("mobilenet")
@@ -159,7 +161,7 @@ def test_an_arm_board_behind_ssh(arm_board: Board, network: Network) -> None:
 def test_shipped_runner_needs_no_more_than_python_3_8() -> None:
     import ast
 
-    from edgec.targets.devices.inference import RUNNER
+    from edgec.targets.tflite.inference import RUNNER
 
     tree = ast.parse(RUNNER.read_text(), feature_version=(3, 8))
     modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}

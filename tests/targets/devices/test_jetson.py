@@ -19,8 +19,8 @@ import pytest
 from boards import Board, refused
 
 from edgec.pipeline.cli import main
+from edgec.pipeline.forms.spec import load_target
 from edgec.targets.devices.answer import REFUSALS, Transcript
-from edgec.targets.spec import load_target
 from edgec.targets.tensorrt import on_device
 
 pytest_plugins = ["device_fixtures"]
@@ -177,7 +177,7 @@ def test_a_device_whose_disk_fills_up_while_it_builds(jetson: Board, tmp_path: P
 @pytest.fixture(scope="session")
 def jetson_artifact(tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path) -> Path:
     """A float network for FP16: what goes to the device, without quantization."""
-    from edgec.targets.spec import with_precision
+    from edgec.pipeline.forms.spec import with_precision
     from edgec.targets.tensorrt import compile_model
 
     folder = tmp_path_factory.mktemp("fp16") / "tensorrt"

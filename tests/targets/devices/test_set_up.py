@@ -13,7 +13,7 @@ import pytest
 from boards import refused
 
 from edgec.pipeline.cli import main
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
 from edgec.targets.devices import packages, userland
 from edgec.targets.devices.cores import AARCH64, CORES, Machine
 from edgec.targets.devices.userland import Userland, find, set_up

@@ -19,9 +19,10 @@ import pytest
 from boards import WAITS, Board, Network, refused, script, start_board, stop_board, visit
 
 from edgec.pipeline.cli import main
-from edgec.pipeline.store import file_sha256
-from edgec.targets.devices import describe, measure_latency, open_device, predict
+from edgec.pipeline.core.store import file_sha256
+from edgec.pipeline.forms.device import open_device
 from edgec.targets.devices.ssh import CHUNK, SshDevice
+from edgec.targets.tflite.inference import describe, measure_latency, predict
 
 pytest_plugins = ["device_fixtures"]
 

@@ -197,7 +197,7 @@ HERE = """
 import sys
 import numpy as np
 from pathlib import Path
-from edgec.targets.spec import load_target
+from edgec.pipeline.forms.spec import load_target
 from edgec.targets.tensorrt import open_runner, probe
 
 found, target = probe(load_target("jetson")), load_target("jetson")

@@ -11,9 +11,9 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.ort import OrtRunner
-from edgec.targets.spec import load_target
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.ort import OrtRunner
+from edgec.pipeline.forms.spec import load_target
 from edgec.targets.tensorrt import check, compile_model
 from edgec.targets.tensorrt.dialect import to_tensorrt
 from edgec.targets.tensorrt.lint import RULES, lint
@@ -192,9 +192,9 @@ def test_no_network_of_ours_breaks_a_rule(name: str, tmp_path: Path) -> None:
     """Through the quantizer and the compiler, which refuses violations and compares every output with the reference."""
     import json
 
-    from edgec.pipeline.export import export_onnx
-    from edgec.pipeline.models.initialise import settle_batch_norm
-    from edgec.pipeline.models.spec import NetworkConfig, build_network
+    from edgec.pipeline.network.export import export_onnx
+    from edgec.pipeline.network.models.initialise import settle_batch_norm
+    from edgec.pipeline.network.models.spec import NetworkConfig, build_network
     from edgec.pipeline.quantize.calibrate import collect
     from edgec.pipeline.quantize.quantizer import quantize
 

@@ -14,11 +14,11 @@ import onnx
 import pytest
 
 from edgec.pipeline.cli import main
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.evaluate import Accuracy
-from edgec.pipeline.measure import Latency
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.measure import Latency
+from edgec.pipeline.forms.spec import load_target, with_precision
 from edgec.pipeline.precision import weigh
-from edgec.targets.spec import load_target, with_precision
+from edgec.pipeline.tasks.evaluate import Accuracy
 from edgec.targets.tensorrt import probe, runner
 from edgec.targets.tensorrt.compiler import SCRIPT
 from edgec.targets.tensorrt.options import options_of

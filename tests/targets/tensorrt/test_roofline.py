@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import pytest
 
+from edgec.pipeline.forms.spec import Gpu, load_target, names
 from edgec.pipeline.quantize.calibrate import collect
 from edgec.pipeline.quantize.quantizer import quantize
-from edgec.targets.spec import Gpu, load_target, names
 from edgec.targets.tensorrt import estimate
 from edgec.targets.tensorrt.dialect import to_tensorrt
 from edgec.targets.tensorrt.roofline import FACTOR, Constants, Kernel, estimate_latency, kernel_seconds, kernels
@@ -73,8 +73,8 @@ PUBLISHED_MOBILENETV2_MS = {("fp16", 1): 0.850, ("fp16", 8): 3.925}
 
 @pytest.mark.parametrize(("precision", "batch"), PUBLISHED_MOBILENETV2_MS)
 def test_published_figures_lie_in_the_range(precision: str, batch: int, tmp_path: Path) -> None:
-    from edgec.pipeline.export import export_onnx
-    from edgec.pipeline.models.spec import NetworkConfig, build_network
+    from edgec.pipeline.network.export import export_onnx
+    from edgec.pipeline.network.models.spec import NetworkConfig, build_network
 
     export_onnx(build_network(NetworkConfig("mobilenetv2")), 224, tmp_path / "m.onnx")
     model = onnx.load(tmp_path / "m.onnx")

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 from qdq_graphs import QdqGraph, integers
 
-from edgec.pipeline.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError
 from edgec.targets.tflite.compiler import check_model, to_tflite
 from edgec.targets.tflite.constraints import CONSTRAINTS, document
 from edgec.targets.tflite.options import TfliteOptions
@@ -192,7 +192,7 @@ def test_quantization_that_tflite_cannot_say(scale, zero) -> None:
     [((1, 2, 3), (1, 2, 3), 0), ((127.5,) * 3, (127.5,) * 3, 1), ((300,) * 3, (1,) * 3, 0)],
 )
 def test_normalisation_that_would_round_is_not_folded(mean, std, pads) -> None:
-    from edgec.pipeline.preprocess import Preprocess
+    from edgec.pipeline.data.preprocess import Preprocess
 
     g = graph(1, 3, 8, 8)
     y = g.op("Conv", [g.x, weights(g, 4, 3, 3, 3)], 0.2, 0, pads=[pads] * 4)
@@ -202,7 +202,7 @@ def test_normalisation_that_would_round_is_not_folded(mean, std, pads) -> None:
 
 
 def test_board_with_an_unknown_option(tmp_path: Path) -> None:
-    from edgec.targets.spec import load_target
+    from edgec.pipeline.forms.spec import load_target
     from edgec.targets.tflite.options import options_of
 
     board = tmp_path / "mine.toml"

@@ -14,10 +14,10 @@ from click.testing import CliRunner
 from qdq_graphs import MICRO, QdqGraph, integers, run_onnx
 
 from edgec.pipeline.cli.inspect import command as inspect_command
-from edgec.pipeline.errors import EdgecError
-from edgec.pipeline.preprocess import Preprocess
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.forms.spec import load_target
 from edgec.targets.inspect import inspect_file
-from edgec.targets.spec import load_target
 from edgec.targets.tflite.compiler import LABELS, PREPROCESS, compile_model, to_tflite
 from edgec.targets.tflite.flatbuffer import read_tflite
 from edgec.targets.tflite.options import TfliteOptions

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from qdq_graphs import QdqGraph, integers, run_int8
 
-from edgec.pipeline.errors import EdgecError
-from edgec.targets.spec import load_target
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.spec import load_target
 from edgec.targets.tflite.compiler import to_tflite
 from edgec.targets.tflite.micro import run_micro
 from edgec.targets.tflite.options import options_of

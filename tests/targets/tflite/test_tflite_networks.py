@@ -12,14 +12,14 @@ import pytest
 import torch
 from qdq_graphs import run_onnx
 
-from edgec.pipeline.export import export_onnx
-from edgec.pipeline.metrics import sqnr_db
-from edgec.pipeline.models.initialise import initialise, settle_batch_norm
-from edgec.pipeline.models.spec import NetworkConfig, build_network
-from edgec.pipeline.ort import OrtRunner
+from edgec.pipeline.forms.ort import OrtRunner
+from edgec.pipeline.forms.scheme import load_scheme
+from edgec.pipeline.network.export import export_onnx
+from edgec.pipeline.network.models.initialise import initialise, settle_batch_norm
+from edgec.pipeline.network.models.spec import NetworkConfig, build_network
 from edgec.pipeline.quantize.calibrate import collect
 from edgec.pipeline.quantize.quantizer import quantize
-from edgec.pipeline.quantize.scheme import load_scheme
+from edgec.pipeline.tasks.metrics import sqnr_db
 from edgec.targets.tflite.compiler import to_tflite
 from edgec.targets.tflite.delegate import delegate_coverage
 from edgec.targets.tflite.flatbuffer import read_tflite

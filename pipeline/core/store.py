@@ -1,0 +1,325 @@
+"""Content-addressed store: a stage runs at most once for equal inputs.
+
+Layout of the store's folder::
+
+    results/<key[:2]>/<key>/record.json      what ran, on what, how long, sha256 of the result
+    results/<key[:2]>/<key>/<stage.output>   the result, one file or one folder
+    tmp/                                     half-made results; a killed run leaves its own here, nothing else
+    locks/                                   one lock per key, so that two builds share the work
+
+A result is made in ``tmp`` and renamed into ``results``: it is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from edgec.pipeline.core.errors import EdgecError
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One immutable file or folder and the sha256 of its content (of its sorted tree, for a folder)."""
+
+    path: Path
+    sha256: str
+
+
+class Stage(Protocol):
+    """One step. A frozen dataclass: its fields are its whole configuration and thereby its cache key.
+
+    Attributes:
+        version: raised whenever the code's result changes for the same configuration.
+        output: name of the file or folder that the step makes.
+        toolchain: distributions whose versions decide the result.
+    """
+
+    version: ClassVar[int]
+
+    @property
+    def output(self) -> str: ...
+
+    @property
+    def toolchain(self) -> tuple[str, ...]: ...
+
+    def run(self, output: Path, *inputs: Artifact) -> None:
+        """Make ``output`` from ``inputs``; nothing else may be written."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How one stage of a build came by its result."""
+
+    stage: str
+    key: str
+    cached: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Why a stage would run, or that it would not (``edgec explain``)."""
+
+    stage: str
+    key: str
+    cached: bool
+    reason: str
+
+
+@dataclass
+class Store:
+    """Runs stages and keeps what they make under ``root``.
+
+    Attributes:
+        root: the store's folder; made on first use.
+        on_start: told a stage's name just before it runs (not when its result is found).
+        runs: what happened so far, in order.
+    """
+
+    root: Path
+    on_start: Callable[[str], None] | None = None
+    runs: list[Run] = field(default_factory=list)
+
+    def run(self, stage: Stage, *inputs: Artifact) -> Artifact:
+        """Return the stage's result, made now or found.
+
+        Raises:
+            EdgecError: ``corrupt-artifact`` (a kept result no longer has its sha256), ``disk-full``,
+                ``store-not-writable``, or whatever the stage raises.
+        """
+        name, key = type(stage).__name__.lower(), stage_key(stage, inputs)
+        started = time.perf_counter()
+        found = self._find(stage, key)
+        if found is None:
+            with self._writable(), self._lock(key):
+                found = self._find(stage, key)  # another process may have made it while we waited
+                if found is None:
+                    if self.on_start:
+                        self.on_start(name)
+                    found = self._make(stage, key, inputs)
+                    self.runs.append(Run(name, key, False, time.perf_counter() - started))
+                    return found
+        self.runs.append(Run(name, key, True, time.perf_counter() - started))
+        return found
+
+    def explain(self, stage: Stage, *inputs: Artifact) -> Plan:
+        """Say whether ``stage`` would run on ``inputs`` and which part of its key is new."""
+        name, key = type(stage).__name__.lower(), stage_key(stage, inputs)
+        if self._record(key) is not None:
+            return Plan(name, key, True, "result is in the store")
+        return Plan(name, key, False, self._newest_difference(stage, inputs))
+
+    def entries(self) -> Iterator[tuple[dict[str, Any], Path]]:
+        """Every kept result: its record and its folder."""
+        for path in sorted(self.root.glob("results/*/*/record.json")):
+            yield json.loads(path.read_text()), path.parent
+
+    def clear(self) -> int:
+        """Delete every kept result and every leftover; return the number of results deleted."""
+        count = sum(1 for _ in self.entries())
+        for part in ("results", "tmp", "locks"):
+            shutil.rmtree(self.root / part, ignore_errors=True)
+        return count
+
+    def sweep(self, older_than_seconds: float = 3600.0) -> None:
+        """Delete what killed runs left half-made in ``tmp``."""
+        for path in self.root.glob("tmp/*"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > older_than_seconds:
+                    shutil.rmtree(path)
+
+    def _folder(self, key: str) -> Path:
+        return self.root / "results" / key[:2] / key
+
+    def _record(self, key: str) -> dict[str, Any] | None:
+        try:
+            text = (self._folder(key) / "record.json").read_text()
+        except FileNotFoundError:
+            return None
+        try:
+            record: dict[str, Any] = json.loads(text)
+        except json.JSONDecodeError:
+            raise _corrupt(self._folder(key)) from None
+        return record
+
+    def _find(self, stage: Stage, key: str) -> Artifact | None:
+        record = self._record(key)
+        if record is None:
+            return None
+        path = self._folder(key) / stage.output
+        if not path.exists() or tree_sha256(path) != record["sha256"]:
+            raise _corrupt(self._folder(key))
+        return Artifact(path, record["sha256"])
+
+    def _make(self, stage: Stage, key: str, inputs: tuple[Artifact, ...]) -> Artifact:
+        (self.root / "tmp").mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f"{type(stage).__name__.lower()}-", dir=self.root / "tmp"))
+        try:
+            started = time.perf_counter()
+            stage.run(work / stage.output, *inputs)
+            sha256 = tree_sha256(work / stage.output)
+            record = {**_describe(stage, inputs), "sha256": sha256, "seconds": round(time.perf_counter() - started, 3)}
+            (work / "record.json").write_text(json.dumps(record, indent=1, sort_keys=True))
+            folder = self._folder(key)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            work.rename(folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        return Artifact(folder / stage.output, sha256)
+
+    def _lock(self, key: str) -> contextlib.AbstractContextManager[object]:
+        from filelock import FileLock
+
+        (self.root / "locks").mkdir(parents=True, exist_ok=True)
+        return FileLock(self.root / "locks" / f"{key}.lock")
+
+    @contextlib.contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                hint = "free some space, run 'edgec cache clear', or point EDGEC_CACHE at another disk"
+                raise EdgecError(
+                    "disk-full", f"no space left on device while writing under '{self.root}'", hint
+                ) from error
+            if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+                hint = "set EDGEC_CACHE to a folder that you may write"
+                raise EdgecError(
+                    "store-not-writable", f"cannot write the store '{self.root}': {error}", hint
+                ) from error
+            raise
+
+    def _newest_difference(self, stage: Stage, inputs: tuple[Artifact, ...]) -> str:
+        """Compare with the latest kept result of the same stage and name what differs."""
+        wanted = _flat(_describe(stage, inputs))
+        same = [
+            (folder.stat().st_mtime, record) for record, folder in self.entries() if record["stage"] == wanted["stage"]
+        ]
+        if not same:
+            return "never ran"
+        kept = _flat(
+            {k: v for k, v in max(same, key=lambda pair: pair[0])[1].items() if k not in ("sha256", "seconds")}
+        )
+        changed = [
+            f"{name}: {kept.get(name, 'nothing')} -> {wanted.get(name, 'nothing')}"
+            for name in sorted(kept.keys() | wanted.keys())
+            if kept.get(name) != wanted.get(name)
+        ]
+        return "; ".join(changed) or "its result was deleted"
+
+
+def stage_key(stage: Stage, inputs: tuple[Artifact, ...]) -> str:
+    """Full sha256 of canonical JSON {stage, version, parameters, toolchain, inputs}."""
+    return hashlib.sha256(canonical_json(_describe(stage, inputs)).encode()).hexdigest()
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces; floats as shortest round-trip text (RFC 8785 in spirit)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def tree_sha256(path: Path) -> str:
+    """sha256 of a file, or of a folder's sorted ``(name, sha256)`` lines. Links are not followed out of it."""
+    if path.is_file():
+        return file_sha256(path)
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{file_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of one file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def source(path: Path) -> Artifact:
+    """A file or folder of the user's, as an input of a stage."""
+    return Artifact(path, tree_sha256(path))
+
+
+def default_root() -> Path:
+    """``$EDGEC_CACHE``, else the platform's cache folder."""
+    if configured := os.environ.get("EDGEC_CACHE"):
+        return Path(configured)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("edgec")
+
+
+def _digest(file: Any) -> str:
+    """``hashlib.file_digest`` for Python 3.10."""
+    digest = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _describe(stage: Stage, inputs: tuple[Artifact, ...]) -> dict[str, Any]:
+    return {
+        "stage": type(stage).__name__,
+        "version": stage.version,
+        "parameters": plain(stage),
+        "toolchain": {name: _installed(name) for name in stage.toolchain},
+        "inputs": [artifact.sha256 for artifact in inputs],
+    }
+
+
+def plain(value: object) -> Any:
+    """A value of frozen dataclasses, tuples and scalars as JSON data; dataclasses carry their class name.
+
+    Raises:
+        TypeError: a field has no canonical form (our bug, never the user's).
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        named = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.compare}
+        return {"class": type(value).__name__, **named}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    raise TypeError(f"a stage's field cannot be {type(value).__name__}: {value!r}")
+
+
+@lru_cache
+def _installed(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {k: v for key, item in value.items() for k, v in _flat(item, f"{name}.{key}" if name else key).items()}
+    if isinstance(value, list):
+        return {k: v for i, item in enumerate(value) for k, v in _flat(item, f"{name}[{i}]").items()}
+    return {name: value}
+
+
+def _corrupt(folder: Path) -> EdgecError:
+    return EdgecError(
+        "corrupt-artifact",
+        f"the stored result '{folder}' no longer has the content that was recorded",
+        "run 'edgec cache clear' and build again; if it returns, check the disk",
+    )

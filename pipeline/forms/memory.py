@@ -1,0 +1,77 @@
+"""What a network takes of a board's RAM and flash, and what would fit where it takes too much."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgec.pipeline.forms.spec import Device
+
+# Kernels with SIMD (CMSIS-NN) take scratch buffers from the arena that the reference kernels do not need; pointers have
+# half the size of this machine's: a tenth more is a choice, not a measurement.
+ARENA_MARGIN = 0.10
+INPUT_PX = (224, 192, 160, 128, 96, 64, 48, 32)
+WIDTHS = (1.0, 0.75, 0.5, 0.35, 0.25)
+
+
+@dataclass(frozen=True)
+class MemoryFit:
+    """A network against a board.
+
+    Attributes:
+        arena_bytes: measured in TFLite Micro; None where that is not installed, and then RAM is not judged.
+        arena_with_margin_bytes: what firmware should reserve.
+        flash_bytes: the model's size.
+        over: each limit that is passed, in words; empty where the network fits.
+        would_fit: options that would fit, estimated from how memory scales; empty where none is needed.
+    """
+
+    arena_bytes: int | None
+    arena_with_margin_bytes: int | None
+    flash_bytes: int
+    over: tuple[str, ...]
+    would_fit: tuple[str, ...]
+
+
+def arena_with_margin(arena_bytes: int) -> int:
+    """The measured arena and its margin, a multiple of 16."""
+    return -(-round(arena_bytes * (1 + ARENA_MARGIN)) // 16) * 16
+
+
+def memory_fit(
+    flash_bytes: int, arena_bytes: int | None, device: Device, width_multiplier: float, input_px: int
+) -> MemoryFit:
+    """Hold the arena and its margin against the board's RAM, the model's size against its flash.
+
+    Args:
+        width_multiplier: of the network as built; what would fit is estimated from it.
+        input_px: of the network as built.
+    """
+    arena = None if arena_bytes is None else arena_with_margin(arena_bytes)
+    over = []
+    if device.ram_bytes is not None and arena is not None and arena > device.ram_bytes:
+        over.append(f"the arena takes {arena:,} bytes of {device.ram_bytes:,} bytes RAM")
+    if device.flash_bytes is not None and flash_bytes > device.flash_bytes:
+        over.append(f"the model takes {flash_bytes:,} bytes of {device.flash_bytes:,} bytes flash")
+    options = _would_fit(arena or 0, flash_bytes, device, width_multiplier, input_px) if over else ()
+    return MemoryFit(arena_bytes, arena, flash_bytes, tuple(over), options)
+
+
+def _would_fit(arena: int, flash: int, device: Device, width: float, px: int) -> tuple[str, ...]:
+    """The largest smaller input, the largest smaller width, and the largest pair that should fit.
+
+    Feature maps scale with width * px**2 and weights with width**2 (Howard et al., 1704.04861, equations 5 and 6).
+    """
+    ram_limit = device.ram_bytes if device.ram_bytes is not None else arena
+    flash_limit = device.flash_bytes if device.flash_bytes is not None else flash
+
+    def fits(new_width: float, new_px: int) -> bool:
+        ratio = new_width / width
+        return arena * ratio * (new_px / px) ** 2 <= ram_limit and flash * ratio**2 <= flash_limit
+
+    sizes = [p for p in INPUT_PX if p < px]
+    widths = [w for w in WIDTHS if w < width]
+    by_px = next((f"--input-px {p}" for p in sizes if fits(width, p)), None)
+    by_width = next((f"--width-multiplier {w}" for w in widths if fits(w, px)), None)
+    both = next((f"--width-multiplier {w} --input-px {p}" for w in widths for p in sizes if fits(w, p)), None)
+    found = [option for option in (by_px, by_width) if option]
+    return tuple(found or ([both] if both else []))

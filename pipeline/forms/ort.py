@@ -1,0 +1,108 @@
+"""ONNX Runtime: executes float and QDQ networks; the reference that every target is compared with."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Batch = npt.NDArray[np.float32]
+
+PROVIDERS = ["CPUExecutionProvider"]
+PROFILED_RUNS = 20
+
+
+class OrtRunner:
+    """An ONNX file in ONNX Runtime.
+
+    Args:
+        path: the ONNX file, float or QDQ.
+        threads: intra-op threads.
+        as_written: execute every QuantizeLinear and DequantizeLinear as the file says instead of fusing them into
+            integer kernels. This is the reference semantics: it is the same on every machine, while fused u8*s8 kernels
+            saturate on x86 without VNNI.
+        integer_sums: move the scales of a file executed as written behind its sums (``integer_sums.py``). Not for
+            comparing two spellings of one network, only one of which may have the form that it looks for.
+    """
+
+    def __init__(self, path: Path, threads: int = 1, as_written: bool = False, *, integer_sums: bool = True) -> None:
+        self._session = _session(path, threads, as_written, integer_sums)
+        self._input = self._session.get_inputs()[0]
+        self.outputs: list[str] = [output.name for output in self._session.get_outputs()]
+
+    def predict(self, batch: Batch) -> Batch:
+        """``(N, 3, H, W)`` to the first output."""
+        return self.predict_all(batch)[0]
+
+    def predict_all(self, batch: Batch) -> list[Batch]:
+        """``(N, 3, H, W)`` to every output; in steps of the file's own batch where that is fixed."""
+        step = self._input.shape[0] if isinstance(self._input.shape[0], int) else len(batch)
+        parts = [self._session.run(None, {self._input.name: batch[i : i + step]}) for i in range(0, len(batch), step)]
+        return [np.concatenate(part).astype(np.float32, copy=False) for part in zip(*parts, strict=True)]
+
+    def single(self, image: Batch) -> Callable[[], None]:
+        """One image bound to the session; the returned call runs it into ONNX Runtime's own output buffers."""
+        binding = self._session.io_binding()
+        binding.bind_cpu_input(self._input.name, np.ascontiguousarray(image))
+        for name in self.outputs:
+            binding.bind_output(name)
+
+        def invoke() -> None:
+            self._session.run_with_iobinding(binding)
+
+        return invoke
+
+    def noise(self, seed: int = 0) -> Batch:
+        """One standard normal input of the network's shape."""
+        shape = [side if isinstance(side, int) else 1 for side in self._input.shape]
+        return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def node_times(path: Path, threads: int) -> dict[str, float]:
+    """Mean microseconds in each node that ONNX Runtime executes, while its profiler listens."""
+    import onnxruntime
+
+    options, image = _options(threads), OrtRunner(path, threads).noise()
+    with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
+        options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
+        session = onnxruntime.InferenceSession(str(path), options, providers=PROVIDERS)
+        for _ in range(PROFILED_RUNS):
+            session.run(None, {session.get_inputs()[0].name: image})
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    total: Counter[str] = Counter()
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            total[event["name"].removesuffix("_kernel_time")] += event["dur"]
+    return {name: time_us / PROFILED_RUNS for name, time_us in total.items()}
+
+
+def _options(threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return options
+
+
+def _session(path: Path, threads: int, as_written: bool, integer_sums: bool) -> Any:
+    import onnxruntime
+
+    options = _options(threads)
+    if as_written:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    if not as_written or not integer_sums:
+        return onnxruntime.InferenceSession(str(path), options, providers=PROVIDERS)
+    import onnx
+
+    from edgec.pipeline.forms.integer_sums import with_integer_sums
+
+    content = with_integer_sums(onnx.load(path)).SerializeToString()
+    kept_apart = ["ConvMulFusion"]  # it would multiply the factor back into the weights
+    return onnxruntime.InferenceSession(content, options, providers=PROVIDERS, disabled_optimizers=kept_apart)

@@ -1,0 +1,112 @@
+"""What an integer runtime accepts, as data: one ``Scheme`` per integer semantics, read from TOML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, ClassVar, Literal
+
+from edgec.pipeline.core.errors import EdgecError, nearest_hint
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """The quantization that one family of runtimes executes in integers. Pure data: simple types with defaults.
+
+    Attributes:
+        name: of the semantics, e.g. ``"tflite"``.
+        activation_dtype: of quantized activations.
+        activation_symmetric: zero_point 0 for every activation (TensorRT).
+        weight_granularity: one scale per output channel, or one per tensor (some NPUs).
+        weight_narrow_range: int8 weights in [-127, 127].
+        reduce_range: 7-bit weights, so that a sum of two u8*s8 products cannot saturate int16 on x86 without VNNI.
+        integer_operators: ONNX operators that compute on integers; their data inputs are quantized.
+        same_scale_operators: operators whose output carries its input's parameters.
+        fused_activations: operators that a preceding Conv, Gemm or Add absorbs; the tensor between does not exist.
+        fused_residual: a convolution adds the other summand of a residual Add before it rounds, so that its own
+            output never exists as integers.
+        fixed_output: ``(operator, scale, zero_point)``: output parameters that the runtime prescribes.
+        quantize_output: the network's outputs are stored as integers as well.
+        per_channel_depthwise_input: activations in front of a depthwise convolution may own a scale per channel.
+        hard_swish: ``"float"`` inside a fused kernel, one ``"native"`` integer operator, or ``"split"`` into
+            ``t = clip(x + 3, 0, 6)`` and ``x * t`` with the 1/6 in the next layer's weights.
+        rescale_activations: a per-channel constant Mul may stand in front of QuantizeLinear (the runtime fuses it).
+        equalize: what a per-channel scale may be carried through: ``"conv"``, ``"residual"``, ``"squeeze_excite"``,
+            ``"hard_swish"`` (needs ``hard_swish = "split"``).
+        min_channels: convolutions with fewer input or output channels than this stay in float, where integers would
+            not be faster; depthwise ones count as their number of groups.
+        max_requantization: upper bound of input_scale * weight_scale / output_scale, 0 for none; XNNPACK refuses 256.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    name: str
+    activation_dtype: Literal["int8", "uint8"] = "int8"
+    activation_symmetric: bool = False
+    weight_granularity: Literal["per_channel", "per_tensor"] = "per_channel"
+    weight_narrow_range: bool = True
+    reduce_range: bool = False
+    integer_operators: tuple[str, ...] = ("Conv", "Gemm", "MatMul")
+    same_scale_operators: tuple[str, ...] = ("MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze")
+    fused_activations: tuple[str, ...] = ("Relu", "Clip")
+    fused_residual: bool = False
+    fixed_output: tuple[tuple[str, float, int], ...] = ()
+    quantize_output: bool = False
+    per_channel_depthwise_input: bool = False
+    hard_swish: Literal["float", "native", "split"] = "float"
+    rescale_activations: bool = False
+    equalize: tuple[Literal["conv", "residual", "squeeze_excite", "hard_swish"], ...] = ()
+    min_channels: int = 0
+    max_requantization: float = 0.0
+
+
+def scheme_names() -> list[str]:
+    """Names that ``load_scheme`` knows, sorted."""
+    folder = resources.files("edgec.targets.schemes")
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_scheme(name: str) -> Scheme:
+    """Read one of the schemes that come with edgec.
+
+    Raises:
+        EdgecError: ``unknown-scheme``.
+    """
+    if name not in scheme_names():
+        raise EdgecError("unknown-scheme", f"no quantization scheme named '{name}'", nearest_hint(name, scheme_names()))
+    text = (resources.files("edgec.targets.schemes") / f"{name}.toml").read_text(encoding="utf-8")
+    return parse_scheme(_read_toml(text))
+
+
+def parse_scheme(table: Mapping[str, Any]) -> Scheme:
+    """Validate a ``[scheme]`` table. ``extends = "tflite"`` starts from that scheme and overrides single fields.
+
+    Raises:
+        EdgecError: ``bad-scheme`` for an unknown field or value, ``unknown-scheme`` for an unknown base.
+    """
+    from dataclasses import asdict
+
+    from pydantic import TypeAdapter, ValidationError
+
+    fields = dict(table)
+    if "extends" in fields:
+        fields = asdict(load_scheme(str(fields.pop("extends")))) | fields
+    try:
+        return TypeAdapter(Scheme).validate_python(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise EdgecError(
+            "bad-scheme", f"scheme field '{where}': {first['msg']}", "the fields are listed in docs/quantization.md"
+        ) from error
+
+
+def _read_toml(text: str) -> dict[str, Any]:
+    import sys
+
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    return tomllib.loads(text)

@@ -1,0 +1,156 @@
+"""A target is data: one TOML file per board, checked strictly. Adding a board is adding a file to ``boards/``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from edgec.pipeline.core.errors import EdgecError, nearest_hint
+from edgec.pipeline.core.toml_file import STRICT, read_toml, validate
+from edgec.pipeline.forms.scheme import Scheme, load_scheme, parse_scheme
+
+BOARDS = Path(str(resources.files("edgec.targets.boards")))
+
+Precision = Literal["int8", "fp16"]
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """An NVIDIA GPU. Rates are peaks at ``clock_mhz`` with dense weights, None where no source states them.
+
+    Attributes:
+        compute_capability: of CUDA; None takes any GPU.
+        int8: it has INT8 arithmetic that TensorRT uses.
+        dla_cores: deep learning accelerators beside the GPU.
+        int8_tops: 10^12 INT8 operations a second, two for a multiply-accumulate.
+        fp16_tflops: the same in FP16, tensor cores included.
+        bandwidth_gb_s: of the memory, 10^9 bytes a second.
+        power_modes: names that ``nvpmodel`` knows.
+        jetpack: TensorRT's version by JetPack's.
+        source: where the figures come from, and which are derived.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    compute_capability: str | None = None
+    int8: bool = True
+    dla_cores: int = 0
+    clock_mhz: int | None = None
+    int8_tops: float | None = None
+    fp16_tflops: float | None = None
+    bandwidth_gb_s: float | None = None
+    power_modes: tuple[str, ...] = ()
+    jetpack: dict[str, str] = field(default_factory=dict)
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Device:
+    """Facts of the hardware; each optional one is absent where it does not apply.
+
+    Attributes:
+        is_this_machine: the machine that builds can run the artifact as the device would.
+        ram_bytes: memory for tensors (microcontrollers: what the arena may take).
+        flash_bytes: room for the model.
+        emulated_as: CPU model of the user-mode emulation that runs the same instructions.
+        gpu: what TensorRT builds for.
+        source: where the facts come from.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    is_this_machine: bool = False
+    description: str = ""
+    ram_bytes: int | None = None
+    flash_bytes: int | None = None
+    emulated_as: str | None = None
+    gpu: Gpu | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """Where an artifact runs. Pure data.
+
+    Attributes:
+        name: the board's file name without ``.toml``.
+        compiler: module under ``edgec.targets`` that compiles and runs for it.
+        scheme: integer semantics of the runtime.
+        options: the compiler's own fields; it refuses those it does not know.
+        precision: of the layers that are not left in float.
+        precisions: that ``--precision`` may ask for.
+        notes: what every build for this board must say.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: str
+    description: str
+    compiler: str
+    scheme: Scheme
+    device: Device = field(default_factory=Device)
+    options: dict[str, bool | int | float | str | list[str]] = field(default_factory=dict)
+    precision: Precision = "int8"
+    precisions: tuple[Precision, ...] = ("int8",)
+    notes: tuple[str, ...] = ()
+
+
+def names() -> tuple[str, ...]:
+    """The boards that edgec knows."""
+    return tuple(sorted(path.stem for path in BOARDS.glob("*.toml")))
+
+
+@lru_cache
+def load_target(name: str) -> TargetSpec:
+    """Read a board by its name, or a user's own file by its path. ``extends`` names a board whose fields it takes over.
+
+    Raises:
+        EdgecError: ``unknown-target``, ``no-such-file``, ``bad-board``.
+    """
+    if not name.endswith(".toml") and name not in names():
+        raise EdgecError("unknown-target", f"no target named '{name}'", nearest_hint(name, names()))
+    path = Path(name) if name.endswith(".toml") else BOARDS / f"{name}.toml"
+    data = _extended(read_toml(path, "bad-board"), path)
+    data = {**data, "name": path.stem, "scheme": _scheme(data.get("scheme"), path)}
+    return validate(TargetSpec, data, path, "bad-board")
+
+
+def with_precision(target: TargetSpec, precision: Precision) -> TargetSpec:
+    """``target`` in another of its precisions. In FP16 nothing is quantized: the reference is the float network.
+
+    Raises:
+        EdgecError: ``unsupported-precision``.
+    """
+    if precision not in target.precisions:
+        offered = ", ".join(target.precisions)
+        message = f"'{target.name}' takes the precision {offered}, got '{precision}'"
+        raise EdgecError("unsupported-precision", message, "leave --precision away, or choose another target")
+    if precision == target.precision:
+        return target
+    name = f"{target.scheme.name}-{precision}"
+    scheme = replace(target.scheme, name=name, integer_operators=(), equalize=(), rescale_activations=False)
+    return replace(target, precision=precision, scheme=scheme)
+
+
+def _extended(data: dict[str, Any], path: Path) -> dict[str, Any]:
+    """``data`` over the fields of the board that it extends; whole tables are replaced, not merged."""
+    if "extends" not in data:
+        return data
+    base = data.pop("extends")
+    if base not in names():
+        raise EdgecError("bad-board", f"'{path}' extends '{base}'", nearest_hint(str(base), names()))
+    return {**_extended(read_toml(BOARDS / f"{base}.toml", "bad-board"), path), **data}
+
+
+def _scheme(value: object, path: Path) -> Scheme:
+    """A scheme by its name, or a table of its own that may extend one."""
+    if isinstance(value, str):
+        return load_scheme(value)
+    if isinstance(value, dict):
+        return parse_scheme(value)
+    raise EdgecError(
+        "bad-board", f"'{path}': scheme is {value!r}, expected a scheme's name or a table", "see an existing board"
+    )

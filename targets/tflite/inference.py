@@ -1,0 +1,174 @@
+"""What is asked of a device: outputs, latency, instructions, and what it is."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.progress import Report
+from edgec.pipeline.forms.device import Device
+from edgec.pipeline.forms.measure import SAMPLES_FOR_P99, Latency
+from edgec.targets.devices.qemu import QemuDevice
+
+RUNNER = Path(__file__).with_name("board_runner.py")
+START_TIMEOUT_S = 120.0
+COUNTED_INFERENCES = 3
+THROTTLING = {
+    0: "under-voltage",
+    1: "frequency capped",
+    2: "throttled",
+    3: "soft temperature limit",
+    16: "under-voltage since boot",
+    17: "frequency capped since boot",
+    18: "throttled since boot",
+    19: "soft temperature limit since boot",
+}
+"""Bits of ``vcgencmd get_throttled`` (Raspberry Pi documentation, "vcgencmd")."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """What a device is; None where it does not say.
+
+    Attributes:
+        model: of the device tree, or of the processor.
+        num_cores: that a process may use.
+        runtime: what runs the artifact there, with its version.
+    """
+
+    model: str | None
+    machine: str
+    num_cores: int
+    kernel: str
+    governor: str | None
+    python: str
+    runtime: str | None
+
+
+@dataclass(frozen=True)
+class BoardState:
+    """What changes while it works; None where it does not say.
+
+    Attributes:
+        temperature_c: of the hottest sensor.
+        throttled: what holds the clock down, now or since boot; empty where nothing does.
+    """
+
+    clock_mhz: float | None
+    temperature_c: float | None
+    throttled: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class BoardLatency:
+    """A latency and the conditions it was measured under."""
+
+    latency: Latency
+    board: Board
+    before: BoardState
+    after: BoardState
+
+
+def describe(device: Device) -> tuple[Board, BoardState]:
+    """Ask a device what it is.
+
+    Raises:
+        EdgecError: see ``Device.run``.
+    """
+    answer = device.run(RUNNER, ["facts", "--attached"], START_TIMEOUT_S)
+    return Board(**answer["board"]), _state(answer["state"])
+
+
+def predict(
+    device: Device,
+    artifact: Path,
+    inputs: npt.NDArray[Any],
+    *,
+    threads: int = 1,
+    xnnpack: bool = True,
+    timeout_s: float = 3600.0,
+    progress: Report | None = None,
+) -> npt.NDArray[Any]:
+    """Run a .tflite over ``inputs`` there: ``(N, ...)`` in the artifact's own layout and type to its raw first output.
+
+    Raises:
+        EdgecError: ``wrong-input``, ``unusable-artifact``, and see ``Device``.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
+        images, outputs = Path(folder) / "inputs.npy", Path(folder) / "outputs.npy"
+        np.save(images, inputs)
+        places = [device.push(artifact, progress), device.push(images, progress)]
+        answer = device.run(RUNNER, ["predict", *places, *_options(threads, xnnpack)], timeout_s, progress)
+        device.pull(answer["outputs"], outputs)
+        loaded: npt.NDArray[Any] = np.load(outputs)
+    return loaded
+
+
+def measure_latency(
+    device: Device, artifact: Path, *, threads: int = 1, xnnpack: bool = True, budget_s: float = 8.0
+) -> BoardLatency:
+    """Time single inferences there, after a warm-up, for about ``budget_s`` seconds.
+
+    Raises:
+        EdgecError: ``emulated-latency``, and see ``Device``.
+    """
+    if isinstance(device, QemuDevice):
+        hint = "count instructions instead, or measure on a board: --on ssh://user@host"
+        raise EdgecError("emulated-latency", f"times on '{device.name}' say nothing about a real core", hint)
+    arguments = ["latency", device.push(artifact), *_options(threads, xnnpack), "--budget-s", str(budget_s)]
+    answer = device.run(RUNNER, arguments, START_TIMEOUT_S + 5 * budget_s)
+    board = Board(**answer["board"])
+    name = f"{board.model or device.name}, {board.num_cores} cores"
+    latency = replace(_latency(answer), threads=threads, device=name)
+    return BoardLatency(latency, board, _state(answer["before"]), _state(answer["after"]))
+
+
+def count_instructions(device: Device, artifact: Path, *, xnnpack: bool = True, timeout_s: float = 600.0) -> int:
+    """Guest instructions of one inference with one thread: repeats to the instruction, and is not a latency.
+
+    The last of a few inferences; it includes the few thousand instructions of the interpreter's call.
+
+    Raises:
+        EdgecError: ``no-instruction-count``, and see ``Device.run``.
+    """
+    if not isinstance(device, QemuDevice):
+        hint = "use an emulated core: --on qemu:cortex-a76"
+        raise EdgecError("no-instruction-count", f"instructions are not counted on '{device.name}'", hint)
+    options = [*_options(1, xnnpack), "--times", str(COUNTED_INFERENCES)]
+    marks = device.count(RUNNER, ["invoke", device.push(artifact), *options], timeout_s)
+    return marks[-1] - marks[-2]
+
+
+def _options(threads: int, xnnpack: bool) -> Sequence[str]:
+    return ["--attached", "--threads", str(threads), *([] if xnnpack else ["--no-xnnpack"])]
+
+
+def _latency(answer: dict[str, Any]) -> Latency:
+    """Percentiles of the samples, or the little that ``benchmark_model`` tells."""
+    if "samples_ms" not in answer:
+        note = f"benchmark_model on the board: mean {answer['mean_ms']:.3f} ms"
+        return Latency("measured", p50_ms=answer["p50_ms"], num_samples=answer["num_samples"], note=note)
+    samples = np.array(answer["samples_ms"])
+    p50, p90, p99 = (float(value) for value in np.percentile(samples, (50, 90, 99)))
+    return Latency(
+        "measured",
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99 if len(samples) >= SAMPLES_FOR_P99 else None,
+        num_samples=len(samples),
+        num_blocks=1,
+        num_warmup=answer["num_warmup"],
+    )
+
+
+def _state(answer: dict[str, Any]) -> BoardState:
+    word = answer["throttled"]
+    flags = None if word is None else tuple(name for bit, name in THROTTLING.items() if word >> bit & 1)
+    return BoardState(answer["clock_mhz"], answer["temperature_c"], flags)
