@@ -1,19 +1,38 @@
-"""The whole pipeline on one screen."""
+"""The whole pipeline on one screen: every stage, in order, and nowhere else."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
-from edgec.pipeline.core.store import Artifact, Stage, source
+from edgec.pipeline.core.store import Artifact, Stage
+from edgec.pipeline.forms.answer import Answer, judged, output_shapes
 from edgec.pipeline.forms.compile import Check, Compile
+from edgec.pipeline.forms.compiler import load_compiler
+from edgec.pipeline.forms.form import (
+    FLOAT,
+    REFERENCE,
+    TARGET,
+    Form,
+    HereForm,
+    ThereForm,
+    float_form,
+    here,
+    reference_form,
+    there,
+)
+from edgec.pipeline.forms.golden import Golden
+from edgec.pipeline.forms.score import Score
 from edgec.pipeline.network.export import Export
+from edgec.pipeline.network.external_data import onnx_artifact
 from edgec.pipeline.network.import_onnx import ImportOnnx
 from edgec.pipeline.network.models import definition_sha256
 from edgec.pipeline.network.simplify import Simplify
-from edgec.pipeline.quantize.stages import Calibrate, Quantize
+from edgec.pipeline.quantize.stages import Calibrate, Quantize, Rank
 from edgec.pipeline.recipe import OnnxSource, Recipe
-from edgec.pipeline.tasks.evaluate import Evaluate
+from edgec.pipeline.tasks.task import Shape, Task, metrics_of, task_of
 
 
 class RunsStages(Protocol):
@@ -22,45 +41,129 @@ class RunsStages(Protocol):
     def run(self, stage: Stage, *inputs: Artifact) -> Artifact: ...
 
 
-@dataclass(frozen=True)
-class Built:
-    """What the stages made: float ONNX, its calibration, QDQ folder, the target's artifact, evaluation folder."""
+@dataclass
+class Build:
+    """One recipe's stages. Each runs when its result is first asked for; equal stages on equal inputs run once.
 
-    fp32: Artifact
-    statistics: Artifact
-    qdq: Artifact
-    binary: Artifact
-    evaluation: Artifact
+    Latency is no stage: it is measured anew each time.
+
+    Attributes:
+        on: the device that answers for the artifact; this machine where None, if it can.
+    """
+
+    recipe: Recipe
+    store: RunsStages
+    on: str | None = None
+
+    def __post_init__(self) -> None:
+        self._calibration_set = self.recipe.calibration.artifact()
+
+    @cached_property
+    def fp32(self) -> Artifact:
+        """Float ONNX, simplified; its outputs are proven equal."""
+        origin = self.recipe.source
+        if isinstance(origin, OnnxSource):
+            network = self.store.run(ImportOnnx(), onnx_artifact(origin.path))
+        else:
+            definition = definition_sha256(origin.config.model)
+            network = self.store.run(Export(origin.config, origin.weights, definition))
+        return self.store.run(Simplify(), network)
+
+    @cached_property
+    def accepted(self) -> Artifact:
+        """The target's compiler takes every operator: asked before anything long runs."""
+        return self.store.run(Check(self.recipe.target.compiler, self.recipe.settings), self.fp32)
+
+    @cached_property
+    def statistics(self) -> Artifact:
+        """Of all activations; the same for every target."""
+        recipe = self.recipe
+        return self.store.run(Calibrate(recipe.preprocess, recipe.calibration), self.fp32, self._calibration_set)
+
+    @cached_property
+    def ranking(self) -> Artifact:
+        """Layers by their share of the noise."""
+        recipe = self.recipe
+        rank = Rank(recipe.target.scheme, recipe.preprocess, recipe.calibration)
+        return self.store.run(rank, self.fp32, self.statistics, self._calibration_set)
+
+    @cached_property
+    def qdq(self) -> Artifact:
+        """Explicit-QDQ ONNX by the target's scheme: the single quantized source of truth."""
+        recipe = self.recipe
+        deciding = (recipe.limit.images.artifact(),) if recipe.limit else ()
+        quantize = Quantize(
+            recipe.target.scheme, recipe.quantizer, recipe.preprocess, recipe.calibration, recipe.labels, recipe.limit
+        )
+        return self.store.run(quantize, self.fp32, self.statistics, self._calibration_set, *deciding)
+
+    @cached_property
+    def binary(self) -> Artifact:
+        """The target's artifact."""
+        return self.store.run(Compile(self.recipe.target.compiler, self.recipe.settings), self.qdq)
+
+    @cached_property
+    def task(self) -> Task:
+        """What the network's outputs are for."""
+        return task_of(self.recipe.task, self.outputs)
+
+    @cached_property
+    def outputs(self) -> tuple[Shape, ...]:
+        """Of the float network; unknown while it is only pretended."""
+        return output_shapes(self.fp32.path) if self.fp32.path.is_file() else ()
+
+    @cached_property
+    def forms(self) -> Mapping[str, tuple[Form, Artifact]]:
+        """Whoever answers, with its file: float, reference, and the artifact where something at hand can run it."""
+        found: dict[str, tuple[Form, Artifact]] = {
+            FLOAT: (float_form(), self.fp32),
+            REFERENCE: (reference_form(), self.qdq),
+        }
+        form = self._there or self._here
+        return found | ({TARGET: (form, self.binary)} if form else {})
+
+    @cached_property
+    def answers(self) -> Mapping[str, Artifact]:
+        """What each form says about the test images; float and reference once for all boards."""
+        images = judged(self.recipe.test, self.task, self.outputs)
+        asked = images.artifact()
+        return {
+            name: self.store.run(Answer(form, self.task, self.recipe.preprocess, self.outputs, images), network, asked)
+            for name, (form, network) in self.forms.items()
+        }
+
+    @cached_property
+    def accuracy(self) -> Artifact:
+        """Of every form that answered."""
+        images = judged(self.recipe.test, self.task, self.outputs)
+        score = Score(self.task, tuple(self.answers), metrics_of(self.task.name), images, self.recipe.labelled)
+        return self.store.run(score, *self.answers.values(), images.artifact())
+
+    @cached_property
+    def golden(self) -> Artifact:
+        """Inputs, and what every kernel set at hand answered to them."""
+        recipe, compiler, settings = self.recipe, self.recipe.target.compiler, self.recipe.settings
+        kernels = load_compiler(compiler).FORMAT.kernel_sets(settings)
+        golden = Golden(compiler, settings, recipe.preprocess, recipe.calibration, self._here, self._there, kernels)
+        return self.store.run(golden, self.fp32, self.qdq, self.binary, self._calibration_set)
+
+    @cached_property
+    def _here(self) -> HereForm | None:
+        return here(self.recipe.target.compiler, self.recipe.settings)
+
+    @cached_property
+    def _there(self) -> ThereForm | None:
+        compiler, settings = self.recipe.target.compiler, self.recipe.settings
+        return there(compiler, settings, self.on, self.binary.path) if self.on else None
 
 
-def build(recipe: Recipe, store: RunsStages) -> Built:
-    """Every stage in order; equal inputs run once. Latency is not a stage: it is measured anew each time.
+def build(recipe: Recipe, store: RunsStages, on: str | None = None) -> Build:
+    """Every stage in order.
 
     Raises:
         EdgecError: whatever a stage raises; the store keeps what was finished.
     """
-    target, preprocess = recipe.target, recipe.preprocess
-    calibration_set, test_set = recipe.calibration.artifact(), recipe.test.artifact()
-
-    fp32 = store.run(Simplify(), _float_network(recipe, store))
-    store.run(Check(target), fp32)
-    statistics = store.run(Calibrate(preprocess, recipe.calibration), fp32, calibration_set)
-    quantize = Quantize(
-        target.scheme,
-        recipe.quantizer,
-        preprocess,
-        recipe.calibration,
-        recipe.labels,
-        recipe.limit,
-    )
-    deciding_set = (recipe.limit.images.artifact(),) if recipe.limit else ()
-    qdq = store.run(quantize, fp32, statistics, calibration_set, *deciding_set)
-    binary = store.run(Compile(target, preprocess, recipe.calibration), qdq, calibration_set)
-    evaluate = Evaluate(target, preprocess, recipe.test, recipe.labelled)
-    return Built(fp32, statistics, qdq, binary, store.run(evaluate, fp32, qdq, binary, test_set))
-
-
-def _float_network(recipe: Recipe, store: RunsStages) -> Artifact:
-    if isinstance(recipe.source, OnnxSource):
-        return store.run(ImportOnnx(), source(recipe.source.path))
-    return store.run(Export(recipe.source.config, recipe.source.weights, definition_sha256(recipe.source.config.model)))
+    made = Build(recipe, store, on)
+    for _ in (made.fp32, made.accepted, made.statistics, made.qdq, made.binary, made.accuracy, made.golden):
+        pass
+    return made

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgec.pipeline.bundle.provenance import toolchain
 from edgec.pipeline.core.store import default_root
-from edgec.pipeline.forms.adapter import load_adapter
+from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.measure import cpu_model
 from edgec.pipeline.forms.spec import load_target, names
 
@@ -20,7 +20,7 @@ def diagnose() -> dict[str, Any]:
     return {
         "machine": {"cpu": cpu_model(), **_disk(), **toolchain()},
         "targets": [
-            {"target": target.name, **asdict(load_adapter(target.compiler).probe(target))} for target in targets
+            {"target": target.name, **asdict(load_compiler(target.compiler).probe(target))} for target in targets
         ],
     }
 

@@ -6,17 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgec.pipeline.build import build
-from edgec.pipeline.bundle.golden import Golden
-from edgec.pipeline.core.store import Artifact, Plan, Stage, Store
+from edgec.pipeline.core.store import Artifact, Plan, Stage, Store, stage_name
 from edgec.pipeline.recipe import Recipe
 
 
 def explain(recipe: Recipe, store: Store) -> list[Plan]:
-    """Every stage of ``edgec build`` in order, the golden vectors included; nothing runs that is not kept already."""
+    """Every stage of ``edgec build`` in order; nothing runs that is not kept already."""
     pretended = _Pretended(store, [])
-    built = build(recipe, pretended)
-    golden = Golden(recipe.target, recipe.preprocess, recipe.calibration)
-    pretended.run(golden, built.fp32, built.qdq, built.binary, recipe.calibration.artifact())
+    build(recipe, pretended)
     return pretended.plans
 
 
@@ -29,7 +26,7 @@ class _Pretended:
 
     def run(self, stage: Stage, *inputs: Artifact) -> Artifact:
         pending = [artifact.sha256 for artifact in inputs if artifact.path == Path()]
-        name = type(stage).__name__.lower()
+        name = stage_name(stage)
         if pending:
             self.plans.append(Plan(name, "", False, f"needs the result of {pending[0]}"))
         else:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.forms.measure import Latency
 from edgec.pipeline.forms.spec import Precision
-from edgec.pipeline.tasks.evaluate import Accuracy
+from edgec.pipeline.tasks.accuracy import Accuracy
 
 LEAST_GAIN = 1.10  # a speed-up below this is within what clocks and temperature do
 MOST_LOSS_PP = 1.0
@@ -47,5 +47,7 @@ def undecided() -> EdgecError:
 
 
 def _score(accuracy: Accuracy) -> float:
-    """Percent that the artifact itself gets right, or agrees."""
-    return accuracy.agreement if accuracy.target is None else accuracy.target
+    """Percent that the artifact itself gets right, or agrees; of tensors the SQNR in dB in its place."""
+    if accuracy.target is not None:
+        return accuracy.target
+    return accuracy.agreement if accuracy.agreement is not None else accuracy.sqnr_db or 0.0

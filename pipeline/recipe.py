@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -11,6 +12,7 @@ from edgec.pipeline.core.progress import reporter
 from edgec.pipeline.core.toml_file import STRICT, read_toml, validate
 from edgec.pipeline.data.dataset import Dataset, open_dataset, open_splits, split_off_deciding
 from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.spec import Precision, TargetSpec, load_target, with_precision
 from edgec.pipeline.network import models
 from edgec.pipeline.network.models.spec import NetworkConfig, Padding, at_resolution
@@ -79,6 +81,7 @@ class Recipe:
         source: where the float network comes from.
         labels: class names by index; empty where nobody named them.
         labelled: False where labels mean nothing for these weights; accuracy is then agreement with float.
+        task: what the outputs are for; None lets them tell.
         quantizer: how much work quantization may do.
         limit: of what it may cost before layers go back into float.
         notes: what every output must say about this request.
@@ -93,9 +96,19 @@ class Recipe:
     test: Dataset
     labels: tuple[str, ...] = ()
     labelled: bool = True
+    task: str | None = None
     quantizer: Level = "fast"
     limit: DropLimit | None = None
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def settings(self) -> Any:
+        """What the compiler reads of the board: its own frozen dataclass.
+
+        Raises:
+            EdgecError: ``bad-board``, ``unknown-compiler``.
+        """
+        return load_compiler(self.target.compiler).settings(self.target)
 
 
 @dataclass(frozen=True)

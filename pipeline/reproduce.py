@@ -7,18 +7,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from edgec.pipeline.build import build
 from edgec.pipeline.bundle.archive import pack
 from edgec.pipeline.bundle.diff import diff
 from edgec.pipeline.bundle.manifest import SIGNATURE, FileEntry, Manifest
 from edgec.pipeline.bundle.read import Bundle, open_bundle
-from edgec.pipeline.bundle.records import SENSITIVITY, read_latency
+from edgec.pipeline.bundle.records import SENSITIVITY, read_latency, read_quantization
+from edgec.pipeline.bundle.release import release_of
 from edgec.pipeline.bundle.seal import engines_of, has_device
 from edgec.pipeline.bundle.verify import opened, verify
 from edgec.pipeline.bundle.write import origin_of, write_bundle
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import Store
-from edgec.pipeline.job import build_release
 from edgec.pipeline.recipe import Choices, DataFolders, Recipe, make_recipe
+from edgec.pipeline.report.page import render_report
 
 ORDER = ("float-network", "quantized-network", "artifact", "golden-vector", "c-source")
 """Roles from cause to effect: the first difference is the one to look at."""
@@ -107,7 +109,7 @@ def recipe_of(bundle: Bundle, material: Material) -> Recipe:
         origin.quantizer,
         max_drop_pp=origin.max_drop_pp,
     )
-    return replace(recipe, target=bundle.target, name=bundle.manifest.model.name)
+    return replace(recipe, target=bundle.target, name=bundle.manifest.model.name, task=origin.task)
 
 
 def _check_material(bundle: Bundle, recipe: Recipe) -> None:
@@ -128,13 +130,14 @@ def _check_material(bundle: Bundle, recipe: Recipe) -> None:
 def _rebuild(bundle: Bundle, recipe: Recipe, store: Store, folder: Path) -> None:
     stated = bundle.manifest
     release = replace(
-        build_release(recipe, store, ranked=(bundle.folder / SENSITIVITY).is_file()),
+        release_of(build(recipe, store), ranked=(bundle.folder / SENSITIVITY).is_file()),
         latency=read_latency(bundle.folder),
-        notes=stated.notes,
+        integers_p50_ms=read_quantization(bundle.folder).integers_p50_ms,
+        precision_verdict=stated.precision_verdict,
         version=stated.model.version,
         budgets=stated.budgets,
     )
-    write_bundle(folder, release)
+    write_bundle(folder, release, render_report)
 
 
 def _compare(old: Bundle, new: Bundle, on: str | None) -> Reproduction:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgec.pipeline.forms.adapter import Placement
+from edgec.pipeline.forms.compiler import Placement
 
 LAYERS = ("Conv", "Gemm", "MatMul")
 QDQ = ("QuantizeLinear", "DequantizeLinear")

@@ -17,13 +17,19 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("edgec.pipeline.core.errors",),
     ("edgec.pipeline.core",),
     ("edgec.pipeline.data", "edgec.calib_data"),
-    ("edgec.pipeline.tasks.metrics",),
+    ("edgec.pipeline.tasks",),
     ("edgec.pipeline.forms",),
     ("edgec.pipeline.network",),
     ("edgec.pipeline.quantize",),
-    ("edgec.pipeline.tasks",),
-    ("edgec.pipeline.recipe", "edgec.pipeline.build"),
-    ("edgec.targets",),  # compilers, formats and runners: found by name, imported by nothing below
+    ("edgec.targets.boards", "edgec.targets.schemes"),
+    ("edgec.targets.devices",),
+    ("edgec.targets",),  # compilers, formats and runners: found by name, imported by nothing above or below
+    ("edgec.pipeline.recipe",),
+    ("edgec.pipeline.build",),
+    ("edgec.pipeline.bundle",),
+    ("edgec.pipeline.report",),
+    ("edgec.pipeline.gate",),
+    ("edgec.pipeline.train",),
     ("edgec.pipeline",),
     ("edgec.pipeline.cli",),
 )

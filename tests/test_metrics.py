@@ -10,34 +10,64 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edgec.pipeline.tasks.metrics import agreement_percent, discordant, mcnemar_p, sqnr_db, topk_percent
+from edgec.pipeline.tasks.metrics import (
+    NO_SIGNAL_DB,
+    answers,
+    cosine,
+    discordant,
+    mcnemar_p,
+    right_percent,
+    sqnr_db,
+    tied_percent,
+    topk_percent,
+)
 
 LOGITS = np.array([[3, 1, 2], [1, 2, 3], [2, 3, 1], [1, 1, 0]], np.float32)
 LABELS = np.array([0, 1, 1, 1])
 
 
 def test_topk_by_hand() -> None:
-    """Rows 0 and 2 are right, row 1 is second, row 3 ties and so is not first."""
+    """Rows 0 and 2 are right, row 1 is second; row 3 ties, and the first of the largest is another class."""
     assert topk_percent(LOGITS, LABELS) == 50.0
     assert topk_percent(LOGITS, LABELS, 2) == 100.0
 
 
-def test_saturated_logits_score_nothing() -> None:
-    assert topk_percent(np.ones((4, 3), np.float32), np.zeros(4, np.int64)) == 0.0
+def test_the_first_of_the_largest_answers() -> None:
+    assert answers(LOGITS).tolist() == [0, 2, 1, 0]
+    assert answers(np.ones((2, 3), np.float32)).tolist() == [0, 0]
+    assert tied_percent(LOGITS) == 25.0
+
+
+def test_a_single_logit_answers_by_its_sign() -> None:
+    logit = np.array([[-2.0], [0.0], [0.5]], np.float32)
+    assert answers(logit).tolist() == [0, 0, 1]
+    assert tied_percent(logit) == 0.0
+
+
+@given(hnp.arrays(np.int8, (6, 4), elements=st.integers(-2, 2)), hnp.arrays(np.int64, 6, elements=st.integers(0, 3)))
+def test_top1_is_what_the_answers_get_right_ties_included(values: np.ndarray, labels: np.ndarray) -> None:
+    logits = values.astype(np.float32)
+    assert topk_percent(logits, labels, 1) == right_percent(answers(logits), labels)
 
 
 def test_agreement_and_discordant_pairs_by_hand() -> None:
-    other = LOGITS[:, [1, 0, 2]]
-    assert agreement_percent(LOGITS, LOGITS) == 100.0
-    assert agreement_percent(LOGITS, other) == 50.0  # rows 1 and 3: the third class, and a tie resolved alike
-    assert discordant(LOGITS, other, LABELS) == (2, 0)
+    other = answers(LOGITS[:, [1, 0, 2]])
+    assert right_percent(answers(LOGITS), answers(LOGITS)) == 100.0
+    assert right_percent(answers(LOGITS), other) == 50.0  # rows 1 and 3: the third class, and a tie resolved alike
+    assert discordant(answers(LOGITS), other, LABELS) == (2, 0)
+
+
+def test_cosine_by_hand() -> None:
+    rows = np.array([[3.0, 4.0], [0.0, 0.0], [1.0, 0.0]])
+    assert cosine(rows, rows) == pytest.approx(1.0)
+    assert cosine(rows, np.array([[4.0, 3.0], [0.0, 0.0], [0.0, 1.0]])) == pytest.approx((0.96 + 1 + 0) / 3)
 
 
 def test_sqnr_by_hand() -> None:
     reference = np.array([3.0, 4.0])
     assert sqnr_db(reference * 1.1, reference) == pytest.approx(20.0)
     assert sqnr_db(reference, reference) == math.inf
-    assert sqnr_db(reference, np.zeros(2)) == -math.inf
+    assert sqnr_db(reference, np.zeros(2)) == NO_SIGNAL_DB
 
 
 @pytest.mark.parametrize(("a", "b", "p"), [(0, 0, 1.0), (5, 5, 1.0), (0, 5, 0.0625), (1, 9, 0.021484375)])

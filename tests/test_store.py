@@ -15,7 +15,7 @@ from typing import ClassVar
 import pytest
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import Artifact, Store, canonical_json, plain, source, stage_key, tree_sha256
+from edgec.pipeline.core.store import Artifact, Store, plain, source, stage_key, stage_modules, tree_sha256
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,6 @@ class Shout:
 
     times: int = 1
 
-    version: ClassVar[int] = 1
     output: ClassVar[str] = "loud.txt"
     toolchain: ClassVar[tuple[str, ...]] = ("numpy",)
 
@@ -38,7 +37,6 @@ class Fail:
 
     error: int
 
-    version: ClassVar[int] = 1
     output: ClassVar[str] = "half.txt"
     toolchain: ClassVar[tuple[str, ...]] = ()
 
@@ -67,15 +65,15 @@ def test_every_part_of_the_configuration_is_in_the_key(word: Artifact, tmp_path:
     other.write_text("edges")
 
     @dataclass(frozen=True)
-    class Newer(Shout):
-        version: ClassVar[int] = 2
+    class Elsewhere(Shout):
+        output: ClassVar[str] = "louder.txt"
 
-    Newer.__name__ = "Shout"
+    Elsewhere.__name__ = "Shout"
     keys = [
         stage_key(Shout(), (word,)),
         stage_key(Shout(2), (word,)),
         stage_key(Shout(), (source(other),)),
-        stage_key(Newer(), (word,)),
+        stage_key(Elsewhere(), (word,)),
     ]
     assert len(set(keys)) == 4
     assert all(len(key) == 64 for key in keys)
@@ -130,7 +128,6 @@ def test_kill_9_leaves_no_half_result_and_the_next_run_continues(tmp_path: Path)
 
         @dataclass(frozen=True)
         class Slow:
-            version: ClassVar[int] = 1
             output: ClassVar[str] = "slow.txt"
             toolchain: ClassVar[tuple] = ()
 
@@ -196,10 +193,20 @@ def test_tree_digest_sees_names_and_content(tmp_path: Path) -> None:
     assert tree("e", {"x": "1", "d/y": "3"}) != base
 
 
-def test_canonical_json_is_ordered_and_refuses_nan() -> None:
-    assert canonical_json({"b": 0.1, "a": [1, True, None]}) == '{"a":[1,true,null],"b":0.1}'
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        canonical_json(float("nan"))
+def test_classes_and_functions_among_the_fields_bring_in_their_modules() -> None:
+    from edgec.targets.tflite.options import TfliteOptions
+
+    @dataclass(frozen=True)
+    class Nested:
+        settings: object
+        functions: tuple[object, ...] = (textwrap.dedent,)
+
+    assert stage_modules(Nested(TfliteOptions())) == {__name__, "edgec.targets.tflite.options", "textwrap"}  # type: ignore[arg-type]
+
+
+def test_a_field_that_json_cannot_say_exactly_is_refused(word: Artifact) -> None:
+    with pytest.raises(ValueError, match="nan"):
+        stage_key(Shout(float("nan")), (word,))  # type: ignore[arg-type]
 
 
 def test_plain_refuses_what_has_no_canonical_form() -> None:

@@ -12,17 +12,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgec.pipeline.bundle.contract import Contract
-from edgec.pipeline.bundle.golden import NOISE_SEED, GoldenSet
-from edgec.pipeline.bundle.integer_preprocess import fold
 from edgec.pipeline.bundle.semver import Semver
 from edgec.pipeline.bundle.templates import environment
 from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.forms.format import Contract
+from edgec.pipeline.forms.golden import NOISE_SEED, GoldenSet
+from edgec.pipeline.forms.integer_preprocess import fold
 
 ARRAY_LIMIT_BYTES = 8 << 20  # a larger artifact comes as .S and .bin only: compilers need minutes for its array
 C_TYPES = {"int8": "int8_t", "uint8": "uint8_t", "int32": "int32_t", "int64": "int64_t", "float32": "float"}
 KIND_NAMES = {"fill": "FILL", "gradient-x": "GRADIENT_X", "gradient-y": "GRADIENT_Y", "noise": "NOISE"}
-RESOLVER_NAMES = {"PADV2": "PadV2"}  # where TFLite Micro's method is not the operator's name in camel case
 BYTES_PER_LINE = 16
 _HEX = np.array([f"0x{value:02x}," for value in range(256)], "S5").view(np.uint8).reshape(256, 5)
 
@@ -34,6 +33,7 @@ class CModel:
     Attributes:
         files: the artifact's files, in order of their names.
         folder: golden folder.
+        registered: what firmware registers for the artifact's operators; empty where a runtime brings them all.
         arena_bytes: measured need of TFLite Micro with its margin; None where it was not measured.
     """
 
@@ -46,6 +46,7 @@ class CModel:
     golden: GoldenSet
     folder: Path
     files: tuple[Path, ...]
+    registered: tuple[str, ...] = ()
     arena_bytes: int | None = None
 
 
@@ -81,12 +82,6 @@ def byte_array(values: npt.NDArray[np.uint8]) -> str:
     return (lines.tobytes() + digits[whole:].tobytes()).decode("ascii").rstrip()
 
 
-def resolver_name(operator: str) -> str:
-    """``DEPTHWISE_CONV_2D`` as TFLite Micro's ``MicroMutableOpResolver::AddDepthwiseConv2D`` names it."""
-    parts = (part if part[0].isdigit() else part.capitalize() for part in operator.split("_"))
-    return RESOLVER_NAMES.get(operator, "".join(parts))
-
-
 def _values(model: CModel) -> dict[str, Any]:
     prefix = c_prefix(model.name)
     source, output = model.contract.inputs[0], model.contract.outputs[0]
@@ -95,7 +90,6 @@ def _values(model: CModel) -> dict[str, Any]:
     expected = np.load(model.folder / f"outputs.{model.golden.expected}.{output.dtype}.npy")
     rows = [_numbers(row) for row in expected.reshape(len(expected), -1)]
     pixels = np.load(model.folder / "pixels.npy")
-    is_tflite = model.files[0].suffix == ".tflite"
     return {
         "p": prefix,
         "P": prefix.upper(),
@@ -107,7 +101,7 @@ def _values(model: CModel) -> dict[str, Any]:
         "output": output,
         "ctype": C_TYPES,
         "size_of": {name: np.dtype(name).itemsize for name in C_TYPES},
-        "operators": [resolver_name(name) for name in model.contract.operators] if is_tflite else [],
+        "operators": list(model.registered),
         "arena_bytes": model.arena_bytes,
         "arena_note": _arena_note(model.arena_bytes),
         "labels": model.labels,

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgec.pipeline.bundle.contract import TensorContract
-from edgec.pipeline.bundle.manifest import FileEntry, Manifest, MeasuredLatency
+from edgec.pipeline.bundle.manifest import FileEntry, Manifest
 from edgec.pipeline.bundle.semver import STEPS, Step, parse_version
+from edgec.pipeline.forms.format import TensorContract
+from edgec.pipeline.forms.measure import Latency
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ def _identity(old: Manifest, new: Manifest) -> Iterator[Change]:
     for area, before, after in (
         ("model", old.model.name, new.model.name),
         ("target", old.target.name, new.target.name),
+        ("task", old.accuracy.task, new.accuracy.task),
+        ("format", old.target.format, new.target.format),
         ("runtime", old.target.runtime, new.target.runtime),
         ("runtime versions", old.target.runtime_versions, new.target.runtime_versions),
         ("processor", old.target.processor, new.target.processor),
@@ -108,15 +111,15 @@ def _operators(old: Mapping[str, int], new: Mapping[str, int]) -> Iterator[Chang
 def _measured(old: Manifest, new: Manifest) -> Iterator[Change]:
     yield from _number("arena", "tensor arena", "bytes", old.target.arena_bytes, new.target.arena_bytes, "major")
     yield from _number("size", "artifact", "bytes", old.size_bytes, new.size_bytes, "patch")
-    for name in ("float_percent", "reference_percent", "target_percent", "agreement_percent", "sqnr_db"):
+    for name in ("float", "reference", "target", "agreement"):
         before, after = getattr(old.accuracy, name), getattr(new.accuracy, name)
-        what, _, unit = name.rpartition("_")
-        yield from _number("accuracy", f"{what} accuracy" if unit == "percent" else what, unit, before, after, "minor")
+        yield from _number("accuracy", f"{name} accuracy", "percent", before, after, "minor")
+    yield from _number("accuracy", "sqnr", "db", old.accuracy.sqnr_db, new.accuracy.sqnr_db, "minor")
     if _digests(old, "artifact") != _digests(new, "artifact"):
         yield from _latency(old.latency, new.latency)
 
 
-def _latency(old: MeasuredLatency, new: MeasuredLatency) -> Iterator[Change]:
+def _latency(old: Latency, new: Latency) -> Iterator[Change]:
     """Of two artifacts that differ. Only intervals tell a change from noise; those that overlap are none."""
     if old.p50_ms is None or new.p50_ms is None:
         yield from _number("latency", "median latency", "ms", old.p50_ms, new.p50_ms, "none")
@@ -132,7 +135,7 @@ def _latency(old: MeasuredLatency, new: MeasuredLatency) -> Iterator[Change]:
         yield change if known else replace(change, words=f"{change.words}; without intervals it may be noise")
 
 
-def _other_conditions(old: MeasuredLatency, new: MeasuredLatency) -> str:
+def _other_conditions(old: Latency, new: Latency) -> str:
     before, after = ({"device": found.device, **found.fingerprint} for found in (old, new))
     names = sorted(before.keys() | after.keys())
     return "; ".join(

@@ -1,4 +1,4 @@
-"""``manifest.json``, bundle format 1: what a bundle is, field by field. ``docs/bundle.md`` explains it in words."""
+"""``manifest.json``, bundle format 2: what a bundle is, field by field. ``docs/bundle.md`` explains it in words."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from edgec.pipeline.bundle.contract import Contract
-from edgec.pipeline.bundle.integer_preprocess import IntegerPreprocess
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.toml_file import STRICT
+from edgec.pipeline.forms.format import Contract
+from edgec.pipeline.forms.integer_preprocess import IntegerPreprocess
+from edgec.pipeline.forms.measure import Latency
 from edgec.pipeline.recipe import Level
+from edgec.pipeline.tasks.accuracy import Accuracy
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST, SUMS, SIGNATURE, PUBLIC_KEY = "manifest.json", "SHA256SUMS", "manifest.json.sig", "manifest.json.pub"
 RESULT, RESULT_SUM = "result.json", "result.json.sha256"
 UNLISTED = frozenset({MANIFEST, SUMS, SIGNATURE, PUBLIC_KEY, RESULT, RESULT_SUM})
@@ -61,6 +63,7 @@ class TargetIdentity:
     """Where the artifact runs.
 
     Attributes:
+        format: of the artifact's file, as its compiler names it.
         runtime: what executes it.
         runtime_versions: range that reads it, as a PEP 440 specifier.
         processor: instruction set or GPU, as the board states it.
@@ -71,6 +74,7 @@ class TargetIdentity:
 
     name: str
     compiler: str
+    format: str
     runtime: str
     runtime_versions: str
     processor: str
@@ -109,6 +113,7 @@ class Origin:
     """Everything that decides the artifact.
 
     Attributes:
+        task: asked for by name; None where the outputs told.
         max_drop_pp: points of top-1 that quantization may cost before layers go back into float.
         deciding_set: images that said whether it does.
         target: the whole board description.
@@ -120,6 +125,7 @@ class Origin:
     calibration_set: DataSet
     test_set: DataSet
     quantizer: Level
+    task: str | None
     max_drop_pp: float | None
     deciding_set: DataSet | None
     target: Json
@@ -141,58 +147,6 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     integer: IntegerPreprocess | None
-
-
-@dataclass(frozen=True)
-class MeasuredAccuracy:
-    """Rates in percent on the test set; ``*_interval`` are 95 % Wilson intervals ``(low, high)``.
-
-    Attributes:
-        metric: ``top1``, or ``agreement`` with the float network where labels mean nothing.
-        target_percent: None where the artifact could not run on the building machine.
-    """
-
-    metric: Literal["top1", "agreement"]
-    num_images: int
-    float_percent: float | None
-    float_interval: tuple[float, float] | None
-    reference_percent: float | None
-    reference_interval: tuple[float, float] | None
-    target_percent: float | None
-    target_interval: tuple[float, float] | None
-    drop_pp: float | None
-    agreement_percent: float
-    agreement_interval: tuple[float, float]
-    sqnr_db: float | None
-
-
-@dataclass(frozen=True)
-class MeasuredLatency:
-    """Milliseconds for one image.
-
-    Attributes:
-        status: ``measured``, or the plain words ``not measured``, with the reason in ``note``.
-        p50_interval_ms: 95 % interval of the median over processes; None where ``edgec check`` did not measure it.
-        estimated_ms: range that a model of the board expects; never a measurement.
-        num_processes: that the times come from; a build measures in its own alone.
-        noise_floor: how far a bundle was from itself in the same measurement, as a share; None where not measured.
-        device: processor or board that ran the artifact.
-        fingerprint: what else times depend on. Times of unequal fingerprints are not compared.
-    """
-
-    status: Literal["measured", "not measured"]
-    note: str
-    p50_ms: float | None
-    p50_interval_ms: tuple[float, float] | None
-    p90_ms: float | None
-    p99_ms: float | None
-    estimated_ms: tuple[float, float] | None
-    num_samples: int
-    num_processes: int
-    threads: int | None
-    noise_floor: float | None
-    device: str | None
-    fingerprint: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -223,11 +177,19 @@ class Licence:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole file; unknown fields are refused."""
+    """The whole file; unknown fields are refused.
+
+    Attributes:
+        accuracy: ``accuracy.json``.
+        latency: ``latency.json`` without its blocks and layers.
+        evaluated_on: the device that answered for the artifact; None for the building machine.
+        precision_verdict: why this precision ships, where several were weighed.
+        notes: what a reader must know, in sentences.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     model: ModelIdentity
     target: TargetIdentity
     files: tuple[FileEntry, ...]
@@ -236,8 +198,10 @@ class Manifest:
     preprocessing: Preprocessing
     labels: tuple[str, ...]
     size_bytes: int
-    accuracy: MeasuredAccuracy
-    latency: MeasuredLatency
+    accuracy: Accuracy
+    latency: Latency
+    evaluated_on: str | None
+    precision_verdict: str | None
     budgets: tuple[BudgetVerdict, ...]
     licences: tuple[Licence, ...]
     notes: tuple[str, ...]
@@ -284,7 +248,7 @@ def json_schema() -> dict[str, Any]:
         record["additionalProperties"] = False
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "https://edgec.invalid/bundle-1/manifest.schema.json",
+        "$id": "https://edgec.invalid/bundle-2/manifest.schema.json",
         **schema,
     }
 

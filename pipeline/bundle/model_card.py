@@ -5,19 +5,24 @@ from __future__ import annotations
 from edgec.pipeline.bundle.c_sources import c_prefix
 from edgec.pipeline.bundle.manifest import Manifest
 from edgec.pipeline.bundle.templates import environment
+from edgec.pipeline.tasks.accuracy import Accuracy, Row, rows
 
 
 def model_card(manifest: Manifest) -> str:
     """Markdown for people who get the folder and have no Python."""
-    words = {"p": c_prefix(manifest.model.name), "latency": latency_words(manifest)}
-    return environment().get_template("README.md.j2").render(words, m=manifest, rate=rate, number=number)
+    words = {"p": c_prefix(manifest.model.name), "latency": latency_words(manifest), "rows": rows(manifest.accuracy)}
+    return environment().get_template("README.md.j2").render(words, m=manifest, figure=figure, number=number)
 
 
-def rate(value: float | None, interval: tuple[float, float] | None) -> str:
-    """``86.00 % (80.5 to 90.1)``, or the plain words."""
-    if value is None or interval is None:
-        return "not measured"
-    return f"{value:.2f} % ({interval[0]:.1f} to {interval[1]:.1f})"
+def figure(accuracy: Accuracy, row: Row, form: int) -> str:
+    """One cell of a table: ``86.00 % (80.5 to 90.1)``, ``23.1 dB``, ``exact`` or ``-``."""
+    value = row.values[form]
+    if value is None:
+        return row.exact if form == 2 else "-"
+    interval = accuracy.interval(value) if row.unit == "%" else None
+    if interval is not None:
+        return f"{value:.2f} % ({interval[0]:.1f} to {interval[1]:.1f})"
+    return f"{value:.4g} {row.unit}".rstrip()
 
 
 def number(value: float | None) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.bundle.manifest import MANIFEST, Manifest
 from edgec.pipeline.core.toml_file import validate
 from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.spec import TargetSpec
 
 
@@ -25,6 +28,15 @@ class Bundle:
         """How images become inputs."""
         stated = self.manifest.preprocessing
         return Preprocess(stated.color, stated.resize_px, stated.crop_px, stated.mean, stated.std)
+
+    @cached_property
+    def settings(self) -> Any:
+        """What the compiler reads of the board.
+
+        Raises:
+            EdgecError: ``bad-board``, ``unknown-compiler``.
+        """
+        return load_compiler(self.target.compiler).settings(self.target)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from edgec.pipeline.bundle.manifest import corrupt
-from edgec.pipeline.core.toml_file import validate
+from edgec.pipeline.core.json_file import read_record
 from edgec.pipeline.forms.measure import Latency
-from edgec.pipeline.tasks.evaluate import Accuracy
+from edgec.pipeline.tasks.accuracy import Accuracy
 
 ACCURACY, LATENCY = "accuracy.json", "latency.json"
 QUANTIZATION, SENSITIVITY = "quantization.json", "sensitivity.json"
@@ -32,6 +29,7 @@ class HeldDrop:
     max_drop_pp: float
     drop_pp: float
     num_images: int
+    num_layers: int
 
 
 @dataclass(frozen=True)
@@ -41,11 +39,13 @@ class QuantizationRecord:
     Attributes:
         layer_sqnr_db: of each quantized layer's output, the network quantized up to there.
         fallback: None where no drop had to be held.
+        integers_p50_ms: median latency of the network all in integers, where layers stayed in float for a drop.
     """
 
     float_layers: tuple[FloatLayer, ...]
     layer_sqnr_db: Mapping[str, float | None]
     fallback: HeldDrop | None = None
+    integers_p50_ms: float | None = None
 
 
 def read_accuracy(folder: Path) -> Accuracy:
@@ -54,7 +54,7 @@ def read_accuracy(folder: Path) -> Accuracy:
     Raises:
         EdgecError: ``corrupt-bundle``.
     """
-    return validate(Accuracy, read_record(folder / ACCURACY), folder / ACCURACY, "corrupt-bundle")
+    return read_record(Accuracy, folder / ACCURACY, "corrupt-bundle")
 
 
 def read_latency(folder: Path) -> Latency:
@@ -63,7 +63,7 @@ def read_latency(folder: Path) -> Latency:
     Raises:
         EdgecError: ``corrupt-bundle``.
     """
-    return validate(Latency, read_record(folder / LATENCY), folder / LATENCY, "corrupt-bundle")
+    return read_record(Latency, folder / LATENCY, "corrupt-bundle")
 
 
 def read_quantization(folder: Path) -> QuantizationRecord:
@@ -72,8 +72,7 @@ def read_quantization(folder: Path) -> QuantizationRecord:
     Raises:
         EdgecError: ``corrupt-bundle``.
     """
-    path = folder / QUANTIZATION
-    return validate(QuantizationRecord, read_record(path), path, "corrupt-bundle")
+    return read_record(QuantizationRecord, folder / QUANTIZATION, "corrupt-bundle")
 
 
 def read_sensitivity(folder: Path) -> dict[str, float]:
@@ -83,19 +82,4 @@ def read_sensitivity(folder: Path) -> dict[str, float]:
         EdgecError: ``corrupt-bundle``.
     """
     path = folder / SENSITIVITY
-    return validate(dict[str, float], read_record(path), path, "corrupt-bundle") if path.is_file() else {}
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        EdgecError: ``corrupt-bundle``.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise corrupt(f"'{path}' cannot be read: {error}") from error
-    if not isinstance(data, dict):
-        raise corrupt(f"'{path}' is no JSON object")
-    return data
+    return read_record(dict[str, float], path, "corrupt-bundle") if path.is_file() else {}

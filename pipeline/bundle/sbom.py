@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cyclonedx.model.component import Component
     from cyclonedx.model.license import License
 
+TASKS = {"classification": "image classification"}
 BITWISE_ROLES = ("artifact", "float-network", "quantized-network")
 
 
@@ -105,7 +106,7 @@ def _model_card(manifest: Manifest) -> dict[str, Any]:
         for side in tensors
     )
     parameters = {
-        "task": "image classification",
+        "task": TASKS.get(manifest.accuracy.task, manifest.accuracy.task),
         "architectureFamily": "convolutional neural network",
         "modelArchitecture": manifest.model.name,
         "datasets": [{"ref": "data:calibration set"}, {"ref": "data:test set"}],
@@ -126,9 +127,9 @@ def _model_card(manifest: Manifest) -> dict[str, Any]:
 def _metrics(manifest: Manifest) -> list[dict[str, Any]]:
     found = manifest.accuracy
     rows = [
-        ("top1 percent", "float network", found.float_percent, found.float_interval),
-        ("top1 percent", "artifact", found.target_percent, found.target_interval),
-        ("agreement with float percent", "artifact", found.agreement_percent, found.agreement_interval),
+        ("top1 percent", "float network", found.float),
+        ("top1 percent", "artifact", found.target),
+        ("agreement with float percent", "artifact", found.agreement),
     ]
     return [
         {
@@ -137,6 +138,6 @@ def _metrics(manifest: Manifest) -> list[dict[str, Any]]:
             "value": f"{value:.2f}",
             "confidenceInterval": {"lowerBound": f"{interval[0]:.2f}", "upperBound": f"{interval[1]:.2f}"},
         }
-        for kind, part, value, interval in rows
-        if value is not None and interval is not None
+        for kind, part, value in rows
+        if value is not None and (interval := found.interval(value)) is not None
     ]

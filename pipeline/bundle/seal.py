@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgec.pipeline.bundle.golden import DEVICE
 from edgec.pipeline.bundle.manifest import MANIFEST, SUMS, UNLISTED, FileEntry, Manifest, sums, to_bytes
 from edgec.pipeline.bundle.model_card import model_card
 from edgec.pipeline.bundle.records import ACCURACY, LATENCY, QUANTIZATION, SENSITIVITY
 from edgec.pipeline.bundle.sbom import sbom
 from edgec.pipeline.core.store import file_sha256
+from edgec.pipeline.forms.golden import DEVICE
 
 DOCUMENTS = ("README.md", "report.html", "sbom.cdx.json")
 TIMED = frozenset({LATENCY, "report.html", "README.md"})
@@ -38,14 +38,18 @@ ROLES = {
 }
 
 
-def seal(folder: Path, manifest: Manifest, engines: Collection[str] = ()) -> None:
+Render = Callable[[Sequence[tuple[Path, Manifest]]], str]
+"""Draws the page of one or more bundles whose files are in place."""
+
+
+def seal(folder: Path, manifest: Manifest, render: Render, engines: Collection[str] = ()) -> None:
     """Write the documents, ``manifest.json`` and ``SHA256SUMS`` of a folder whose other files are in place.
 
     Args:
         manifest: ``files`` does not matter; it is made anew.
+        render: draws ``report.html``.
         engines: paths of files that a device made of the artifact.
     """
-    from edgec.pipeline.report.page import render_report
 
     def entries(paths: Iterable[Path]) -> tuple[FileEntry, ...]:
         return tuple(_entry(path, folder, manifest.target.artifact, engines) for path in paths)
@@ -53,7 +57,7 @@ def seal(folder: Path, manifest: Manifest, engines: Collection[str] = ()) -> Non
     files = entries(path for path in _listed(folder) if path.relative_to(folder).as_posix() not in DOCUMENTS)
     draft = replace(manifest, files=_sorted(files))
     texts = {"README.md": model_card(draft), "sbom.cdx.json": sbom(draft)}
-    texts["report.html"] = render_report([(folder, draft)])
+    texts["report.html"] = render([(folder, draft)])
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
     sealed = replace(manifest, files=_sorted((*files, *entries(folder / name for name in DOCUMENTS))))

@@ -12,16 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.bundle.archive import SUFFIX, unpack
-from edgec.pipeline.bundle.contract import read_contract
-from edgec.pipeline.bundle.golden import REFERENCE, GoldenSet, as_batch, read_golden, to_tensor
-from edgec.pipeline.bundle.integer_preprocess import fold
 from edgec.pipeline.bundle.manifest import corrupt
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.signature import check_signature
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.forms.adapter import Predictor, load_adapter
+from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.device import open_device
-from edgec.pipeline.forms.ort import OrtRunner
+from edgec.pipeline.forms.form import REFERENCE, reference_form
+from edgec.pipeline.forms.format import Outputs, Predictor
+from edgec.pipeline.forms.golden import GoldenSet, as_batch, read_golden, stem, to_tensor
+from edgec.pipeline.forms.integer_preprocess import fold
 
 
 @dataclass(frozen=True)
@@ -87,17 +87,20 @@ def verify(path: Path, trusted_key: Path | None = None, run: bool = True, on: st
 
 def _runner(bundle: Bundle, golden: GoldenSet, on: str | None) -> tuple[Predictor, str, str]:
     """What runs the vectors, whose answers it is compared with, and why it is not the artifact; mostly empty."""
-    adapter, target = load_adapter(bundle.target.compiler), bundle.target
+    compiler, settings = load_compiler(bundle.target.compiler), bundle.settings
     if on is not None:
-        return adapter.on_device(open_device(on), bundle.artifact, target, 1), golden.expected, ""
-    probe = adapter.probe(target)
+        return compiler.on_device(open_device(on), bundle.artifact, settings, 1), golden.expected, ""
+    probe = compiler.probe(settings)
     if probe.can_run:
-        return adapter.open_runner(bundle.artifact, target, 1), golden.expected, ""
-    return OrtRunner(bundle.qdq_onnx, as_written=True), REFERENCE, probe.missing
+        return compiler.open_runner(bundle.artifact, settings, 1), golden.expected, ""
+    return reference_form().open(bundle.qdq_onnx), REFERENCE, probe.missing
 
 
 def _check_semantics(bundle: Bundle) -> None:
-    stated, found = bundle.manifest.contract, read_contract(bundle.artifact)
+    format_ = load_compiler(bundle.target.compiler).FORMAT
+    stated, found = bundle.manifest.contract, format_.contract(bundle.artifact)
+    if format_.name != bundle.manifest.target.format:
+        raise _mismatch(bundle, "format", bundle.manifest.target.format, format_.name)
     for what in ("inputs", "outputs", "operators"):
         if getattr(stated, what) != getattr(found, what):
             raise _mismatch(bundle, what, getattr(stated, what), getattr(found, what))
@@ -119,14 +122,9 @@ def _mismatch(bundle: Bundle, what: str, stated: object, found: object) -> Edgec
 
 def _check_answers(bundle: Bundle, golden: GoldenSet, runner: Predictor, kernel_set: str) -> str:
     """Run every vector and compare with what ``kernel_set`` answered when the bundle was built."""
-    source, output = bundle.manifest.contract.inputs[0], bundle.manifest.contract.outputs[0]
-    folder = bundle.folder / "golden"
+    source, folder = bundle.manifest.contract.inputs[0], bundle.folder / "golden"
     fed = _load(folder, f"inputs.{source.dtype}", bundle)
-    expected = _load(folder, f"outputs.{kernel_set}.{output.dtype}", bundle)
-    answers = to_tensor(runner.predict(as_batch(fed, source, bundle.preprocess)), output).reshape(expected.shape)
-    step = 1.0 if output.scale is not None else golden.step
-    distance = np.abs(answers.astype(np.float64) - expected.astype(np.float64)) / step
-    worst = distance.reshape(len(expected), -1).max(axis=1)
+    worst = _distances(bundle, golden, runner.predict(as_batch(fed, source, bundle.preprocess)), kernel_set)
     if not np.all(worst <= golden.tolerance_steps):  # also where one is not a number
         vector = golden.vectors[int(np.argmax(np.nan_to_num(worst, nan=np.inf)))].name
         raise EdgecError(
@@ -139,6 +137,18 @@ def _check_answers(bundle: Bundle, golden: GoldenSet, runner: Predictor, kernel_
         f"{len(worst)} golden vectors answered as '{kernel_set}' did: largest difference {worst.max():.0f} of "
         f"{golden.tolerance_steps} steps"
     )
+
+
+def _distances(bundle: Bundle, golden: GoldenSet, outputs: Outputs, kernel_set: str) -> npt.NDArray[np.float64]:
+    """How far each vector's answers are off, in steps, over all outputs ``(N,)``."""
+    found = []
+    for i, (values, tensor) in enumerate(zip(outputs, bundle.manifest.contract.outputs, strict=True)):
+        expected = _load(bundle.folder / "golden", f"{stem(f'outputs.{kernel_set}', i)}.{tensor.dtype}", bundle)
+        answers = to_tensor(values, tensor).reshape(expected.shape)
+        step = 1.0 if tensor.scale is not None else golden.steps[i]
+        distance = np.abs(answers.astype(np.float64) - expected.astype(np.float64)) / step
+        found.append(distance.reshape(len(expected), -1).max(axis=1))
+    return np.max(found, axis=0)  # type: ignore[no-any-return]
 
 
 def _load(folder: Path, stem: str, bundle: Bundle) -> npt.NDArray[np.generic]:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from edgec.pipeline.bundle.c_sources import CModel, c_prefix, write_c_sources
-from edgec.pipeline.bundle.contract import Contract, read_contract
 from edgec.pipeline.bundle.folder import replacing
-from edgec.pipeline.bundle.golden import read_golden
-from edgec.pipeline.bundle.integer_preprocess import fold
 from edgec.pipeline.bundle.manifest import (
     RESULT,
     RESULT_SUM,
@@ -27,28 +24,32 @@ from edgec.pipeline.bundle.manifest import (
     TargetIdentity,
     sums,
 )
-from edgec.pipeline.bundle.measured import measured_accuracy, measured_latency
-from edgec.pipeline.bundle.predictions import write_predictions
 from edgec.pipeline.bundle.provenance import git_commit, lock
 from edgec.pipeline.bundle.records import ACCURACY, LATENCY, QUANTIZATION, SENSITIVITY
-from edgec.pipeline.bundle.runtimes import runtime_of
-from edgec.pipeline.bundle.seal import seal
+from edgec.pipeline.bundle.release import Release
+from edgec.pipeline.bundle.seal import Render, seal
 from edgec.pipeline.bundle.semver import parse_version
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import Artifact, file_sha256
+from edgec.pipeline.core.store import file_sha256
 from edgec.pipeline.data.dataset import Dataset
+from edgec.pipeline.forms.compiler import load_compiler
+from edgec.pipeline.forms.format import Contract, Format, artifact_files, size_bytes
+from edgec.pipeline.forms.golden import read_golden
+from edgec.pipeline.forms.integer_preprocess import fold
+from edgec.pipeline.forms.measure import summary
 from edgec.pipeline.forms.memory import arena_with_margin
+from edgec.pipeline.network.external_data import onnx_artifact
+from edgec.pipeline.quantize.stages import read_ranking
 from edgec.pipeline.recipe import OnnxSource, Recipe
-from edgec.pipeline.release import Release
 
 VERIFIER = Path(__file__).with_name("verify_standalone.py")
-LINKABLE_SUFFIXES = frozenset({".tflite", ".onnx", ".xml", ".bin"})
 
 
-def write_bundle(folder: Path, release: Release, log: dict[str, Any] | None = None) -> None:
+def write_bundle(folder: Path, release: Release, render: Render, log: dict[str, Any] | None = None) -> None:
     """Write ``folder`` whole or not at all; an older bundle there is replaced.
 
     Args:
+        render: draws ``report.html``.
         log: ``result.json``: paths and times of one build, beside the release and no part of it.
 
     Raises:
@@ -56,19 +57,12 @@ def write_bundle(folder: Path, release: Release, log: dict[str, Any] | None = No
     """
     with replacing(folder) as work:
         try:
-            _fill(work, release, log)
+            _fill(work, release, render, log)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             hint = "free some space, or choose another --output"
             raise EdgecError("disk-full", f"cannot write the bundle '{folder}': {error.strerror}", hint) from error
-
-
-def artifact_files(artifact: Artifact) -> tuple[Path, ...]:
-    """The files that make up the artifact."""
-    if artifact.path.is_file():
-        return (artifact.path,)
-    return tuple(sorted(path for path in artifact.path.rglob("*") if path.is_file()))
 
 
 def write_json(path: Path, value: object) -> None:
@@ -77,20 +71,21 @@ def write_json(path: Path, value: object) -> None:
     path.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
-def _fill(work: Path, release: Release, log: dict[str, Any] | None) -> None:
+def _fill(work: Path, release: Release, render: Render, log: dict[str, Any] | None) -> None:
     recipe, artifact = release.recipe, release.built.binary.path.name
-    contract = read_contract(release.built.binary.path)
+    format_ = load_compiler(recipe.target.compiler).FORMAT
+    contract = format_.contract(release.built.binary.path)
     _copy_results(work, release)
     write_json(work / "preprocess.json", asdict(recipe.preprocess))
     labels = "".join(f"{label}\n" for label in recipe.labels)
     (work / "labels.txt").write_text(labels, encoding="utf-8", newline="\n")
     write_json(work / ACCURACY, asdict(release.accuracy))
     write_json(work / LATENCY, asdict(release.latency))
-    write_predictions(work / "predictions.csv", release.logits, recipe.test, recipe.labelled)
-    if _fits_firmware(release.built.binary, contract):
-        write_c_sources(work / "c", _c_model(work, release, contract))
+    release.built.task.write(work / "predictions.csv", release.answers, recipe.test, recipe.labelled)
+    if format_.linkable and contract.inputs[0].layout in ("NHWC", "NCHW"):
+        write_c_sources(work / "c", _c_model(work, release, contract, format_))
     shutil.copyfile(VERIFIER, work / "verify.py")
-    seal(work, _manifest(release, contract), [f"{artifact}/{file.name}" for file in release.made])
+    seal(work, _manifest(release, contract), render, [f"{artifact}/{file.name}" for file in release.made])
     if log is not None:
         write_json(work / RESULT, log)
         listed = sums(((RESULT, file_sha256(work / RESULT)),))
@@ -108,10 +103,11 @@ def _copy_results(work: Path, release: Release) -> None:
     (work / "reference").mkdir()
     shutil.copyfile(built.fp32.path, work / "reference" / "float.onnx")
     shutil.copyfile(built.qdq.path / "model.onnx", work / "reference" / "qdq.onnx")
-    shutil.copyfile(built.qdq.path / "report.json", work / QUANTIZATION)
+    write_json(work / QUANTIZATION, asdict(replace(release.quantization, integers_p50_ms=release.integers_p50_ms)))
     if release.sensitivity is not None:
-        shutil.copyfile(release.sensitivity, work / SENSITIVITY)
-    shutil.copytree(release.golden, work / "golden")
+        ranked = read_ranking(release.sensitivity)
+        write_json(work / SENSITIVITY, {entry.layer.name: entry.sqnr_db for entry in ranked})
+    shutil.copytree(built.golden.path, work / "golden")
 
 
 def _manifest(release: Release, contract: Contract) -> Manifest:
@@ -119,7 +115,7 @@ def _manifest(release: Release, contract: Contract) -> Manifest:
     recipe, artifact = release.recipe, release.built.binary
     parse_version(release.version)
     return Manifest(
-        schema_version=1,
+        schema_version=2,
         model=ModelIdentity(recipe.name, release.version),
         target=_target(release),
         files=(),
@@ -127,9 +123,11 @@ def _manifest(release: Release, contract: Contract) -> Manifest:
         contract=contract,
         preprocessing=Preprocessing(**asdict(recipe.preprocess), integer=fold(recipe.preprocess, contract.inputs[0])),
         labels=recipe.labels,
-        size_bytes=sum(file.stat().st_size for file in artifact_files(artifact)),
-        accuracy=measured_accuracy(release.accuracy),
-        latency=measured_latency(release.latency),
+        size_bytes=size_bytes(artifact.path),
+        accuracy=release.accuracy,
+        latency=summary(release.latency),
+        evaluated_on=release.built.on,
+        precision_verdict=release.precision_verdict,
         budgets=release.budgets,
         licences=_licences(recipe),
         notes=release.notes,
@@ -138,10 +136,12 @@ def _manifest(release: Release, contract: Contract) -> Manifest:
 
 def _target(release: Release) -> TargetIdentity:
     target, artifact = release.recipe.target, release.built.binary.path
-    runtime = runtime_of(artifact)
+    format_ = load_compiler(target.compiler).FORMAT
+    runtime = format_.runtime()
     return TargetIdentity(
         name=target.name,
         compiler=target.compiler,
+        format=format_.name,
         runtime=runtime.name,
         runtime_versions=runtime.versions,
         processor=target.device.description or target.description,
@@ -163,6 +163,7 @@ def origin_of(recipe: Recipe) -> Origin:
         calibration_set=_data_set(recipe.calibration),
         test_set=_data_set(recipe.test),
         quantizer=recipe.quantizer,
+        task=recipe.task,
         max_drop_pp=recipe.limit.max_drop_pp if recipe.limit else None,
         deciding_set=_data_set(recipe.limit.images) if recipe.limit else None,
         target=json.loads(json.dumps(asdict(recipe.target))),
@@ -174,7 +175,7 @@ def origin_of(recipe: Recipe) -> Origin:
 def _source(recipe: Recipe) -> Source:
     if isinstance(recipe.source, OnnxSource):
         path = recipe.source.path
-        return Source("onnx", path.name, file_sha256(path), None, recipe.labelled)
+        return Source("onnx", path.name, onnx_artifact(path).sha256, None, recipe.labelled)
     weights = recipe.source.weights
     network = json.loads(json.dumps(asdict(recipe.source.config)))
     return Source("weights", Path(weights.name).name, weights.sha256, network, recipe.labelled)
@@ -189,14 +190,9 @@ def _licences(recipe: Recipe) -> tuple[Licence, ...]:
     return (Licence("weights", stated or "not stated"), Licence("sources in c/, verify.py", "Apache-2.0"))
 
 
-def _fits_firmware(binary: Artifact, contract: Contract) -> bool:
-    """C sources describe one image in, and hold what a runtime takes from memory; an engine is built on its device."""
-    suffixes = {file.suffix for file in artifact_files(binary)}
-    return contract.inputs[0].layout in ("NHWC", "NCHW") and suffixes <= LINKABLE_SUFFIXES
-
-
-def _c_model(work: Path, release: Release, contract: Contract) -> CModel:
+def _c_model(work: Path, release: Release, contract: Contract, format_: Format) -> CModel:
     recipe = release.recipe
+    registered = tuple(filter(None, map(format_.resolver_name, contract.operators)))
     return CModel(
         c_prefix(recipe.name),
         parse_version(release.version),
@@ -206,6 +202,7 @@ def _c_model(work: Path, release: Release, contract: Contract) -> CModel:
         recipe.labels if len(recipe.labels) == contract.outputs[0].size else (),
         read_golden(work / "golden"),
         work / "golden",
-        artifact_files(release.built.binary),
+        artifact_files(release.built.binary.path),
+        registered,
         _arena_bytes(release),
     )

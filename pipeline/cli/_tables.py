@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
+from edgec.pipeline.core.toml_file import validate
+from edgec.pipeline.tasks.accuracy import Accuracy, rows
+
 if TYPE_CHECKING:
-    from edgec.pipeline.quantize_file import QuantizedFile
+    from edgec.pipeline.quantize_network import QuantizedFile
 
 
 def print_result(result: dict[str, Any]) -> None:
     """One build: what was made, how accurate, how fast, where it lies."""
     console = Console(highlight=False)
     console.print(f"[bold]{result['model']}[/] for [bold]{result['target']}[/], weights {result['weights']}")
-    print_accuracy(result["accuracy"], console)
+    print_accuracy(validate(Accuracy, result["accuracy"], Path("result.json"), "corrupt-bundle"), console)
     print_latency(result["latency"], console)
     print_float_layers(result["float_layers"], console)
     print_memory(result["memory"], console)
@@ -43,20 +48,16 @@ def print_memory(memory: dict[str, Any], console: Console) -> None:
         )
 
 
-def print_accuracy(accuracy: dict[str, Any], console: Console) -> None:
-    """Float, reference and target beside each other, in percent."""
+def print_accuracy(accuracy: Accuracy, console: Console) -> None:
+    """Float, reference and target beside each other."""
     table = Table("", "float", "QDQ reference", "target", box=None, header_style="bold")
-    if accuracy["metric"] == "top1":
-        table.add_row("top-1 %", *(_percent(accuracy[name]) for name in ("float", "reference", "target")))
-        table.add_row("top-5 %", *(_percent(accuracy[f"top5_{name}"]) for name in ("float", "reference", "target")))
-    table.add_row(
-        "agreement with float %", "", _percent(accuracy["reference_agreement"]), _percent(accuracy["agreement"])
-    )
-    table.add_row("SQNR dB", "", _number(accuracy["reference_sqnr_db"]), _number(accuracy["sqnr_db"]))
+    for row in rows(accuracy):
+        cells = (_number(value, row.exact if form else "") for form, value in enumerate(row.values))
+        table.add_row(f"{row.label} {row.unit}".rstrip(), *cells)
     console.print(table)
-    drop = accuracy["drop_pp"]
-    dropped = "" if drop is None else f"drop {drop:+.2f} pp (McNemar p = {accuracy['mcnemar_p']:.2f}), "
-    console.print(f"{dropped}{accuracy['num_images']} images")
+    drop = accuracy.drop_pp
+    dropped = "" if drop is None else f"drop {drop:+.2f} pp (McNemar p = {accuracy.mcnemar_p:.2f}), "
+    console.print(f"{dropped}{accuracy.num_images} images, task {accuracy.task}")
 
 
 def print_quantized(quantized: QuantizedFile) -> None:
@@ -66,10 +67,10 @@ def print_quantized(quantized: QuantizedFile) -> None:
     table.add_row("float", _percent(quantized.top1_float), "", "")
     for name, form in (("QDQ as written", quantized.reference), ("without VNNI", quantized.vnni_off)):
         if form is not None:
-            table.add_row(name, _percent(form.top1), _percent(form.agreement), _number(form.sqnr_db))
+            table.add_row(name, _percent(form.top1), _percent(form.agreement), _number(form.sqnr_db, "exact"))
     console.print(table)
     console.print(f"calibrated on {quantized.num_calibration} images, compared on {quantized.num_images} others")
-    print_float_layers(quantized.float_layers, console)
+    print_float_layers([asdict(layer) for layer in quantized.float_layers], console)
     for note in quantized.notes:
         console.print(f"[yellow]note:[/] {note}")
     console.print(f"written: {quantized.output}", soft_wrap=True)
@@ -100,5 +101,5 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _number(value: float | None) -> str:
-    return "exact" if value is None else f"{value:.1f}"
+def _number(value: float | None, otherwise: str) -> str:
+    return otherwise if value is None else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3g}"

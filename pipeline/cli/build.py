@@ -41,20 +41,20 @@ def command(
     from edgec.pipeline.cli._options import recipe_of
     from edgec.pipeline.cli._progress import progress_bar
     from edgec.pipeline.cli._tables import print_result
-    from edgec.pipeline.job import Measuring, run_job
+    from edgec.pipeline.deliver import Judging, deliver
 
     with progress_bar():
         recipe = recipe_of(**request)
         folder = (output or Path("edgec-out") / f"{recipe.name}-{recipe.target.name}").absolute()
         check_replaceable(folder)
-        measuring = Measuring(
+        judging = Judging(
             threads=threads,
             on=on,
             timed=not no_measure,
             ranked=sensitivity,
             weigh_precisions=request["precision"] == "auto",
         )
-        result = run_job(recipe, folder, measuring, model_version)
+        result = deliver(recipe, folder, judging, model_version)
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:

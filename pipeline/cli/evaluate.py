@@ -21,13 +21,13 @@ def command(bundle: Path, data: Path, on: str | None, as_json: bool) -> None:
 
     from rich.console import Console
 
+    from edgec.pipeline.bundle.use import evaluate_bundle
     from edgec.pipeline.cli._progress import progress_bar
     from edgec.pipeline.cli._tables import print_accuracy
-    from edgec.pipeline.use_bundle import evaluate_bundle
 
     with progress_bar():
-        accuracy = asdict(evaluate_bundle(bundle, data, on))
+        accuracy = evaluate_bundle(bundle, data, on)
     if as_json:
-        click.echo(json.dumps(accuracy, indent=2))
+        click.echo(json.dumps(asdict(accuracy), indent=2))
     else:
         print_accuracy(accuracy, Console(highlight=False))

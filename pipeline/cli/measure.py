@@ -21,8 +21,8 @@ def command(bundle: Path, threads: int, on: str | None, as_json: bool) -> None:
 
     from rich.console import Console
 
+    from edgec.pipeline.bundle.use import measure_bundle
     from edgec.pipeline.cli._tables import print_latency
-    from edgec.pipeline.use_bundle import measure_bundle
 
     cost = measure_bundle(bundle, threads, on)
     if as_json:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model")
 @click.option("--scheme", required=True, help="Integer semantics: openvino, tflite, tflite-native or tensorrt.")
 @click.option("--data", type=FOLDER, required=True, help="Images: a part calibrates, the others judge.")
 @click.option(
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("--vnni-off", is_flag=True, help="Emulate x86 without VNNI too: sums of two u8*s8 saturate at 16 bits.")
 @json_option
 def command(
-    model: Path,
+    model: str,
     scheme: str,
     data: Path,
     calibration_samples: int,
@@ -46,20 +46,20 @@ def command(
     vnni_off: bool,
     as_json: bool,
 ) -> None:
-    """Quantize MODEL, a float ONNX file or a model.toml (ONNX and its preprocessing), to QDQ ONNX."""
+    """Quantize MODEL (a name, a float ONNX file, or a model.toml: ONNX and its preprocessing) to QDQ ONNX."""
     import json
     from dataclasses import asdict
 
     from edgec.pipeline.cli._progress import progress_bar
     from edgec.pipeline.cli._tables import print_quantized
     from edgec.pipeline.core.store import Store, default_root
-    from edgec.pipeline.quantize_file import quantize_file
+    from edgec.pipeline.quantize_network import quantize_network, scheme_recipe
+    from edgec.pipeline.recipe import DataFolders
 
-    written = output or Path("edgec-out") / f"{model.stem}-{scheme}.onnx"
+    written = output or Path("edgec-out") / f"{Path(model).stem}-{scheme}.onnx"
     with progress_bar():
-        quantized = quantize_file(
-            model, scheme, quantizer, data, written, Store(default_root()), calibration_samples, vnni_off, max_drop_pp
-        )
+        recipe = scheme_recipe(model, scheme, DataFolders(data), calibration_samples, quantizer, max_drop_pp)
+        quantized = quantize_network(recipe, written, Store(default_root()), vnni_off)
     if as_json:
         click.echo(json.dumps(asdict(quantized), indent=2))
     else:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgec.pipeline.cli._options import FOLDER, json_option
+
+if TYPE_CHECKING:
+    from edgec.pipeline.bundle.use import Answered
 
 BAR_WIDTH = 30
 
@@ -15,20 +19,32 @@ BAR_WIDTH = 30
 @click.argument("bundle", type=FOLDER)
 @click.argument("images", type=FOLDER, nargs=-1, required=True)
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes per image.")
+@click.option("--output", type=FOLDER, help="Folder for the raw tensors of networks that name no classes.")
 @json_option
-def command(bundle: Path, images: tuple[Path, ...], top: int, as_json: bool) -> None:
-    """Classify IMAGES with BUNDLE's artifact."""
+def command(bundle: Path, images: tuple[Path, ...], top: int, output: Path | None, as_json: bool) -> None:
+    """Ask BUNDLE's artifact about IMAGES: classes, or tensors by name."""
     import json
-    from dataclasses import asdict
 
-    from edgec.pipeline.use_bundle import classify
+    from edgec.pipeline.bundle.use import ask_bundle, save_tensors
 
-    answers = classify(bundle, images, top)
+    answered = ask_bundle(bundle, images, top)
+    if output is not None:
+        save_tensors(output, answered)
     if as_json:
-        click.echo(json.dumps([asdict(answer) | {"image": str(answer.image)} for answer in answers], indent=2))
+        click.echo(json.dumps([_plain(one) for one in answered], indent=2))
         return
-    for answer in answers:
-        click.echo(answer.image)
-        for name, probability in zip(answer.classes, answer.probabilities, strict=True):
-            bar = "█" * round(probability * BAR_WIDTH)
-            click.echo(f"  {100 * probability:6.2f} % {bar:<{BAR_WIDTH}} {name}")
+    for one in answered:
+        click.echo(one.image)
+        for name, share in one.reply.lines:
+            bar = "█" * round(share * BAR_WIDTH)
+            click.echo(f"  {100 * share:6.2f} % {bar:<{BAR_WIDTH}} {name}")
+        for name, values in one.reply.tensors.items():
+            shape = " x ".join(map(str, values.shape))
+            click.echo(f"  {name}: {shape}, {values.min():.6g} to {values.max():.6g}, mean {values.mean():.6g}")
+
+
+def _plain(one: Answered) -> dict[str, Any]:
+    """As JSON data; tensors as nested lists."""
+    classes, shares = ([line[i] for line in one.reply.lines] for i in (0, 1))
+    found = {"image": str(one.image), "classes": classes, "probabilities": shares}
+    return found | {"tensors": {name: values.tolist() for name, values in one.reply.tensors.items()}}

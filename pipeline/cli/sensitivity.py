@@ -10,7 +10,7 @@ from edgec.pipeline.cli._options import FOLDER, json_option
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model")
 @click.option("--scheme", required=True, help="Integer semantics: openvino, tflite, tflite-native or tensorrt.")
 @click.option("--data", type=FOLDER, required=True, help="Images to calibrate with.")
 @click.option(
@@ -20,22 +20,25 @@ from edgec.pipeline.cli._options import FOLDER, json_option
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the same rows into this .svg or .png file.")
 @json_option
 def command(
-    model: Path, scheme: str, data: Path, calibration_samples: int, top: int, plot: Path | None, as_json: bool
+    model: str, scheme: str, data: Path, calibration_samples: int, top: int, plot: Path | None, as_json: bool
 ) -> None:
-    """Rank the layers of MODEL, a float ONNX file or a model.toml, by the noise that each brings to the output."""
+    """Rank the layers of MODEL (a name, an ONNX file or a model.toml) by the noise that each brings to the output."""
     import json
     from dataclasses import asdict
 
-    from edgec.pipeline import sensitivity_file
     from edgec.pipeline.cli._progress import progress_bar
     from edgec.pipeline.core.store import Store, default_root
+    from edgec.pipeline.quantize import plot as plots
+    from edgec.pipeline.quantize_network import rank_layers, scheme_recipe
+    from edgec.pipeline.recipe import DataFolders
 
     if plot is not None:
-        sensitivity_file.check_can_plot()
+        plots.check_can_plot()
     with progress_bar():
-        ranked = sensitivity_file.sensitivity_file(model, scheme, data, Store(default_root()), calibration_samples)
+        recipe = scheme_recipe(model, scheme, DataFolders(calibration=data, test=data), calibration_samples)
+        ranked = rank_layers(recipe, Store(default_root()))
     if plot is not None:
-        sensitivity_file.plot(ranked, f"{model.stem}, scheme {scheme}", plot, top)
+        plots.plot(ranked, f"{Path(model).stem}, scheme {scheme}", plot, top)
     if as_json:
         click.echo(json.dumps([{**asdict(entry.layer), "sqnr_db": entry.sqnr_db} for entry in ranked], indent=2))
         return

@@ -26,8 +26,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from types import FunctionType
+from typing import Any, Protocol
 
+from edgec.pipeline.core.code import code_digests
 from edgec.pipeline.core.errors import EdgecError
 
 
@@ -43,12 +45,9 @@ class Stage(Protocol):
     """One step. A frozen dataclass: its fields are its whole configuration and thereby its cache key.
 
     Attributes:
-        version: raised whenever the code's result changes for the same configuration.
         output: name of the file or folder that the step makes.
         toolchain: distributions whose versions decide the result.
     """
-
-    version: ClassVar[int]
 
     @property
     def output(self) -> str: ...
@@ -101,7 +100,7 @@ class Store:
             EdgecError: ``corrupt-artifact`` (a kept result no longer has its sha256), ``disk-full``,
                 ``store-not-writable``, or whatever the stage raises.
         """
-        name, key = type(stage).__name__.lower(), stage_key(stage, inputs)
+        name, key = stage_name(stage), stage_key(stage, inputs)
         started = time.perf_counter()
         found = self._find(stage, key)
         if found is None:
@@ -118,7 +117,7 @@ class Store:
 
     def explain(self, stage: Stage, *inputs: Artifact) -> Plan:
         """Say whether ``stage`` would run on ``inputs`` and which part of its key is new."""
-        name, key = type(stage).__name__.lower(), stage_key(stage, inputs)
+        name, key = stage_name(stage), stage_key(stage, inputs)
         if self._record(key) is not None:
             return Plan(name, key, True, "result is in the store")
         return Plan(name, key, False, self._newest_difference(stage, inputs))
@@ -223,14 +222,40 @@ class Store:
         return "; ".join(changed) or "its result was deleted"
 
 
+def stage_name(stage: Stage) -> str:
+    """Its verb, and its ``label`` where one stage runs several times in a build: ``answer float``."""
+    return " ".join(filter(None, (type(stage).__name__.lower(), getattr(stage, "label", ""))))
+
+
 def stage_key(stage: Stage, inputs: tuple[Artifact, ...]) -> str:
-    """Full sha256 of canonical JSON {stage, version, parameters, toolchain, inputs}."""
-    return hashlib.sha256(canonical_json(_describe(stage, inputs)).encode()).hexdigest()
+    """Full sha256 of canonical JSON (RFC 8785) of {stage, code, output, parameters, toolchain, inputs}."""
+    import rfc8785
+
+    return hashlib.sha256(rfc8785.dumps(_describe(stage, inputs))).hexdigest()
 
 
-def canonical_json(value: object) -> str:
-    """JSON with sorted keys and no spaces; floats as shortest round-trip text (RFC 8785 in spirit)."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+def stage_modules(stage: Stage) -> frozenset[str]:
+    """Modules that decide what a stage computes: of its class, and of every class and function among its fields.
+
+    A compiler's settings and a task thereby bring in their own packages, which the stage knows by name alone.
+    """
+    return frozenset(_modules_of(stage))
+
+
+def _modules_of(value: object) -> Iterator[str]:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield type(value).__module__
+        for field_ in dataclasses.fields(value):
+            if field_.compare:
+                yield from _modules_of(getattr(value, field_.name))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _modules_of(item)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _modules_of(item)
+    elif isinstance(value, FunctionType):
+        yield value.__module__
 
 
 def tree_sha256(path: Path) -> str:
@@ -274,7 +299,8 @@ def _digest(file: Any) -> str:
 def _describe(stage: Stage, inputs: tuple[Artifact, ...]) -> dict[str, Any]:
     return {
         "stage": type(stage).__name__,
-        "version": stage.version,
+        "code": code_digests(stage_modules(stage)),
+        "output": stage.output,
         "parameters": plain(stage),
         "toolchain": {name: _installed(name) for name in stage.toolchain},
         "inputs": [artifact.sha256 for artifact in inputs],
@@ -296,6 +322,8 @@ def plain(value: object) -> Any:
         return str(value)
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]
+    if isinstance(value, FunctionType):
+        return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
     raise TypeError(f"a stage's field cannot be {type(value).__name__}: {value!r}")

@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class Latency:
     """Milliseconds of one inference with a batch of one.
 
     Attributes:
-        status: ``measured`` or ``not-measured``; the numbers are None for the latter.
+        status: ``measured``, or ``not-measured`` with the reason in ``note``; the numbers are None for the latter.
         p99_ms: None from fewer than 1,000 samples.
         threads: of the runtime.
         device: the processor that ran it.
@@ -56,6 +56,11 @@ class Latency:
     noise_floor: float | None = None
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     layer_us: Mapping[str, float] = field(default_factory=dict)
+
+
+def summary(latency: Latency) -> Latency:
+    """Without blocks and layers, which are many numbers."""
+    return replace(latency, medians_ms=(), layer_us={})
 
 
 @dataclass(frozen=True)

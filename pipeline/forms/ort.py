@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Batch = npt.NDArray[np.float32]
+from edgec.pipeline.forms.format import Batch, Outputs
 
 PROVIDERS = ["CPUExecutionProvider"]
 PROFILED_RUNS = 20
@@ -36,15 +35,11 @@ class OrtRunner:
         self._input = self._session.get_inputs()[0]
         self.outputs: list[str] = [output.name for output in self._session.get_outputs()]
 
-    def predict(self, batch: Batch) -> Batch:
-        """``(N, 3, H, W)`` to the first output."""
-        return self.predict_all(batch)[0]
-
-    def predict_all(self, batch: Batch) -> list[Batch]:
+    def predict(self, batch: Batch) -> Outputs:
         """``(N, 3, H, W)`` to every output; in steps of the file's own batch where that is fixed."""
         step = self._input.shape[0] if isinstance(self._input.shape[0], int) else len(batch)
         parts = [self._session.run(None, {self._input.name: batch[i : i + step]}) for i in range(0, len(batch), step)]
-        return [np.concatenate(part).astype(np.float32, copy=False) for part in zip(*parts, strict=True)]
+        return tuple(np.concatenate(part).astype(np.float32, copy=False) for part in zip(*parts, strict=True))
 
     def single(self, image: Batch) -> Callable[[], None]:
         """One image bound to the session; the returned call runs it into ONNX Runtime's own output buffers."""

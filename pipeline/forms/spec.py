@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
 from edgec.pipeline.core.toml_file import STRICT, read_toml, validate
@@ -15,6 +15,7 @@ from edgec.pipeline.forms.scheme import Scheme, load_scheme, parse_scheme
 BOARDS = Path(str(resources.files("edgec.targets.boards")))
 
 Precision = Literal["int8", "fp16"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,15 @@ def with_precision(target: TargetSpec, precision: Precision) -> TargetSpec:
     name = f"{target.scheme.name}-{precision}"
     scheme = replace(target.scheme, name=name, integer_operators=(), equalize=(), rescale_activations=False)
     return replace(target, precision=precision, scheme=scheme)
+
+
+def read_options(kind: type[T], target: TargetSpec) -> T:
+    """``[options]`` as a compiler's own dataclass; unknown names and wrong values are refused.
+
+    Raises:
+        EdgecError: ``bad-board`` names the field.
+    """
+    return validate(kind, dict(target.options), Path(f"{target.name}.toml [options]"), "bad-board")
 
 
 def _extended(data: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 from edgec.pipeline.gate.finding import Finding, Verdict
 from edgec.pipeline.gate.paired import (
     Share,
@@ -15,32 +12,22 @@ from edgec.pipeline.gate.paired import (
     share_interval,
     share_p,
 )
+from edgec.pipeline.tasks.accuracy import Accuracy
+from edgec.pipeline.tasks.task import Pairs
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Discordant images of two networks.
-
-    Attributes:
-        only_before: right in the older (or float) network alone.
-        only_after: right in the newer (or compiled) one alone.
-    """
-
-    only_before: int
-    only_after: int
-    num_images: int
-
-
-def judge_accuracy(limit: str, bound: float, accuracy: dict[str, Any]) -> Finding:
-    """``drop_pp`` or ``agreement`` on what an evaluation recorded (``Accuracy`` as a dictionary)."""
+def judge_accuracy(limit: str, bound: float, accuracy: Accuracy) -> Finding:
+    """``drop_pp`` or ``agreement`` on what an evaluation recorded."""
+    if accuracy.agreement is None:
+        reason = f"the task '{accuracy.task}' knows no right answers"
+        return Finding(limit, bound, Verdict.INCONCLUSIVE, reason)
     if limit == "agreement":
-        return judge_agreement(
-            bound, round(accuracy["agreement"] * accuracy["num_images"] / 100), accuracy["num_images"]
-        )
-    if accuracy["only_float_right"] is None:
+        count = round(accuracy.agreement * accuracy.num_images / 100)
+        return judge_agreement(bound, count, accuracy.num_images)
+    if accuracy.only_float_right is None or accuracy.only_target_right is None:
         reason = "the test images have no labels that mean anything for these weights: limit the agreement instead"
         return Finding(limit, bound, Verdict.INCONCLUSIVE, reason)
-    pairs = Pairs(accuracy["only_float_right"], accuracy["only_target_right"], accuracy["num_images"])
+    pairs = Pairs(accuracy.only_float_right, accuracy.only_target_right, accuracy.num_images)
     return judge_drop(limit, bound, pairs)
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from edgec.pipeline.bundle.read import Bundle, open_bundle
+from edgec.pipeline.bundle.use import paired
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.data.dataset import open_dataset
-from edgec.pipeline.gate.accuracy import Pairs, judge_drop
+from edgec.pipeline.gate.accuracy import judge_drop
 from edgec.pipeline.gate.budgets import Budget, Relative
 from edgec.pipeline.gate.finding import Finding, Verdict
 from edgec.pipeline.gate.fingerprint import differences
@@ -97,25 +97,12 @@ def judge_drop_against(baseline: Baseline, candidate: Bundle, limits: Relative, 
     if baseline.bundle is None or data is None:
         reason = baseline.missing or "a recorded report has no answers" if data else "needs labelled images: --data"
         return Finding("max_drop_pp", bound, Verdict.INCONCLUSIVE, reason)
-    pairs = discordant_pairs(baseline.bundle, candidate, data)
+    pairs = paired(baseline.bundle, candidate, data)
     if pairs is None:
-        return Finding("max_drop_pp", bound, Verdict.INCONCLUSIVE, f"the images in '{data}' have no labels")
+        return Finding(
+            "max_drop_pp",
+            bound,
+            Verdict.INCONCLUSIVE,
+            "no labels, or no right answers",
+        )
     return judge_drop("max_drop_pp", bound, pairs)
-
-
-def discordant_pairs(before: Bundle, after: Bundle, data: Path) -> Pairs | None:
-    """Run both artifacts, each with its own preprocessing, over labelled images; None without labels.
-
-    Raises:
-        EdgecError: what ``open_dataset`` and ``open_runner`` raise.
-    """
-    from edgec.pipeline.tasks.evaluate import predict_all
-    from edgec.pipeline.tasks.metrics import discordant
-    from edgec.pipeline.use_bundle import open_runner
-
-    images = open_dataset(data)
-    if images.labels is None:
-        return None
-    logits = [predict_all({"target": open_runner(b, 1)}, images, b.preprocess)["target"] for b in (before, after)]
-    only_after, only_before = discordant(logits[1], logits[0], images.labels)
-    return Pairs(only_before, only_after, len(images))

@@ -113,9 +113,11 @@ def _times(bundle: Bundle, margins: Margins, budget_s: float) -> dict[str, float
 def _accuracy(bundle: Bundle, margins: Margins) -> dict[str, float]:
     """Limits that the recorded answers keep: as many images as there are must be able to show it."""
     recorded = read_accuracy(bundle, None)
+    if recorded.agreement is None:
+        return {}
     found = judge_accuracy("agreement", 0.0, recorded)
     limits = {"agreement": max(0.0, round((found.low or 0.0) - margins.accuracy_pp, 2))}
-    if recorded["only_float_right"] is not None:
+    if recorded.only_float_right is not None:
         drop = judge_accuracy("drop_pp", 0.0, recorded)
         limits["drop_pp"] = round((drop.high or 0.0) + margins.accuracy_pp, 2)
     return limits

@@ -12,13 +12,14 @@ import numpy as np
 from edgec.pipeline.bundle.folder import replacing
 from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.bundle.manifest import SIGNATURE, BudgetVerdict, Manifest
-from edgec.pipeline.bundle.measured import measured_latency
 from edgec.pipeline.bundle.records import LATENCY, read_latency
 from edgec.pipeline.bundle.seal import engines_of, seal
 from edgec.pipeline.bundle.write import write_json
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.measure import summary
 from edgec.pipeline.gate.check import Line, Report
 from edgec.pipeline.gate.record import Measured
+from edgec.pipeline.report.page import render_report
 
 
 def check_unsigned(folders: Iterable[Path]) -> None:
@@ -47,7 +48,8 @@ def keep(folder: Path, report: Report) -> None:
     with replacing(folder) as work:
         shutil.copytree(folder, work, dirs_exist_ok=True)
         kept = replace(manifest, budgets=verdicts)
-        seal(work, _with_latency(work, kept, times[0]) if times else kept, engines_of(manifest))
+        sealed = _with_latency(work, kept, times[0]) if times else kept
+        seal(work, sealed, render_report, engines_of(manifest))
 
 
 def _verdict(line: Line) -> BudgetVerdict:
@@ -76,4 +78,4 @@ def _with_latency(work: Path, manifest: Manifest, record: Measured) -> Manifest:
         fingerprint=record.fingerprint.words(),
     )
     write_json(work / LATENCY, asdict(latency))
-    return replace(manifest, latency=measured_latency(latency))
+    return replace(manifest, latency=summary(latency))

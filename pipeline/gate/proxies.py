@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from edgec.pipeline.bundle.read import Bundle
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.forms.adapter import Placement, load_adapter
+from edgec.pipeline.forms.compiler import Placement, load_compiler
 from edgec.pipeline.forms.device import open_device
+from edgec.pipeline.forms.format import size_bytes
 
 if TYPE_CHECKING:
     import onnx
@@ -39,7 +40,7 @@ class Proxies:
             EdgecError: ``no-count`` says what is missing here.
         """
         if name == "size_bytes":
-            return _size_bytes(self.bundle.artifact)
+            return size_bytes(self.bundle.artifact)
         if name in ("macs", "params"):
             return self._cost[name == "params"]
         if name == "instructions":
@@ -56,7 +57,7 @@ class Proxies:
         """All counts that this machine can give, instructions apart: they take an emulated core."""
         counted = {name: getattr(self._placement, name) for name in PLACEMENT}
         macs, params = self._cost
-        found = {"size_bytes": _size_bytes(self.bundle.artifact), "macs": macs, "params": params, **counted}
+        found = {"size_bytes": size_bytes(self.bundle.artifact), "macs": macs, "params": params, **counted}
         return {name: value for name, value in found.items() if value is not None}
 
     @cached_property
@@ -65,7 +66,7 @@ class Proxies:
 
     @cached_property
     def _placement(self) -> Placement:
-        return load_adapter(self.bundle.target.compiler).placement(self.bundle.artifact, self.bundle.target)
+        return load_compiler(self.bundle.target.compiler).placement(self.bundle.artifact, self.bundle.settings)
 
 
 def network_cost(path: Path) -> tuple[int, int]:
@@ -101,11 +102,6 @@ def _macs(node: onnx.NodeProto, weights: dict[str, tuple[int, ...]], shapes: dic
     return prod(weight) * prod(shapes[node.output[0]][:-1])
 
 
-def _size_bytes(artifact: Path) -> int:
-    files = [artifact] if artifact.is_file() else [path for path in artifact.rglob("*") if path.is_file()]
-    return sum(file.stat().st_size for file in files)
-
-
 def _instructions(bundle: Bundle) -> int:
     """Guest instructions of one inference on the board's emulated core.
 
@@ -115,8 +111,8 @@ def _instructions(bundle: Bundle) -> int:
     core = bundle.target.device.emulated_as
     if core is None:
         raise EdgecError("no-count", f"'{bundle.target.name}' has no emulated core to count on", "delete the limit")
-    adapter, device = load_adapter(bundle.target.compiler), open_device(f"qemu:{core}")
-    counted = adapter.on_device(device, bundle.artifact, bundle.target, 1).cost().instructions
+    adapter, device = load_compiler(bundle.target.compiler), open_device(f"qemu:{core}")
+    counted = adapter.on_device(device, bundle.artifact, bundle.settings, 1).cost().instructions
     if counted is None:
         raise EdgecError("no-count", f"'{device.name}' counts no instructions", "delete the limit")
     return counted

@@ -11,12 +11,14 @@ import numpy as np
 
 from edgec.pipeline.bundle.read import Bundle
 from edgec.pipeline.bundle.records import read_accuracy as read_recorded_accuracy
+from edgec.pipeline.bundle.use import evaluate_bundle
 from edgec.pipeline.forms.measure import SAMPLES_FOR_P99
 from edgec.pipeline.gate.bootstrap import MIN_PROCESSES
 from edgec.pipeline.gate.budgets import Budget
 from edgec.pipeline.gate.fingerprint import Fingerprint
 from edgec.pipeline.gate.latency import CANDIDATE, Outcome, noise_floor, percentile
 from edgec.pipeline.gate.proxies import Proxies
+from edgec.pipeline.tasks.accuracy import Accuracy
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,10 @@ def measured(bundle: Bundle, budget: Budget, outcome: Outcome) -> Measured | Non
     )
 
 
-def read_accuracy(bundle: Bundle, data: Path | None) -> dict[str, Any]:
+def read_accuracy(bundle: Bundle, data: Path | None) -> Accuracy:
     """What the build recorded, or a new evaluation on ``data``.
 
     Raises:
         EdgecError: ``corrupt-bundle``; what evaluating raises.
     """
-    if data is None:
-        return asdict(read_recorded_accuracy(bundle.folder))
-    from edgec.pipeline.use_bundle import evaluate_bundle
-
-    return asdict(evaluate_bundle(bundle.folder, data))
+    return read_recorded_accuracy(bundle.folder) if data is None else evaluate_bundle(bundle.folder, data)

@@ -121,7 +121,7 @@ def slowed(invoke: Invoke, factor: float) -> Invoke:
 def _load(request: Request) -> list[Invoke]:
     """Contestants in their order, loaded in the requested one: the place in memory is part of the luck."""
     from edgec.pipeline.bundle.read import open_bundle
-    from edgec.pipeline.use_bundle import open_runner
+    from edgec.pipeline.bundle.use import open_runner
 
     stream = np.random.default_rng(0)
     loaded: dict[int, Invoke] = {}

@@ -33,7 +33,6 @@ class Export:
     weights: Weights
     definition: str
 
-    version: ClassVar[int] = 1
     output: ClassVar[str] = "model.onnx"
     toolchain: ClassVar[tuple[str, ...]] = ("torch", "onnx")
 

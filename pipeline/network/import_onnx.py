@@ -23,7 +23,6 @@ class ImportOnnx:
     One image input ``(N, 3, H, W)`` float32 with N symbolic or 1, and H, W fixed; no Q/DQ inside.
     """
 
-    version: ClassVar[int] = 1
     output: ClassVar[str] = "model.onnx"
     toolchain: ClassVar[tuple[str, ...]] = ("onnx",)
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import onnx
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.data.dataset import Dataset, batches
+from edgec.pipeline.data.dataset import Dataset
 from edgec.pipeline.data.preprocess import Preprocess
-from edgec.pipeline.forms.ort import Batch, OrtRunner
+from edgec.pipeline.forms.answer import ask
+from edgec.pipeline.forms.form import FLOAT, REFERENCE, Form, float_form, reference_form
 from edgec.pipeline.quantize.quantizer import QuantizedModel
 from edgec.pipeline.quantize.sensitivity import Sensitivity
-from edgec.pipeline.tasks.metrics import agreement_percent, topk_percent
+from edgec.pipeline.tasks.task import Kept, Shape, Task
 
 
 @dataclass(frozen=True)
@@ -89,20 +88,28 @@ class Judge:
     scratch: Path
     images: Dataset
     preprocess: Preprocess
-    _expected: Batch | None = field(default=None, init=False)
+    task: Task
+    outputs: tuple[Shape, ...]
+    _expected: Kept | None = field(default=None, init=False)
 
     def drop_pp(self, model: onnx.ModelProto) -> float:
-        """Percentage points, each Q/DQ executed as written."""
-        if self._expected is None:
-            self._expected = self._predict(OrtRunner(self.fp32, os.cpu_count() or 1))
-        onnx.save(model, self.scratch)
-        actual = self._predict(OrtRunner(self.scratch, os.cpu_count() or 1, as_written=True))
-        if self.images.labels is None:
-            return 100.0 - agreement_percent(actual, self._expected)
-        return topk_percent(self._expected, self.images.labels) - topk_percent(actual, self.images.labels)
+        """Percentage points, each Q/DQ executed as written.
 
-    def _predict(self, runner: OrtRunner) -> Batch:
-        return np.concatenate([runner.predict(batch) for batch in batches(self.images, self.preprocess)])
+        Raises:
+            EdgecError: ``no-drop`` for tasks without right answers.
+        """
+        if self._expected is None:
+            self._expected = self._ask(float_form(), self.fp32)
+        onnx.save(model, self.scratch)
+        actual = self._ask(reference_form(), self.scratch)
+        accuracy = self.task.score({FLOAT: self._expected, REFERENCE: actual}, self.images.labels)
+        if accuracy.agreement is None:
+            hint = "leave --max-drop-pp away"
+            raise EdgecError("no-drop", f"the task '{self.task.name}' knows no drop that could be held", hint)
+        return 100.0 - accuracy.agreement if accuracy.drop_pp is None else accuracy.drop_pp
+
+    def _ask(self, form: Form, network: Path) -> Kept:
+        return ask(form.open(network), self.images, self.preprocess, self.task, self.outputs, form.batch_size)
 
 
 def hold_drop(

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.core.progress import reporter
-from edgec.pipeline.core.store import Artifact, canonical_json
+from edgec.pipeline.core.store import Artifact
 from edgec.pipeline.data.dataset import Dataset, batches
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.scheme import Scheme
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from edgec.pipeline.quantize.calibrate import Calibration
     from edgec.pipeline.quantize.quantizer import QuantizedModel
+    from edgec.pipeline.quantize.sensitivity import Sensitivity
 
 BATCH_SIZE = 16
 
@@ -39,7 +40,6 @@ class Calibrate:
     preprocess: Preprocess
     images: Dataset = field(compare=False)
 
-    version: ClassVar[int] = 3
     output: ClassVar[str] = "calibration.npz"
     toolchain: ClassVar[tuple[str, ...]] = ("onnxruntime", "pillow")
 
@@ -60,7 +60,7 @@ class Calibrate:
 
 @dataclass(frozen=True)
 class Rank:
-    """Which layers quantize worst: ``sensitivity.json``, the network's output SQNR in dB by layer, the worst first.
+    """Which layers quantize worst: ``ranking.json``, each with the network's output SQNR in dB, the worst first.
 
     Attributes:
         scheme: integer semantics.
@@ -72,8 +72,7 @@ class Rank:
     preprocess: Preprocess
     images: Dataset = field(compare=False)
 
-    version: ClassVar[int] = 1
-    output: ClassVar[str] = "sensitivity.json"
+    output: ClassVar[str] = "ranking.json"
     toolchain: ClassVar[tuple[str, ...]] = ("onnx", "torch", "pillow")
 
     def run(self, output: Path, *inputs: Artifact) -> None:
@@ -92,7 +91,16 @@ class Rank:
 
         statistics = Calibration.load(inputs[1].path)
         ranked = sensitivities(onnx.load(inputs[0].path), statistics, self.scheme, stream, reporter("sensitivity"))
-        output.write_text(json.dumps({entry.layer.name: entry.sqnr_db for entry in ranked}, indent=1), encoding="utf-8")
+        output.write_text(json.dumps([asdict(entry) for entry in ranked], indent=1), encoding="utf-8")
+
+
+def read_ranking(path: Path) -> tuple[Sensitivity, ...]:
+    """What ``Rank`` wrote."""
+    from pydantic import TypeAdapter
+
+    from edgec.pipeline.quantize.sensitivity import Sensitivity
+
+    return TypeAdapter(tuple[Sensitivity, ...]).validate_json(path.read_bytes())
 
 
 @dataclass(frozen=True)
@@ -102,10 +110,12 @@ class DropLimit:
     Attributes:
         max_drop_pp: points of top-1 on the images; of agreement where they have no labels.
         images: neither calibrating nor testing; their content is an input of the stage.
+        task: whose answers are judged; None lets the outputs tell.
     """
 
     max_drop_pp: float
     images: Dataset = field(compare=False)
+    task: str | None = None
 
 
 @dataclass(frozen=True)
@@ -128,7 +138,6 @@ class Quantize:
     labels: tuple[str, ...] = ()
     limit: DropLimit | None = None
 
-    version: ClassVar[int] = 4
     output: ClassVar[str] = "quantized"
     toolchain: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnx", "torch", "pillow")
 
@@ -150,7 +159,7 @@ class Quantize:
         else:
             quantized, report["fallback"] = self._within(self.limit, inputs[0].path, model, calibration, output)
         facts = {"edgec.labels": list(self.labels), "edgec.preprocess": asdict(self.preprocess)}
-        onnx.helper.set_model_props(quantized.model, {name: canonical_json(fact) for name, fact in facts.items()})
+        onnx.helper.set_model_props(quantized.model, {name: _compact(fact) for name, fact in facts.items()})
         onnx.save(quantized.model, output / "model.onnx")
         report["float_layers"] = [{"layer": layer, "reason": reason} for layer, reason in quantized.floats.items()]
         report["layer_sqnr_db"] = dict(quantized.layer_sqnr_db)
@@ -168,13 +177,22 @@ class Quantize:
         self, limit: DropLimit, fp32: Path, model: ModelProto, calibration: Calibration, folder: Path
     ) -> tuple[QuantizedModel, dict[str, Any]]:
         """The network with the fewest sensitive layers in float that hold the drop, and what was decided."""
+        from edgec.pipeline.forms.answer import output_shapes
         from edgec.pipeline.quantize.fallback import Judge, hold_drop
         from edgec.pipeline.quantize.quantizer import sensitivities
+        from edgec.pipeline.tasks.task import task_of
 
         ranked = []
         if not self.scheme.quantize_output:  # else no single layer can stay in float
             ranked = sensitivities(model, calibration, self.scheme, self._stream, reporter("sensitivity"))
-        judge = Judge(fp32, folder / "model.onnx", limit.images, self.preprocess)
+        outputs = output_shapes(fp32)
+        task = task_of(limit.task, outputs)
+        judge = Judge(fp32, folder / "model.onnx", limit.images, self.preprocess, task, outputs)
         quantized, found = hold_drop(partial(self._quantized, model, calibration), ranked, judge, limit.max_drop_pp)
         decided = {"max_drop_pp": limit.max_drop_pp, "drop_pp": found.drop_pp, "num_images": len(limit.images)}
         return quantized, decided | {"num_layers": found.num_layers}
+
+
+def _compact(fact: object) -> str:
+    """JSON with sorted keys and no spaces, as it stands in files."""
+    return json.dumps(fact, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

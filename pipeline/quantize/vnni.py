@@ -12,7 +12,7 @@ activations with a scale per channel, do not go through ``vpmaddubsw`` and stay 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +21,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgec.pipeline.forms.format import Batch, Outputs
 from edgec.pipeline.network.graph import Graph, Node
-from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.executor import compute, run, tensors
 
 LOWEST, HIGHEST = -(2**15), 2**15 - 1
 PRODUCTS_AT_ONCE = 2**22
 """Pairs of products held in memory."""
+
+
+@dataclass(frozen=True)
+class SaturatingForm:
+    """The QDQ file on x86 without VNNI, emulated: the same on every machine."""
+
+    name: str = "vnni_off"
+    identity: Mapping[str, str] = field(default_factory=lambda: {"runtime": f"torch {torch.__version__}"})
+    batch_size: int = field(default=16, compare=False)
+
+    def open(self, artifact: Path) -> SaturatingRunner:
+        """``model.onnx`` of the quantizer's folder."""
+        return SaturatingRunner(artifact / "model.onnx")
 
 
 class SaturatingRunner:
@@ -46,12 +59,12 @@ class SaturatingRunner:
         self._batch_size = batch_size
 
     @torch.no_grad()
-    def predict(self, batch: Array) -> Array:
-        """``(N, 3, H, W)`` float32 to the first output."""
+    def predict(self, batch: Batch) -> Outputs:
+        """``(N, 3, H, W)`` float32 to every output."""
         graph = self._graph
         pieces = torch.split(torch.from_numpy(batch), self._batch_size)
         outputs = [run(graph, {graph.inputs[0]: x}, None, self._constants, self._compute) for x in pieces]
-        return torch.cat([values[graph.outputs[0]] for values in outputs]).numpy()
+        return tuple(torch.cat([values[name] for values in outputs]).numpy() for name in graph.outputs)
 
     def _compute(self, node: Node, values: Mapping[str, Tensor]) -> Iterable[Tensor]:
         if node.op == "QuantizeLinear":

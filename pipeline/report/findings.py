@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgec.pipeline.bundle.golden import GoldenSet, read_golden, to_real
 from edgec.pipeline.bundle.manifest import Manifest
-from edgec.pipeline.bundle.predictions import Predictions, read_predictions
 from edgec.pipeline.bundle.records import QuantizationRecord, read_latency, read_quantization, read_sensitivity
+from edgec.pipeline.forms.golden import GoldenSet, read_golden, to_real
 from edgec.pipeline.forms.measure import Latency
+from edgec.pipeline.tasks.classification import Predictions, class_name, probabilities, read_predictions
+from edgec.pipeline.tasks.metrics import answers
 
 NUM_WORST_CLASSES = 8
 THUMBNAIL_PX = 160
@@ -53,6 +54,7 @@ class Findings:
 
     Attributes:
         name: how the page calls it.
+        predictions: of classes; None for other tasks.
         latency: ``latency.json``.
         quantization: ``quantization.json``.
         sensitivity: output SQNR in dB with one layer alone quantized, by layer; empty where nobody ranked them.
@@ -62,7 +64,7 @@ class Findings:
     name: str
     manifest: Manifest
     golden: GoldenSet
-    predictions: Predictions
+    predictions: Predictions | None
     latency: Latency
     quantization: QuantizationRecord
     sensitivity: dict[str, float]
@@ -73,7 +75,9 @@ class Findings:
 
 def read_findings(folder: Path, manifest: Manifest) -> Findings:
     """Gather what the page needs from a bundle whose files are in place."""
-    predictions, golden = read_predictions(folder / "predictions.csv"), read_golden(folder / "golden")
+    classified = manifest.accuracy.task == "classification"
+    predictions = read_predictions(folder / "predictions.csv") if classified else None
+    golden = read_golden(folder / "golden")
     return Findings(
         f"{manifest.model.name} · {manifest.target.name}",
         manifest,
@@ -83,14 +87,9 @@ def read_findings(folder: Path, manifest: Manifest) -> Findings:
         read_quantization(folder),
         read_sensitivity(folder),
         _weight_bytes(folder / "reference" / "qdq.onnx"),
-        worst_classes(predictions, manifest.labels),
+        worst_classes(predictions, manifest.labels) if predictions else (),
         _examples(folder / "golden", golden, manifest),
     )
-
-
-def class_name(index: int, labels: tuple[str, ...]) -> str:
-    """The label, or its number where it has none."""
-    return labels[index] if index < len(labels) and labels[index] else f"class {index}"
 
 
 def worst_classes(predictions: Predictions, labels: tuple[str, ...]) -> tuple[ClassErrors, ...]:
@@ -98,25 +97,25 @@ def worst_classes(predictions: Predictions, labels: tuple[str, ...]) -> tuple[Cl
     known = predictions.labels >= 0
     if not known.any():
         return ()
-    answers = predictions.shipped
-    wrong = known & (answers != predictions.labels)
+    said = predictions.shipped
+    wrong = known & (said != predictions.labels)
     order = sorted(
         {int(i) for i in predictions.labels[wrong]}, key=lambda i: (-int(np.sum(wrong & (predictions.labels == i))), i)
     )
-    return tuple(_class_errors(i, answers, predictions, labels) for i in order[:NUM_WORST_CLASSES])
+    return tuple(_class_errors(i, said, predictions, labels) for i in order[:NUM_WORST_CLASSES])
 
 
 def _class_errors(
-    index: int, answers: npt.NDArray[np.int64], predictions: Predictions, labels: tuple[str, ...]
+    index: int, said: npt.NDArray[np.int64], predictions: Predictions, labels: tuple[str, ...]
 ) -> ClassErrors:
     mine = predictions.labels == index
-    others, counts = np.unique(answers[mine & (answers != index)], return_counts=True)
+    others, counts = np.unique(said[mine & (said != index)], return_counts=True)
     pairs = sorted(zip(others.tolist(), counts.tolist(), strict=True), key=lambda pair: (-pair[1], pair[0]))
     return ClassErrors(
         class_name(index, labels),
         int(mine.sum()),
         int(np.sum(mine & (predictions.classes["float"] == index))),
-        int(np.sum(mine & (answers == index))),
+        int(np.sum(mine & (said == index))),
         tuple((class_name(other, labels), count) for other, count in pairs[:3]),
     )
 
@@ -135,23 +134,23 @@ def _weight_bytes(qdq: Path) -> dict[str, int]:
 
 def _examples(folder: Path, golden: GoldenSet, manifest: Manifest) -> tuple[Example, ...]:
     output = manifest.contract.outputs[0]
-    if output.layout != "NC":
+    if manifest.accuracy.task != "classification":
         return ()
     pictures = np.load(folder / "pixels.npy")
     first = len(golden.vectors) - len(pictures)
     floats = np.load(folder / "float-outputs.float32.npy")[first:]
-    answers = to_real(np.load(folder / f"outputs.{golden.expected}.{output.dtype}.npy")[first:], output)
+    said = to_real(np.load(folder / f"outputs.{golden.expected}.{output.dtype}.npy")[first:], output)
     names = [vector.name for vector in golden.vectors[first:]]
     return tuple(
         Example(name, _data_uri(pixels, manifest.preprocessing.color), _answer(one, manifest), _answer(other, manifest))
-        for name, pixels, one, other in zip(names, pictures, floats, answers, strict=True)
+        for name, pixels, one, other in zip(names, pictures, floats, said, strict=True)
     )
 
 
 def _answer(logits: npt.NDArray[np.float32], manifest: Manifest) -> tuple[str, float]:
-    shifted = np.exp(logits.astype(np.float64) - logits.max())
-    index = int(logits.argmax())
-    return class_name(index, manifest.labels), float(shifted[index] / shifted.sum())
+    row = logits.reshape(1, -1)
+    index = int(answers(row)[0])
+    return class_name(index, manifest.labels), float(probabilities(row)[0, index])
 
 
 def _data_uri(pixels: npt.NDArray[np.uint8], color: str) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from edgec.pipeline.bundle.manifest import Manifest
-from edgec.pipeline.bundle.model_card import latency_words, number, rate
+from edgec.pipeline.bundle.model_card import figure, latency_words, number
 from edgec.pipeline.report.charts import Bar, bars, histogram, intervals, pareto, scatter
 from edgec.pipeline.report.findings import Findings, read_findings
+from edgec.pipeline.tasks.accuracy import rows
 
 NUM_LAYERS = 24  # of a bar chart; the table beside it has all
 
@@ -36,7 +37,7 @@ def render_report(builds: Sequence[tuple[Path, Manifest]]) -> str:
         "parity": between_builds(found),
         "pareto": _pareto_chart(found),
         "unmeasured": [one.name for one in found if one.manifest.latency.p50_ms is None],
-        "rate": rate,
+        "figure": figure,
         "number": number,
     }
     return templates.get_template("report.html.j2").render(values)
@@ -48,6 +49,8 @@ def between_builds(found: Sequence[Findings]) -> list[tuple[str, list[str]]]:
     def cell(one: Findings, other: Findings) -> str:
         if one.manifest.origin.test_set.sha256 != other.manifest.origin.test_set.sha256:
             return "other images"
+        if one.predictions is None or other.predictions is None:
+            return "no classes"
         return f"{100 * np.mean(one.predictions.shipped == other.predictions.shipped):.2f} %"
 
     return [(one.name, [cell(one, other) for other in found]) for one in found] if len(found) > 1 else []
@@ -75,7 +78,8 @@ def _build(found: Findings) -> dict[str, Any]:
         "latency": latency_words(manifest),
         "accuracy_chart": _accuracy_chart(manifest),
         "worst_classes": found.worst_classes,
-        "shipped": "artifact" if "target" in found.predictions.classes else "QDQ reference: the artifact did not run",
+        "rows": rows(manifest.accuracy),
+        "shipped": "artifact" if manifest.accuracy.target is not None else "QDQ reference: the artifact did not run",
         "parity": _kernel_parity(found),
         "tolerance": (found.golden.tolerance_steps, found.golden.tolerance, found.golden.step),
         "latency_chart": _latency_chart(found),
@@ -96,20 +100,14 @@ def _verdict(manifest: Manifest) -> tuple[str, str]:
 
 
 def _accuracy_chart(manifest: Manifest) -> str:
+    """Rates that have intervals; empty where the task has none."""
     found = manifest.accuracy
-    rows = [
-        Bar(label, value, interval)
-        for label, value, interval in (
-            ("float", found.float_percent, found.float_interval),
-            ("QDQ reference", found.reference_percent, found.reference_interval),
-            (f"{manifest.target.name}", found.target_percent, found.target_interval),
-        )
-        if value is not None
-    ]
-    if not rows:
-        rows = [Bar("agreement", found.agreement_percent, found.agreement_interval)]
+    forms = (("float", found.float), ("QDQ reference", found.reference), (manifest.target.name, found.target))
+    bars_ = [Bar(label, value, found.interval(value)) for label, value in forms if value is not None]
+    if not bars_ and found.agreement is not None:
+        bars_ = [Bar("agreement", found.agreement, found.interval(found.agreement))]
     what = "Top-1" if found.metric == "top1" else "Agreement with the float network"
-    return intervals(f"{what} with 95 % intervals, {found.num_images} images", rows, "%")
+    return intervals(f"{what} with 95 % intervals, {found.num_images} images", bars_, "%") if bars_ else ""
 
 
 def _kernel_parity(found: Findings) -> list[tuple[str, list[str]]]:
@@ -149,9 +147,9 @@ def _layers(found: Findings) -> list[tuple[str, str, list[tuple[str, str]]]]:
 
 def _pareto_chart(found: Sequence[Findings]) -> str:
     points = [
-        (one.name, one.manifest.latency.p50_ms, _quality(one.manifest))
+        (one.name, one.manifest.latency.p50_ms, quality)
         for one in found
-        if one.manifest.latency.p50_ms is not None
+        if one.manifest.latency.p50_ms is not None and (quality := _quality(one.manifest)) is not None
     ]
     return (
         scatter("Accuracy against latency; filled: no other build beats it in both", pareto(points), "ms", "%")
@@ -160,6 +158,7 @@ def _pareto_chart(found: Sequence[Findings]) -> str:
     )
 
 
-def _quality(manifest: Manifest) -> float:
+def _quality(manifest: Manifest) -> float | None:
+    """Percent; None for tasks without right answers."""
     found = manifest.accuracy
-    return found.target_percent if found.target_percent is not None else found.agreement_percent
+    return found.target if found.target is not None else found.agreement

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import canonical_json, plain
+from edgec.pipeline.core.store import plain
 from edgec.pipeline.data.dataset import Dataset, read_image
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.tasks.metrics import topk_percent
@@ -144,7 +144,7 @@ class Run:
     def save(self, path: Path, epochs_done: int) -> None:
         """Write the checkpoint; it replaces the previous one only when it is whole."""
         state = {
-            "recipe": canonical_json(plain(self.recipe)),
+            "recipe": json.dumps(plain(self.recipe), sort_keys=True),
             "epochs_done": epochs_done,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
@@ -169,7 +169,7 @@ class Run:
             self.optimizer.load_state_dict(state["optimizer"])
         except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
             raise EdgecError("bad-checkpoint", f"cannot continue from '{path}': {error}", hint) from error
-        if kept != json.loads(canonical_json(plain(self.recipe))):
+        if kept != json.loads(json.dumps(plain(self.recipe))):
             raise EdgecError("bad-checkpoint", f"'{path}' belongs to a run with other options", hint)
         return int(state["epochs_done"])
 

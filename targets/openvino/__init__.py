@@ -1,12 +1,13 @@
 """OpenVINO for x86 and Arm CPUs: the QDQ ONNX becomes an IR (``model.xml`` and ``model.bin``)."""
 
-from edgec.targets.openvino.compiler import ARTIFACT, TOOLCHAIN, check, compile_model, estimate, probe
+from edgec.targets.openvino.compiler import FORMAT, TOOLCHAIN, check, compile_model, estimate, probe
+from edgec.targets.openvino.options import settings
 from edgec.targets.openvino.placement import placement
 from edgec.targets.openvino.profile import layer_times
 from edgec.targets.openvino.runner import on_device, open_runner
 
 __all__ = [
-    "ARTIFACT",
+    "FORMAT",
     "TOOLCHAIN",
     "check",
     "compile_model",
@@ -16,4 +17,5 @@ __all__ = [
     "open_runner",
     "placement",
     "probe",
+    "settings",
 ]

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.forms.adapter import Probe
+from edgec.pipeline.forms.compiler import Probe
+from edgec.targets.openvino.format import IrFormat
+from edgec.targets.openvino.options import OpenVinoOptions
 
 if TYPE_CHECKING:
     import onnx
+    import openvino
 
-    from edgec.pipeline.forms.spec import TargetSpec
-
-ARTIFACT = "openvino"
+FORMAT = IrFormat()
 TOOLCHAIN = ("openvino",)
 UNCONVERTED = ("NotSupportedONNXNode", "ONNXFrameworkNode")  # what the frontend leaves where it has no rule
 INSTALL = "pip install 'edgec[cpu]'"
 
 
-def check(model: onnx.ModelProto, target: TargetSpec) -> None:
+def check(model: onnx.ModelProto, settings: OpenVinoOptions) -> None:
     """Let OpenVINO's ONNX frontend name what it cannot convert.
 
     Raises:
@@ -39,7 +41,7 @@ def check(model: onnx.ModelProto, target: TargetSpec) -> None:
             raise _unsupported(model, operator.get_friendly_name())
 
 
-def compile_model(qdq: Path, output: Path, target: TargetSpec) -> None:
+def compile_model(qdq: Path, output: Path, settings: OpenVinoOptions) -> None:
     """Convert to IR for a batch of one and save it as ``output/model.xml`` with int8 constants kept as they are.
 
     Raises:
@@ -52,15 +54,33 @@ def compile_model(qdq: Path, output: Path, target: TargetSpec) -> None:
     shape = model.input(0).partial_shape
     shape[0] = 1
     model.reshape({model.input(0): shape})
+    _rename(model, _names(qdq))
     output.mkdir()
     openvino.save_model(model, output / "model.xml", compress_to_fp16=False)
 
 
-def estimate(artifact: Path, target: TargetSpec) -> None:
+def _rename(model: openvino.Model, known: frozenset[str]) -> None:
+    """Number the nodes that OpenVINO named itself: it counts them over the life of a process, past other models."""
+    for index, node in enumerate(model.get_ordered_ops()):
+        name = node.get_friendly_name()
+        if name not in known and re.fullmatch(r"[A-Z][A-Za-z0-9]*_\d+", name):
+            node.set_friendly_name(f"{name.rpartition('_')[0]}_{index}")
+
+
+def _names(path: Path) -> frozenset[str]:
+    """Everything that the ONNX file itself names."""
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    nodes = (name for node in graph.node for name in (node.name, *node.input, *node.output))
+    return frozenset((*nodes, *(tensor.name for tensor in graph.initializer)))
+
+
+def estimate(artifact: Path, settings: OpenVinoOptions) -> None:
     """Nobody computes this board's latency; measure it."""
 
 
-def probe(target: TargetSpec | None = None) -> Probe:
+def probe(settings: OpenVinoOptions | None = None) -> Probe:
     """OpenVINO is there when its CPU plugin answers with a device name."""
     if find_spec("openvino") is None:
         return Probe(False, False, "", f"openvino is not installed: {INSTALL}")

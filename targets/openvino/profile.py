@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from edgec.targets.openvino.options import OpenVinoOptions
 from edgec.targets.openvino.runner import compile_for_cpu
-
-if TYPE_CHECKING:
-    from edgec.pipeline.forms.spec import TargetSpec
 
 NUM_WARM_UP, NUM_RUNS = 5, 20
 
 
-def layer_times(artifact: Path, target: TargetSpec, threads: int) -> dict[str, float]:
+def layer_times(artifact: Path, settings: OpenVinoOptions, threads: int) -> dict[str, float]:
     """Mean microseconds of each executed layer with ``PERF_COUNT``, which slows the network itself a little."""
-    precision = str(target.options.get("inference_precision", "f32"))
-    request = compile_for_cpu(artifact, threads, precision, profiled=True).create_infer_request()
+    request = compile_for_cpu(artifact, threads, settings.inference_precision, profiled=True).create_infer_request()
     for _ in range(NUM_WARM_UP):
         request.infer()
     total: Counter[str] = Counter()

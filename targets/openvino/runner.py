@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgec.pipeline.forms.adapter import Batch, OnDevice, stays_here
+from edgec.pipeline.forms.compiler import OnDevice, stays_here
+from edgec.pipeline.forms.format import Batch, Outputs
+from edgec.targets.openvino.options import OpenVinoOptions
 
 if TYPE_CHECKING:
     from edgec.pipeline.forms.device import Device
-    from edgec.pipeline.forms.spec import TargetSpec
 
 
 class OpenVinoRunner:
@@ -21,21 +22,21 @@ class OpenVinoRunner:
     Args:
         path: the folder with ``model.xml``.
         threads: inference threads.
-        precision: what float operators run in. ``f32`` by default: the plugin's own choice is bf16 where the CPU has
-            it, and then the same artifact answers differently from machine to machine.
+        precision: what float operators run in.
     """
 
     def __init__(self, path: Path, threads: int, precision: str = "f32") -> None:
         self._compiled = compile_for_cpu(path, threads, precision)
 
-    def predict(self, batch: Batch) -> Batch:
-        """``(N, 3, H, W)`` to the first output, image by image as on the device."""
-        request = self._compiled.create_infer_request()
-        outputs = []
+    def predict(self, batch: Batch) -> Outputs:
+        """``(N, 3, H, W)`` to every output, image by image as on the device."""
+        request, count = self._compiled.create_infer_request(), len(self._compiled.outputs)
+        outputs: list[list[Batch]] = [[] for _ in range(count)]
         for image in batch:
             request.infer({0: image[None]}, share_inputs=True)
-            outputs.append(request.get_output_tensor(0).data.copy())
-        return np.concatenate(outputs).astype(np.float32, copy=False)
+            for i in range(count):
+                outputs[i].append(request.get_output_tensor(i).data.copy())
+        return tuple(np.concatenate(parts).astype(np.float32, copy=False) for parts in outputs)
 
     def single(self, image: Batch) -> Callable[[], None]:
         """One image in the request's own input tensor; ``infer`` without arguments neither copies nor allocates."""
@@ -61,15 +62,15 @@ def compile_for_cpu(path: Path, threads: int, precision: str, profiled: bool = F
     return openvino.Core().compile_model(path / "model.xml", "CPU", config)
 
 
-def open_runner(artifact: Path, target: TargetSpec, threads: int) -> OpenVinoRunner:
+def open_runner(artifact: Path, settings: OpenVinoOptions, threads: int) -> OpenVinoRunner:
     """The IR with the board's inference precision."""
-    return OpenVinoRunner(artifact, threads, str(target.options.get("inference_precision", "f32")))
+    return OpenVinoRunner(artifact, threads, settings.inference_precision)
 
 
-def on_device(device: Device, artifact: Path, target: TargetSpec, threads: int) -> OnDevice:
+def on_device(device: Device, artifact: Path, settings: OpenVinoOptions, threads: int) -> OnDevice:
     """OpenVINO runs on this machine's CPU alone.
 
     Raises:
         EdgecError: ``cannot-run-there``.
     """
-    raise stays_here(target)
+    raise stays_here("OpenVINO")

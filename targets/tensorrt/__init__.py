@@ -1,12 +1,13 @@
 """TensorRT for Jetson and NVIDIA GPUs: a folder from which the device builds, proves and measures its engine."""
 
-from edgec.targets.tensorrt.compiler import ARTIFACT, TOOLCHAIN, check, compile_model, estimate
+from edgec.targets.tensorrt.compiler import FORMAT, TOOLCHAIN, check, compile_model, estimate
 from edgec.targets.tensorrt.device import on_device
+from edgec.targets.tensorrt.options import settings
 from edgec.targets.tensorrt.placement import layer_times, placement
 from edgec.targets.tensorrt.runner import open_runner, probe
 
 __all__ = [
-    "ARTIFACT",
+    "FORMAT",
     "TOOLCHAIN",
     "check",
     "compile_model",
@@ -16,4 +17,5 @@ __all__ = [
     "open_runner",
     "placement",
     "probe",
+    "settings",
 ]

@@ -19,18 +19,17 @@ import numpy as np
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import file_sha256
-from edgec.pipeline.forms.adapter import Batch
+from edgec.pipeline.forms.format import Batch
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.targets.tensorrt.dialect import to_tensorrt
+from edgec.targets.tensorrt.format import EngineFormat
 from edgec.targets.tensorrt.lint import Finding, lint
-from edgec.targets.tensorrt.options import gpu_of, options_of
+from edgec.targets.tensorrt.options import TensorRtSettings
 
 if TYPE_CHECKING:
     import onnx
 
-    from edgec.pipeline.forms.spec import TargetSpec
-
-ARTIFACT = "tensorrt"
+FORMAT = EngineFormat()
 TOOLCHAIN = ("onnx", "tensorrt")
 SCRIPT = Path(__file__).with_name("build_engine.py")
 NUM_GOLDEN = 4
@@ -40,13 +39,16 @@ UNSUPPORTED = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul", "
 """Operators that a CNN might hold and onnx-tensorrt's table (``docs/operators.md``) refuses."""
 
 
-def check(model: onnx.ModelProto, target: TargetSpec) -> None:
+def check(model: onnx.ModelProto, settings: TensorRtSettings) -> None:
     """Refuse what TensorRT's ONNX parser is known not to take; the parser itself has the last word on the device.
 
     Raises:
-        EdgecError: ``unsupported-operator`` names the node; ``bad-board``.
+        EdgecError: ``unsupported-operator`` names the node; ``unsupported-outputs``.
     """
-    options_of(target)
+    if len(model.graph.output) > 1:
+        hint = "keep one output, or choose another target"
+        message = f"engines with {len(model.graph.output)} outputs are not built yet"
+        raise EdgecError("unsupported-outputs", message, hint)
     for node in model.graph.node:
         if node.op_type in UNSUPPORTED or node.domain not in ("", "ai.onnx"):
             where = f"'{node.op_type}' (node '{node.name or node.output[0]}')"
@@ -54,7 +56,7 @@ def check(model: onnx.ModelProto, target: TargetSpec) -> None:
             raise EdgecError("unsupported-operator", f"TensorRT cannot take the operator {where}", hint)
 
 
-def compile_model(qdq: Path, output: Path, target: TargetSpec) -> None:
+def compile_model(qdq: Path, output: Path, settings: TensorRtSettings) -> None:
     """Write the folder; the model in it is executed beside ``qdq`` and must give the same outputs.
 
     Raises:
@@ -69,7 +71,7 @@ def compile_model(qdq: Path, output: Path, target: TargetSpec) -> None:
     onnx.save(model, output / "model.onnx")
     golden = _golden(qdq, output / "model.onnx")
     (output / "golden.bin").write_bytes(b"".join(array.astype("<f4").tobytes() for array in golden))
-    _write_json(output / "engine_spec.json", _spec(output, golden, target))
+    _write_json(output / "engine_spec.json", _spec(output, golden, settings))
     _write_json(output / "lint.json", [asdict(finding) for finding in findings])
     shutil.copyfile(SCRIPT, output / SCRIPT.name)
 
@@ -108,20 +110,20 @@ def _golden(qdq: Path, model: Path) -> tuple[Batch, Batch]:
     rows, columns = (-(-side // PATCHES) for side in (height, width))
     patches = stream.standard_normal((NUM_GOLDEN, channels, PATCHES, PATCHES)).astype(np.float32)
     inputs = patches.repeat(rows, axis=2).repeat(columns, axis=3)[:, :, :height, :width]
-    expected = OrtRunner(qdq, as_written=True, integer_sums=False).predict(inputs)
-    if not np.allclose(ours.predict(inputs), expected, rtol=1e-4, atol=1e-4 * float(np.abs(expected).max())):
+    expected = OrtRunner(qdq, as_written=True, integer_sums=False).predict(inputs)[0]
+    if not np.allclose(ours.predict(inputs)[0], expected, rtol=1e-4, atol=1e-4 * float(np.abs(expected).max())):
         message = "the model in TensorRT's dialect answers unlike the QDQ reference"
         raise EdgecError("compile-mismatch", message, "report the model")
     return inputs, expected
 
 
-def _spec(folder: Path, golden: tuple[Batch, Batch], target: TargetSpec) -> dict[str, Any]:
-    options, gpu = options_of(target), gpu_of(target)
+def _spec(folder: Path, golden: tuple[Batch, Batch], settings: TensorRtSettings) -> dict[str, Any]:
+    options = settings.options
     return {
         "schema": 1,
-        "target": target.name,
-        "precision": target.precision,
-        "compute_capability": gpu.compute_capability,
+        "target": settings.board,
+        "precision": settings.precision,
+        "compute_capability": settings.gpu.compute_capability,
         "model_sha256": file_sha256(folder / "model.onnx"),
         "golden_sha256": file_sha256(folder / "golden.bin"),
         "num_golden": NUM_GOLDEN,
@@ -131,7 +133,7 @@ def _spec(folder: Path, golden: tuple[Batch, Batch], target: TargetSpec) -> dict
         "workspace_bytes": options.workspace_mib << 20,
         "hardware_compatible": options.hardware_compatible,
         "max_reformats": options.max_reformats,
-        "trtexec": trtexec_command(target.precision, options.workspace_mib),
+        "trtexec": trtexec_command(settings.precision, options.workspace_mib),
     }
 
 
@@ -139,11 +141,11 @@ def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
-def estimate(artifact: Path, target: TargetSpec) -> tuple[float, float] | None:
+def estimate(artifact: Path, settings: TensorRtSettings) -> tuple[float, float] | None:
     """A roofline of the folder's model on the board's GPU; see ``roofline.py``."""
     import onnx
 
     from edgec.targets.tensorrt.roofline import estimate_latency
 
-    found = estimate_latency(onnx.load(artifact / "model.onnx"), gpu_of(target), target.precision)
+    found = estimate_latency(onnx.load(artifact / "model.onnx"), settings.gpu, settings.precision)
     return (found.low_ms, found.high_ms) if found else None

@@ -7,21 +7,21 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import reporter
-from edgec.pipeline.forms.adapter import Batch, OnDevice
+from edgec.pipeline.forms.compiler import OnDevice
 from edgec.pipeline.forms.device import Device
+from edgec.pipeline.forms.format import Batch, Outputs
 from edgec.pipeline.forms.measure import SAMPLES_FOR_P99, Cost, Latency
 from edgec.targets.devices.qemu import QemuDevice
-
-if TYPE_CHECKING:
-    from edgec.pipeline.forms.spec import TargetSpec
+from edgec.targets.tensorrt.options import TensorRtSettings
 
 BUILD_TIMEOUT_S = 3600.0  # the builder times every kernel; minutes on a small board
+FACTS_TIMEOUT_S = 120.0
 BUDGET_S = 8.0
 UNLOCKED = "GPU clocks were not locked ('sudo jetson_clocks'): times vary"
 
@@ -37,7 +37,7 @@ class DeviceEngine:
     device: Device
     artifact: Path
 
-    def predict(self, batch: Batch) -> Batch:
+    def predict(self, batch: Batch) -> Outputs:
         """``(N, 3, H, W)`` float32 preprocessed images to ``(N, ...)`` float32 outputs.
 
         Raises:
@@ -51,7 +51,16 @@ class DeviceEngine:
             answer = self._run(["--predict", there, f"{there}.outputs"], "on device")
             self.device.pull(answer["outputs"], outputs)
             values = np.fromfile(outputs, "<f4")
-        return values.reshape(len(batch), *spec["output_shape"][1:]).astype(np.float32, copy=False)
+        return (values.reshape(len(batch), *spec["output_shape"][1:]).astype(np.float32, copy=False),)
+
+    def identity(self) -> dict[str, str]:
+        """GPU, driver and TensorRT, as ``build_engine.py --facts`` names them.
+
+        Raises:
+            EdgecError: as ``predict``.
+        """
+        facts = self.device.run(self.artifact / "build_engine.py", ["--facts", "--attached"], FACTS_TIMEOUT_S)
+        return {name: str(value) for name, value in facts.items()}
 
     def cost(self) -> Cost:
         """Latency between two CUDA events around one inference; the host's overhead apart.
@@ -84,7 +93,7 @@ class DeviceEngine:
         return self.device.run(self.artifact / "build_engine.py", command, BUILD_TIMEOUT_S, reporter(step))
 
 
-def on_device(device: Device, artifact: Path, target: TargetSpec, threads: int) -> OnDevice:
+def on_device(device: Device, artifact: Path, settings: TensorRtSettings, threads: int) -> OnDevice:
     """The folder on a Jetson or a GPU server.
 
     Raises:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from edgec.pipeline.core.toml_file import STRICT, validate
-from edgec.pipeline.forms.spec import BOARDS, Gpu, TargetSpec
+from edgec.pipeline.core.toml_file import STRICT
+from edgec.pipeline.forms.spec import Gpu, Precision, TargetSpec, read_options
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,21 @@ class TensorRtOptions:
     max_reformats: int | None = None
 
 
-def options_of(target: TargetSpec) -> TensorRtOptions:
-    """The board's options, checked.
+@dataclass(frozen=True)
+class TensorRtSettings:
+    """All that building and running an engine reads of a board."""
+
+    board: str
+    precision: Precision
+    gpu: Gpu
+    options: TensorRtOptions
+
+
+def settings(target: TargetSpec) -> TensorRtSettings:
+    """The board's options, checked, and its GPU; one of which nothing is known where the board names none.
 
     Raises:
         EdgecError: ``bad-board`` names the field.
     """
-    return validate(TensorRtOptions, dict(target.options), BOARDS / f"{target.name}.toml", "bad-board")
-
-
-def gpu_of(target: TargetSpec) -> Gpu:
-    """The board's GPU; one of which nothing is known where the board names none."""
-    return target.device.gpu or Gpu()
+    options = read_options(TensorRtOptions, target)
+    return TensorRtSettings(target.name, target.precision, target.device.gpu or Gpu(), options)

@@ -13,18 +13,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from edgec.pipeline.core.store import default_root, file_sha256
-from edgec.pipeline.forms.adapter import Batch, Probe
+from edgec.pipeline.forms.compiler import Probe
+from edgec.pipeline.forms.format import Batch, Outputs
 from edgec.targets.devices.answer import Transcript
 from edgec.targets.tensorrt.compiler import SCRIPT
-from edgec.targets.tensorrt.options import gpu_of
-
-if TYPE_CHECKING:
-    from edgec.pipeline.forms.spec import TargetSpec
+from edgec.targets.tensorrt.options import TensorRtSettings
 
 ELSEWHERE = "engines are built on the device: run build_engine.py there, or give --on ssh://user@host"
 HOW_TO = {
@@ -45,10 +43,10 @@ class EngineRunner:
     engine: Any
     output_shape: tuple[int, ...]
 
-    def predict(self, batch: Batch) -> Batch:
-        """``(N, 3, H, W)`` to the first output, image by image as on the device."""
+    def predict(self, batch: Batch) -> Outputs:
+        """``(N, 3, H, W)`` to the one output, image by image as on the device."""
         outputs = [np.frombuffer(self.engine.run(image.tobytes()), np.float32) for image in batch.astype(np.float32)]
-        return np.stack(outputs).reshape(len(batch), *self.output_shape)
+        return (np.stack(outputs).reshape(len(batch), *self.output_shape),)
 
     def single(self, image: Batch) -> Callable[[], None]:
         """One image on the GPU; a call is one inference from enqueue to its end on the host."""
@@ -61,7 +59,7 @@ class EngineRunner:
         return invoke
 
 
-def open_runner(artifact: Path, target: TargetSpec, threads: int) -> EngineRunner:
+def open_runner(artifact: Path, settings: TensorRtSettings, threads: int) -> EngineRunner:
     """Build the engine unless it was, in a process of its own and into edgec's cache; load it in this one.
 
     Raises:
@@ -77,7 +75,7 @@ def open_runner(artifact: Path, target: TargetSpec, threads: int) -> EngineRunne
     return EngineRunner(engine, tuple(spec["output_shape"][1:]))
 
 
-def probe(target: TargetSpec | None = None) -> Probe:
+def probe(settings: TensorRtSettings | None = None) -> Probe:
     """Artifacts are built anywhere; engines run where driver and TensorRT answer and the GPU is the board's."""
     found = _facts()
     if "error" in found:
@@ -85,9 +83,9 @@ def probe(target: TargetSpec | None = None) -> Probe:
             True, False, "", f"{found['message']}: {HOW_TO.get(found['error'], 'see the message')}; {ELSEWHERE}"
         )
     facts = f"TensorRT {found['tensorrt']}, {found['gpu']} ({found['compute_capability']}), {found['driver']}"
-    wanted = gpu_of(target).compute_capability if target else None
+    wanted = settings.gpu.compute_capability if settings else None
     if wanted and wanted != found["compute_capability"]:
-        return Probe(True, False, facts, f"this GPU is no {target.name if target else ''}; {ELSEWHERE}")
+        return Probe(True, False, facts, f"this GPU is no {settings.board if settings else ''}; {ELSEWHERE}")
     return Probe(True, True, facts)
 
 

@@ -179,25 +179,26 @@ def load(options: argparse.Namespace) -> Any:
 
 
 def predict(options: argparse.Namespace) -> dict[str, Any]:
-    """Run every row of INPUTS, already in the model's own type and layout; write the raw first outputs beside it."""
+    """Run every row of INPUTS, already in the model's own type and layout; write the raw outputs beside it."""
     interpreter = load(options)
     verify(options.inputs)
     import numpy as np
 
     inputs = np.load(options.inputs, mmap_mode="r")
-    wanted, first = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    wanted, details = interpreter.get_input_details()[0], interpreter.get_output_details()
     if inputs.dtype != wanted["dtype"] or tuple(inputs.shape[1:]) != tuple(wanted["shape"][1:]):
         expected = f"{np.dtype(wanted['dtype'])} {wanted['shape'][1:].tolist()}"
         got = f"{inputs.dtype} {list(inputs.shape[1:])}"
         raise Refusal("wrong-input", f"an image does not fit the model's input: expected {expected}, got {got}")
-    outputs = []
+    outputs: list[list[Any]] = [[] for _ in details]
     for row in range(len(inputs)):
         interpreter.set_tensor(wanted["index"], inputs[row : row + 1])
         interpreter.invoke()
-        outputs.append(interpreter.get_tensor(first["index"])[0])
+        for i, output in enumerate(details):
+            outputs[i].append(interpreter.get_tensor(output["index"])[0])
         say({"done": row + 1, "total": len(inputs)})
-    path = f"{options.inputs}.{os.path.basename(options.model)[:16]}.outputs.npy"
-    np.save(path, np.stack(outputs))
+    path = f"{options.inputs}.{os.path.basename(options.model)[:16]}.outputs.npz"
+    np.savez(path, *[np.stack(parts) for parts in outputs])
     return {"outputs": path, "board": facts()}
 
 

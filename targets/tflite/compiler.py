@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.preprocess import Preprocess
-from edgec.pipeline.forms.adapter import Probe
-from edgec.targets.tflite.options import TfliteOptions, options_of
+from edgec.pipeline.forms.compiler import Probe
+from edgec.targets.tflite.format import TfliteFormat
+from edgec.targets.tflite.options import TfliteOptions
 
 if TYPE_CHECKING:
     import onnx
 
-    from edgec.pipeline.forms.spec import TargetSpec
     from edgec.targets.tflite.graph import Graph
 
-ARTIFACT = "model.tflite"
+FORMAT = TfliteFormat()
 TOOLCHAIN = ("ai-edge-litert", "flatbuffers")
 INSTALL = "pip install 'edgec[arm]'"
 METADATA_NAME = "edgec"
@@ -28,17 +28,17 @@ LABELS, PREPROCESS = "edgec.labels", "edgec.preprocess"  # ``metadata_props`` of
 MIN_RUNTIME = b"2.5.0".ljust(16, b"\0")  # a 16-byte text, as TensorFlow's converter writes it
 
 
-def check(model: onnx.ModelProto, target: TargetSpec) -> None:
+def check(model: onnx.ModelProto, settings: TfliteOptions) -> None:
     """Refuse what cannot be lowered for this board, before anything long runs.
 
     Raises:
         EdgecError: ``unsupported-operator`` names the node and the rule; ``dynamic-shape``, ``bad-quantization``,
-            ``missing-runtime``, ``bad-board``.
+            ``missing-runtime``.
     """
-    check_model(model, options_of(target))
+    _prepared(model, settings)
 
 
-def compile_model(qdq: Path, output: Path, target: TargetSpec) -> None:
+def compile_model(qdq: Path, output: Path, settings: TfliteOptions) -> None:
     """Lower the ONNX file to ``output``, with the labels and the preprocessing that its ``metadata_props`` hold.
 
     Raises:
@@ -51,12 +51,7 @@ def compile_model(qdq: Path, output: Path, target: TargetSpec) -> None:
         entry.key: json.loads(entry.value) for entry in model.metadata_props if entry.key in (LABELS, PREPROCESS)
     }
     preprocess = Preprocess(**described[PREPROCESS]) if PREPROCESS in described else None
-    output.write_bytes(to_tflite(model, options_of(target), described.get(LABELS, ()), preprocess))
-
-
-def check_model(model: onnx.ModelProto, options: TfliteOptions) -> None:
-    """``check`` with the board's options at hand."""
-    _prepared(model, options)
+    output.write_bytes(to_tflite(model, settings, described.get(LABELS, ()), preprocess))
 
 
 def to_tflite(
@@ -86,11 +81,11 @@ def to_tflite(
     return Lowering(graph, options).run(RULES, metadata)
 
 
-def estimate(artifact: Path, target: TargetSpec) -> None:
+def estimate(artifact: Path, settings: TfliteOptions) -> None:
     """Nobody computes this board's latency; measure it."""
 
 
-def probe(target: TargetSpec | None = None) -> Probe:
+def probe(settings: TfliteOptions | None = None) -> Probe:
     """LiteRT is there when its interpreter loads."""
     if find_spec("ai_edge_litert") is None:
         return Probe(False, False, "", f"ai-edge-litert is not installed: {INSTALL}")

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from edgec.pipeline.core.progress import Report
-from edgec.pipeline.forms.adapter import Batch
 from edgec.pipeline.forms.device import Device
+from edgec.pipeline.forms.format import Batch, Outputs
 from edgec.pipeline.forms.measure import Cost, Latency
 from edgec.targets.devices.qemu import QemuDevice
 from edgec.targets.tflite.inference import count_instructions, describe, measure_latency, predict
@@ -29,7 +29,7 @@ class DeviceRunner:
     xnnpack: bool = True
     progress: Report | None = None
 
-    def predict(self, batch: Batch) -> Batch:
+    def predict(self, batch: Batch) -> Outputs:
         """``(N, 3, H, W)`` float32 preprocessed images to ``(N, ...)`` float32 outputs.
 
         Raises:
@@ -41,6 +41,15 @@ class DeviceRunner:
             self.device, self.artifact, inputs, threads=self.threads, xnnpack=self.xnnpack, progress=self.progress
         )
         return local.decode(outputs)
+
+    def identity(self) -> dict[str, str]:
+        """The board as it describes itself.
+
+        Raises:
+            EdgecError: see ``describe``.
+        """
+        board, _ = describe(self.device)
+        return {name: str(value) for name, value in asdict(board).items()}
 
     def cost(self) -> Cost:
         """Latency on a board; instructions on an emulated core.

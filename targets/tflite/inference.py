@@ -95,20 +95,20 @@ def predict(
     xnnpack: bool = True,
     timeout_s: float = 3600.0,
     progress: Report | None = None,
-) -> npt.NDArray[Any]:
-    """Run a .tflite over ``inputs`` there: ``(N, ...)`` in the artifact's own layout and type to its raw first output.
+) -> tuple[npt.NDArray[Any], ...]:
+    """Run a .tflite over ``inputs`` there: ``(N, ...)`` in the artifact's own layout and type to its raw outputs.
 
     Raises:
         EdgecError: ``wrong-input``, ``unusable-artifact``, and see ``Device``.
     """
     with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
-        images, outputs = Path(folder) / "inputs.npy", Path(folder) / "outputs.npy"
+        images, outputs = Path(folder) / "inputs.npy", Path(folder) / "outputs.npz"
         np.save(images, inputs)
         places = [device.push(artifact, progress), device.push(images, progress)]
         answer = device.run(RUNNER, ["predict", *places, *_options(threads, xnnpack)], timeout_s, progress)
         device.pull(answer["outputs"], outputs)
-        loaded: npt.NDArray[Any] = np.load(outputs)
-    return loaded
+        with np.load(outputs) as loaded:
+            return tuple(loaded.values())
 
 
 def measure_latency(

@@ -1,4 +1,4 @@
-"""``python -m edgec.targets.tflite.micro_worker MODEL INPUTS.npy OUTPUTS.npy``: TFLite Micro in a process of its own.
+"""``python -m edgec.targets.tflite.micro_worker MODEL INPUTS.npy OUTPUTS.npz``: TFLite Micro in a process of its own.
 
 TFLite Micro aborts the process on what it cannot do, and writes its account of the arena to standard error.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 
-def main(model: str, inputs: str, outputs: str, arena_bytes: str) -> None:
+def main(model: str, inputs: str, outputs: str, arena_bytes: str, num_outputs: str) -> None:
     """Run every input ``(N, H, W, C)`` through the model in an arena of the given size."""
     from tflite_micro import runtime  # type: ignore[import-untyped]
 
@@ -20,8 +20,8 @@ def main(model: str, inputs: str, outputs: str, arena_bytes: str) -> None:
     for image in np.load(inputs):
         interpreter.set_input(image[None], 0)
         interpreter.invoke()
-        results.append(np.array(interpreter.get_output(0)))
-    np.save(outputs, np.concatenate(results))
+        results.append([np.array(interpreter.get_output(i)) for i in range(int(num_outputs))])
+    np.savez(outputs, *(np.concatenate(parts) for parts in zip(*results, strict=True)))
     interpreter.print_allocations()
 
 

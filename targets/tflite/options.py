@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.forms.spec import TargetSpec
+from edgec.pipeline.core.toml_file import STRICT
+from edgec.pipeline.forms.spec import TargetSpec, read_options
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class TfliteOptions:
         runtime: the Python package that runs the file on the board.
     """
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
     hard_swish: Literal["split", "native"] = "split"
     padding: Literal["same", "explicit"] = "same"
     gemm: Literal["fully_connected", "convolution"] = "fully_connected"
@@ -35,19 +37,10 @@ class TfliteOptions:
     runtime: Literal["ai-edge-litert", "tflite-runtime", "tflite-micro"] = "ai-edge-litert"
 
 
-def options_of(target: TargetSpec) -> TfliteOptions:
+def settings(target: TargetSpec) -> TfliteOptions:
     """The board's options, checked.
 
     Raises:
         EdgecError: ``bad-board`` names the field.
     """
-    from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
-
-    strict = with_config(ConfigDict(extra="forbid"))(TfliteOptions)
-    try:
-        return TypeAdapter(strict).validate_python(target.options)
-    except ValidationError as error:
-        wrong = "; ".join(f"options.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise EdgecError(
-            "bad-board", f"board '{target.name}': {wrong}", "see an existing board that uses tflite"
-        ) from error
+    return read_options(TfliteOptions, target)

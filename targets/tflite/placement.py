@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgec.pipeline.forms.adapter import Placement
+from edgec.pipeline.forms.compiler import Placement
 from edgec.targets.tflite.delegate import delegate_coverage
 from edgec.targets.tflite.flatbuffer import TfliteFile, read_tflite
 from edgec.targets.tflite.micro import run_micro
-from edgec.targets.tflite.options import options_of
-
-if TYPE_CHECKING:
-    from edgec.pipeline.forms.spec import TargetSpec
+from edgec.targets.tflite.options import TfliteOptions
 
 LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 
 
-def placement(artifact: Path, target: TargetSpec) -> Placement:
+def placement(artifact: Path, settings: TfliteOptions) -> Placement:
     """Operators from the file, delegate pieces by loading it with XNNPACK, the arena by TFLite Micro if installed."""
-    content, options = artifact.read_bytes(), options_of(target)
+    content = artifact.read_bytes()
     file = read_tflite(content)
     kinds = [operator.kind for operator in file.operators]
     in_float = sum(op.kind in LAYERS and file.tensors[op.inputs[0]].dtype == "float32" for op in file.operators)
@@ -31,12 +27,12 @@ def placement(artifact: Path, target: TargetSpec) -> Placement:
         kinds.count("TRANSPOSE"),
         in_float,
         num_reformats=file.inner_conversions,
-        delegate_pieces=delegate_coverage(content).pieces if options.xnnpack else None,
-        arena_bytes=_arena_bytes(file, content) if options.runtime == "tflite-micro" else None,
+        delegate_pieces=delegate_coverage(content).pieces if settings.xnnpack else None,
+        arena_bytes=_arena_bytes(file, content) if settings.runtime == "tflite-micro" else None,
     )
 
 
-def layer_times(artifact: Path, target: TargetSpec, threads: int) -> dict[str, float]:
+def layer_times(artifact: Path, settings: TfliteOptions, threads: int) -> dict[str, float]:
     """The Python interpreters of TFLite tell no times of layers."""
     return {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.forms.adapter import Batch, OnDevice
-from edgec.pipeline.forms.spec import TargetSpec
+from edgec.pipeline.forms.compiler import OnDevice
+from edgec.pipeline.forms.format import Batch, Outputs
 from edgec.targets.tflite.compiler import INSTALL, METADATA_NAME
+from edgec.targets.tflite.options import TfliteOptions
 
 if TYPE_CHECKING:
     from edgec.pipeline.forms.device import Device
@@ -40,17 +41,18 @@ class LiteRtRunner:
 
     def __init__(self, path: Path, threads: int = 1, xnnpack: bool = True, reference: bool = False) -> None:
         self.interpreter = open_interpreter(path.read_bytes(), threads, xnnpack, reference)
-        self._input, self._output = self.interpreter.get_input_details()[0], self.interpreter.get_output_details()[0]
+        self._input, self._outputs = self.interpreter.get_input_details()[0], self.interpreter.get_output_details()
         self._pixels = _pixel_normalisation(path) if self._input["dtype"] == np.uint8 else None
 
-    def predict(self, batch: Batch) -> Batch:
+    def predict(self, batch: Batch) -> Outputs:
         """``(N, 3, H, W)`` float32 to ``(N, ...)`` float32 outputs, dequantized; feature maps come back as NCHW."""
-        outputs = []
+        outputs: list[list[npt.NDArray[Any]]] = [[] for _ in self._outputs]
         for image in batch:
             self.interpreter.set_tensor(self._input["index"], self.encode(image[None]))
             self.interpreter.invoke()
-            outputs.append(self.decode(self.interpreter.get_tensor(self._output["index"])))
-        return np.concatenate(outputs)
+            for parts, output in zip(outputs, self._outputs, strict=True):
+                parts.append(self.interpreter.get_tensor(output["index"]))
+        return self.decode([np.concatenate(parts) for parts in outputs])
 
     def single(self, image: Batch) -> Callable[[], None]:
         """One image in the input tensor; the call runs the network alone."""
@@ -70,30 +72,30 @@ class LiteRtRunner:
         limits = np.iinfo(dtype)
         return np.asarray(np.clip(np.rint(pixels / np.float32(scale)) + zero_point, limits.min, limits.max), dtype)
 
-    def decode(self, values: npt.NDArray[Any]) -> Batch:
-        """The output tensor's integers to float32; feature maps come back as NCHW."""
-        scale, zero_point = self._output["quantization"]
-        if scale:
-            values = (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
-        if values.ndim == 4:
-            values = values.transpose(0, 3, 1, 2)
-        return values.astype(np.float32, copy=False)
+    def decode(self, outputs: Sequence[npt.NDArray[Any]]) -> Outputs:
+        """The output tensors' integers to float32; feature maps come back as NCHW."""
+        pairs = zip(outputs, self._outputs, strict=True)
+        return tuple(_real(values, *output["quantization"]) for values, output in pairs)
 
 
-def open_runner(artifact: Path, target: TargetSpec, threads: int) -> LiteRtRunner:
+def _real(values: npt.NDArray[Any], scale: float, zero_point: int) -> Batch:
+    if scale:
+        values = (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    if values.ndim == 4:
+        values = values.transpose(0, 3, 1, 2)
+    return values.astype(np.float32, copy=False)
+
+
+def open_runner(artifact: Path, settings: TfliteOptions, threads: int) -> LiteRtRunner:
     """The file as the board would run it: with XNNPACK, or with the reference kernels of a microcontroller."""
-    from edgec.targets.tflite.options import options_of
-
-    options = options_of(target)
-    return LiteRtRunner(artifact, threads, options.xnnpack, reference=options.runtime == "tflite-micro")
+    return LiteRtRunner(artifact, threads, settings.xnnpack, reference=settings.runtime == "tflite-micro")
 
 
-def on_device(device: Device, artifact: Path, target: TargetSpec, threads: int) -> OnDevice:
+def on_device(device: Device, artifact: Path, settings: TfliteOptions, threads: int) -> OnDevice:
     """The file on a board or an emulated core, as the board would run it."""
     from edgec.targets.tflite.device import DeviceRunner
-    from edgec.targets.tflite.options import options_of
 
-    return DeviceRunner(device, artifact, threads, options_of(target).xnnpack)
+    return DeviceRunner(device, artifact, threads, settings.xnnpack)
 
 
 def open_interpreter(content: bytes, threads: int, xnnpack: bool, reference: bool = False) -> Any:

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgec.pipeline.bundle.contract import TensorContract, read_contract
-from edgec.pipeline.bundle.golden import Golden, as_batch, gradient, judge, noise, read_golden, to_real, to_tensor
-from edgec.pipeline.bundle.integer_preprocess import ALL_PIXELS, fold, quantized
 from edgec.pipeline.bundle.read import open_bundle
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.dataset import Dataset
 from edgec.pipeline.data.preprocess import Preprocess
-from edgec.pipeline.forms.adapter import Batch
+from edgec.pipeline.forms.compiler import Batch
+from edgec.pipeline.forms.format import TensorContract, read_contract
+from edgec.pipeline.forms.golden import Golden, as_batch, gradient, judge, noise, read_golden, to_real, to_tensor
+from edgec.pipeline.forms.integer_preprocess import ALL_PIXELS, fold, quantized
 from edgec.pipeline.forms.spec import load_target
 
 INT8 = TensorContract("input", "int8", (1, 32, 32, 3), "NHWC", float(np.float32(0.0187)), -14)

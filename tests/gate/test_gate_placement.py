@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edgec.pipeline.bundle.read import open_bundle
-from edgec.pipeline.forms.adapter import load_adapter
+from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.gate.proxies import Proxies
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def test_times_of_layers_where_the_runtime_tells(build: Build, target: str, laye
     if target == "arm":
         pytest.importorskip("ai_edge_litert")
     bundle = open_bundle(build(target))
-    times = load_adapter(bundle.target.compiler).layer_times(bundle.artifact, bundle.target, 1)
+    times = load_compiler(bundle.target.compiler).layer_times(bundle.artifact, bundle.target, 1)
     assert bool(times) == bool(layer)
     assert all(time_us >= 0 for time_us in times.values())
     assert not times or any(layer in name for name in times)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.forms.adapter import load_adapter
+from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.spec import load_target, names
 
 OWN_BOARD = """
@@ -25,7 +25,7 @@ def test_board_is_complete_and_its_compiler_is_there(name: str) -> None:
     target = load_target(name)
     assert target.name == name
     assert target.description
-    adapter = load_adapter(target.compiler)
+    adapter = load_compiler(target.compiler)
     assert isinstance(adapter.ARTIFACT, str)
     assert isinstance(adapter.TOOLCHAIN, tuple)
     for function in ("check", "compile_model", "open_runner", "probe"):
@@ -34,7 +34,7 @@ def test_board_is_complete_and_its_compiler_is_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", names())
 def test_probe_answers_or_says_what_is_missing(name: str) -> None:
-    probe = load_adapter(load_target(name).compiler).probe()
+    probe = load_compiler(load_target(name).compiler).probe()
     assert probe.can_run or probe.missing
 
 

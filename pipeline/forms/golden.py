@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import json
-import shutil
 import zlib
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from importlib.util import find_spec
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from edgec.pipeline.bundle.contract import Contract, TensorContract, read_contract
-from edgec.pipeline.bundle.integer_preprocess import Pixels, fold
-from edgec.pipeline.bundle.records import read_record
+from edgec.pipeline.core.json_file import read_record
 from edgec.pipeline.core.store import Artifact
-from edgec.pipeline.core.toml_file import validate
 from edgec.pipeline.data.dataset import Dataset, read_image
 from edgec.pipeline.data.preprocess import Preprocess
-from edgec.pipeline.forms.adapter import Batch, Predictor, Runner, load_adapter
+from edgec.pipeline.forms.compiler import load_compiler
+from edgec.pipeline.forms.form import HereForm, ThereForm
+from edgec.pipeline.forms.format import Batch, Contract, Outputs, Predictor, TensorContract
+from edgec.pipeline.forms.integer_preprocess import Pixels, fold
 from edgec.pipeline.forms.ort import OrtRunner
-from edgec.pipeline.forms.spec import TargetSpec
 
 Kind = Literal["fill", "gradient-x", "gradient-y", "noise", "stored"]
 Values = npt.NDArray[np.generic]
@@ -35,7 +32,6 @@ ASSUMED_TOLERANCE_STEPS = 8  # only where no second kernel set could run, and th
 REFERENCE = "reference"  # the QDQ file as written, in ONNX Runtime
 TARGET = "target"  # the artifact on this machine, as the board itself would run it
 DEVICE = "device"  # the artifact on the board
-XNNPACK = "xnnpack"
 
 
 @dataclass(frozen=True)
@@ -60,9 +56,10 @@ class GoldenSet:
     """``golden.json``.
 
     Attributes:
-        kernel_sets: who answered; ``outputs.<kernel set>.*`` holds the answers.
+        kernel_sets: who answered; ``outputs.<kernel set>.*`` holds the answers, ``outputs.<kernel set>.1.*`` those of
+            the second output.
         expected: the kernel set that the C self-test compares with.
-        step: real value of one output step; for a float output, 1/255 of the range seen.
+        steps: real value of one step of each output; for a float output, 1/255 of the range seen.
         spread_steps: largest difference of any output between two kernel sets, in steps.
         tolerance_steps: one more than the largest spread between the kernel sets that the board may run.
         tolerance: ``measured`` from the spread, or ``assumed`` where nothing else ran here.
@@ -71,10 +68,15 @@ class GoldenSet:
     vectors: tuple[GoldenVector, ...]
     kernel_sets: tuple[str, ...]
     expected: str
-    step: float
+    steps: tuple[float, ...]
     spread_steps: dict[str, int]
     tolerance_steps: int
     tolerance: Literal["measured", "assumed"]
+
+    @property
+    def step(self) -> float:
+        """Of the first output, the one that the C self-test compares."""
+        return self.steps[0]
 
 
 @dataclass(frozen=True)
@@ -85,23 +87,30 @@ class Golden:
     numbers as float32 ``(N, C, ...)`` where the artifact's are integers; ``float-outputs`` are the float network's.
 
     Attributes:
-        target: names the runner.
+        compiler: by name; its format knows further kernel sets.
+        settings: what the compiler reads of the board.
         preprocess: how pixels become inputs.
         images: the calibration set; its content is an input of the stage.
+        here: the artifact on this machine, where that can run it.
+        there: the artifact on a device, where one was asked.
+        kernels: further kernel sets at hand.
     """
 
-    target: TargetSpec
+    compiler: str
+    settings: Any
     preprocess: Preprocess
     images: Dataset = field(compare=False)
+    here: HereForm | None = None
+    there: ThereForm | None = None
+    kernels: tuple[str, ...] = ()
 
-    version: ClassVar[int] = 1
     output: ClassVar[str] = "golden"
 
     @property
     def toolchain(self) -> tuple[str, ...]:
         """All runtimes that answer."""
         runtimes = ("onnxruntime", "ai-edge-litert", "tflite-micro")
-        return ("pillow", *runtimes, *load_adapter(self.target.compiler).TOOLCHAIN)
+        return ("pillow", *runtimes, *load_compiler(self.compiler).TOOLCHAIN)
 
     def run(self, output: Path, *inputs: Artifact) -> None:
         """Run ``inputs`` = (float ONNX, QDQ folder, artifact, calibration set).
@@ -109,33 +118,41 @@ class Golden:
         Raises:
             EdgecError: ``unreadable-image``, ``micro-refuses``, and what opening the artifact raises.
         """
-        qdq, artifact = inputs[1].path / "model.onnx", inputs[2].path
-        contract = read_contract(artifact)
+        qdq, artifact, format_ = inputs[1].path / "model.onnx", inputs[2].path, load_compiler(self.compiler).FORMAT
+        contract = format_.contract(artifact)
         images = self.images.take(NUM_STORED)
         stored = np.stack([read_image(images.root / sample.file, self.preprocess) for sample in images.samples])
         vectors, fed, batch = make_inputs(contract.inputs[0], self.preprocess, stored)
-        runners = kernel_sets(artifact, qdq, self.target)
-        answers = {name: runner.predict(batch) for name, runner in runners.items()}
-        if _has_micro(self.target) and find_spec("tflite_micro") is not None:
-            answers["tflite-micro"] = _ask_micro(artifact, fed, contract.outputs[0])
+        answers = {name: predictor.predict(batch) for name, predictor in self._kernel_sets(qdq, artifact)}
         output.mkdir()
         np.save(output / "pixels.npy", stored)
         _write_tensors(output, "inputs", fed, batch, contract.inputs[0])
-        for name, values in answers.items():
-            _write_answers(output, name, values, contract.outputs[0])
-        _write(output, "float-outputs", OrtRunner(inputs[0].path).predict(batch))
-        _describe(output, judge(vectors, answers, contract, self.target))
+        for name, found in answers.items():
+            for i, (values, tensor) in enumerate(zip(found, contract.outputs, strict=True)):
+                _write_tensors(output, stem(f"outputs.{name}", i), to_tensor(values, tensor), values, tensor)
+        for i, values in enumerate(OrtRunner(inputs[0].path).predict(batch)):
+            _write(output, stem("float-outputs", i), values)
+        own = [name for name in answers if name != REFERENCE and format_.board_runs(name, self.settings)]
+        judged = judge(vectors, answers, contract, own)
+        (output / "golden.json").write_text(json.dumps(asdict(judged), indent=1) + "\n", encoding="utf-8")
 
-    def add_device(self, golden: Path, output: Path, artifact: Path, device: Predictor) -> None:
-        """Copy ``golden``, which ``run`` made, to ``output``, with what the artifact answers on a device."""
-        shutil.copytree(golden, output)
-        known, contract = read_golden(output), read_contract(artifact)
-        source, result = contract.inputs[0], contract.outputs[0]
-        found = device.predict(as_batch(np.load(output / f"inputs.{source.dtype}.npy"), source, self.preprocess))
-        _write_answers(output, DEVICE, found, result)
-        names = (*known.kernel_sets, DEVICE)
-        answers = {name: to_real(np.load(output / f"outputs.{name}.{result.dtype}.npy"), result) for name in names}
-        _describe(output, judge(known.vectors, answers, contract, self.target))
+    def _kernel_sets(self, qdq: Path, artifact: Path) -> Iterator[tuple[str, Predictor]]:
+        """Everything at hand that computes this network, loaded one after the other.
+
+        One thread each, so that no answer depends on the number of cores.
+        """
+        yield REFERENCE, OrtRunner(qdq, as_written=True)
+        if self.here is not None:
+            yield TARGET, replace(self.here, threads=1).open(artifact)
+        for name in self.kernels:
+            yield name, load_compiler(self.compiler).FORMAT.open_kernels(name, artifact, self.settings)
+        if self.there is not None:
+            yield DEVICE, self.there.open(artifact)
+
+
+def stem(name: str, output: int) -> str:
+    """The first output's files have the plain name."""
+    return name if output == 0 else f"{name}.{output}"
 
 
 def read_golden(folder: Path) -> GoldenSet:
@@ -144,8 +161,7 @@ def read_golden(folder: Path) -> GoldenSet:
     Raises:
         EdgecError: ``corrupt-bundle``.
     """
-    path = folder / "golden.json"
-    return validate(GoldenSet, read_record(path), path, "corrupt-bundle")
+    return read_record(GoldenSet, folder / "golden.json", "corrupt-bundle")
 
 
 def as_batch(fed: Values, tensor: TensorContract, preprocess: Preprocess) -> Batch:
@@ -155,42 +171,6 @@ def as_batch(fed: Values, tensor: TensorContract, preprocess: Preprocess) -> Bat
         return preprocess.normalise(pixels if tensor.layout == "NHWC" else pixels.transpose(0, 2, 3, 1))
     nchw = fed.transpose(0, 3, 1, 2) if tensor.layout == "NHWC" else fed
     return to_real(np.ascontiguousarray(nchw), tensor)
-
-
-def kernel_sets(artifact: Path, qdq: Path, target: TargetSpec) -> dict[str, Runner]:
-    """Everything on this machine that computes this network; ``target`` is how the board itself would run it.
-
-    One thread each, so that no answer depends on the number of cores.
-    """
-    runners: dict[str, Runner] = {REFERENCE: OrtRunner(qdq, as_written=True)}
-    adapter = load_adapter(target.compiler)
-    if not adapter.probe(target).can_run:
-        return runners
-    runners[TARGET] = adapter.open_runner(artifact, target, 1)
-    if artifact.suffix == ".tflite":
-        from edgec.targets.tflite.runner import LiteRtRunner
-
-        runners["tflite-reference"] = LiteRtRunner(artifact, xnnpack=False, reference=True)
-        runners[XNNPACK] = LiteRtRunner(artifact)
-    return runners
-
-
-def _kernels_of(target: TargetSpec, names: Iterable[str]) -> list[str]:
-    """Kernel sets that the board itself may run: no microcontroller has XNNPACK."""
-    others = (REFERENCE, XNNPACK) if _has_micro(target) else (REFERENCE,)
-    return [name for name in names if name not in others]
-
-
-def _has_micro(target: TargetSpec) -> bool:
-    return target.options.get("runtime") == "tflite-micro"
-
-
-def _ask_micro(artifact: Path, fed: Values, output: TensorContract) -> Batch:
-    from edgec.targets.tflite.micro import run_micro
-
-    ran = run_micro(artifact.read_bytes(), fed.astype(np.int8, copy=False))
-    real = to_real(ran.outputs.reshape(len(fed), *output.shape[1:]), output)
-    return real.transpose(0, 3, 1, 2) if output.layout == "NHWC" else real
 
 
 def make_inputs(
@@ -227,24 +207,26 @@ def make_inputs(
 
 
 def judge(
-    vectors: tuple[GoldenVector, ...], answers: dict[str, Batch], contract: Contract, target: TargetSpec
+    vectors: tuple[GoldenVector, ...], answers: Mapping[str, Outputs], contract: Contract, own: Sequence[str]
 ) -> GoldenSet:
-    """Measure how far the kernel sets are apart and derive the tolerance from those that the board may run."""
-    step = contract.outputs[0].scale or float(np.ptp(answers[REFERENCE])) / 255 or 1.0
-    spread = {
-        f"{one} / {other}": int(np.ceil(np.max(np.abs(answers[one] - answers[other])) / step - 1e-3))
-        for one, other in combinations(answers, 2)
-    }
-    own = [spread[f"{one} / {other}"] for one, other in combinations(_kernels_of(target, answers), 2)]
-    own = own or list(spread.values())
+    """Measure how far the kernel sets are apart and derive the tolerance from ``own``, which the board may run."""
+    pairs = zip(contract.outputs, answers[REFERENCE], strict=True)
+    steps = tuple(tensor.scale or float(np.ptp(values)) / 255 or 1.0 for tensor, values in pairs)
+
+    def apart(one: str, other: str) -> int:
+        parts = zip(answers[one], answers[other], steps, strict=True)
+        return max(int(np.ceil(np.max(np.abs(a - b)) / step - 1e-3)) for a, b, step in parts)
+
+    spread = {f"{one} / {other}": apart(one, other) for one, other in combinations(answers, 2)}
+    among = [spread[f"{one} / {other}"] for one, other in combinations(own, 2)] or list(spread.values())
     return GoldenSet(
         vectors,
         tuple(answers),
         next(name for name in (TARGET, DEVICE, REFERENCE) if name in answers),
-        step,
+        steps,
         spread,
-        max(own) + 1 if own else ASSUMED_TOLERANCE_STEPS,
-        "measured" if own else "assumed",
+        max(among) + 1 if among else ASSUMED_TOLERANCE_STEPS,
+        "measured" if among else "assumed",
     )
 
 
@@ -313,14 +295,6 @@ def _write_tensors(folder: Path, name: str, values: Values, real: Batch, tensor:
     _write(folder, name, values)
     if tensor.scale is not None:
         _write(folder, f"real-{name}", real)
-
-
-def _write_answers(folder: Path, name: str, values: Batch, tensor: TensorContract) -> None:
-    _write_tensors(folder, f"outputs.{name}", to_tensor(values, tensor), values, tensor)
-
-
-def _describe(folder: Path, golden: GoldenSet) -> None:
-    (folder / "golden.json").write_text(json.dumps(asdict(golden), indent=1) + "\n", encoding="utf-8")
 
 
 def _write(folder: Path, name: str, values: Values) -> None:

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgec.pipeline.bundle.contract import TensorContract
 from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.forms.format import TensorContract
 
 Pixels = npt.NDArray[np.uint8]
 Triple = tuple[int, int, int]

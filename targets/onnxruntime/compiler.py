@@ -1,4 +1,4 @@
-"""ONNX Runtime as a target: the artifact is the QDQ file itself. Always there."""
+"""The QDQ file is the artifact."""
 
 from __future__ import annotations
 
@@ -6,58 +6,59 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgec.pipeline.forms.adapter import OnDevice, Placement, Probe, stays_here
+from edgec.pipeline.forms.compiler import OnDevice, Placement, Probe, stays_here
 from edgec.pipeline.forms.ort import OrtRunner, node_times
 from edgec.targets.onnx_placement import onnx_placement
+from edgec.targets.onnxruntime.format import OnnxFormat
+from edgec.targets.onnxruntime.options import OnnxRuntimeOptions
 
 if TYPE_CHECKING:
     import onnx
 
     from edgec.pipeline.forms.device import Device
-    from edgec.pipeline.forms.spec import TargetSpec
 
-ARTIFACT = "model.onnx"
+FORMAT = OnnxFormat()
 TOOLCHAIN: tuple[str, ...] = ("onnxruntime",)
 
 
-def check(model: onnx.ModelProto, target: TargetSpec) -> None:
+def check(model: onnx.ModelProto, settings: OnnxRuntimeOptions) -> None:
     """ONNX Runtime takes every standard operator; nothing to refuse that the ONNX checker does not."""
 
 
-def compile_model(qdq: Path, output: Path, target: TargetSpec) -> None:
-    """The QDQ file is the artifact."""
+def compile_model(qdq: Path, output: Path, settings: OnnxRuntimeOptions) -> None:
+    """A copy."""
     shutil.copyfile(qdq, output)
 
 
-def open_runner(artifact: Path, target: TargetSpec, threads: int) -> OrtRunner:
+def open_runner(artifact: Path, settings: OnnxRuntimeOptions, threads: int) -> OrtRunner:
     """The artifact with ONNX Runtime's own optimisations, as a user would run it."""
     return OrtRunner(artifact, threads)
 
 
-def on_device(device: Device, artifact: Path, target: TargetSpec, threads: int) -> OnDevice:
-    """The reference stays where ONNX Runtime is.
+def on_device(device: Device, artifact: Path, settings: OnnxRuntimeOptions, threads: int) -> OnDevice:
+    """It stays where ONNX Runtime is.
 
     Raises:
         EdgecError: ``cannot-run-there``.
     """
-    raise stays_here(target)
+    raise stays_here("ONNX Runtime")
 
 
-def estimate(artifact: Path, target: TargetSpec) -> None:
+def estimate(artifact: Path, settings: OnnxRuntimeOptions) -> None:
     """Nobody computes this board's latency; measure it."""
 
 
-def placement(artifact: Path, target: TargetSpec) -> Placement:
+def placement(artifact: Path, settings: OnnxRuntimeOptions) -> Placement:
     """The file's own nodes."""
     return onnx_placement(artifact)
 
 
-def layer_times(artifact: Path, target: TargetSpec, threads: int) -> dict[str, float]:
+def layer_times(artifact: Path, settings: OnnxRuntimeOptions, threads: int) -> dict[str, float]:
     """ONNX Runtime's own profile."""
     return node_times(artifact, threads)
 
 
-def probe(target: TargetSpec | None = None) -> Probe:
+def probe(settings: OnnxRuntimeOptions | None = None) -> Probe:
     """ONNX Runtime is a plain dependency."""
     import onnxruntime
 

@@ -1,0 +1,108 @@
+"""One build, judged where it runs: everything that is handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgec.pipeline.build import Build
+from edgec.pipeline.bundle.manifest import BudgetVerdict
+from edgec.pipeline.bundle.records import QuantizationRecord
+from edgec.pipeline.bundle.semver import FIRST
+from edgec.pipeline.core.json_file import read_record
+from edgec.pipeline.forms.answer import read_answers
+from edgec.pipeline.forms.compiler import Placement, load_compiler
+from edgec.pipeline.forms.measure import Latency
+from edgec.pipeline.forms.score import read_accuracy
+from edgec.pipeline.recipe import Recipe
+from edgec.pipeline.tasks.accuracy import Accuracy
+from edgec.pipeline.tasks.task import Kept
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a bundle is written from.
+
+    Attributes:
+        built: results of all stages.
+        placement: what the runtime makes of the artifact.
+        latency: measured, or the words why not.
+        integers_p50_ms: latency of the same network all in integers, where layers stayed in float to hold a drop.
+        precision_verdict: why this precision ships, where several were weighed.
+        sensitivity: the ranking of the layers, where it was asked for.
+        made: files that a device made of the artifact, an engine say.
+        version: semver of the bundle.
+        budgets: verdicts, where the build was judged.
+    """
+
+    built: Build
+    placement: Placement
+    accuracy: Accuracy
+    latency: Latency
+    integers_p50_ms: float | None = None
+    precision_verdict: str | None = None
+    sensitivity: Path | None = None
+    made: tuple[Path, ...] = ()
+    version: str = FIRST
+    budgets: tuple[BudgetVerdict, ...] = ()
+
+    @property
+    def recipe(self) -> Recipe:
+        """What was asked for."""
+        return self.built.recipe
+
+    @property
+    def answers(self) -> Mapping[str, Kept]:
+        """Of the test images by form of the network: float, reference, target."""
+        return {name: read_answers(artifact.path) for name, artifact in self.built.answers.items()}
+
+    @property
+    def quantization(self) -> QuantizationRecord:
+        """What the quantizer did, layer by layer."""
+        return read_record(QuantizationRecord, self.built.qdq.path / "report.json", "corrupt-artifact")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What every output must say about this build, from its facts."""
+        return tuple(_notes(self))
+
+
+def release_of(built: Build, ranked: bool = False) -> Release:
+    """Everything but what is measured anew each time.
+
+    Raises:
+        EdgecError: whatever a stage raises.
+    """
+    recipe, compiler = built.recipe, load_compiler(built.recipe.target.compiler)
+    estimated_ms = compiler.estimate(built.binary.path, recipe.settings)
+    return Release(
+        built,
+        placement=compiler.placement(built.binary.path, recipe.settings),
+        accuracy=read_accuracy(built.accuracy.path),
+        latency=Latency("not-measured", note="not asked for", estimated_ms=estimated_ms),
+        sensitivity=built.ranking.path if ranked else None,
+    )
+
+
+def _notes(release: Release) -> Iterator[str]:
+    recipe, accuracy = release.recipe, release.accuracy
+    yield from (*recipe.notes, *recipe.target.notes)
+    if accuracy.num_images < len(recipe.test):
+        yield f"judged on the first {accuracy.num_images} of {len(recipe.test)} test images: the outputs are large"
+    if release.built.on is not None:
+        yield f"the artifact was evaluated on {release.built.on}, not on the building machine"
+    if release.precision_verdict:
+        yield release.precision_verdict
+    held = release.quantization.fallback
+    if held is None:
+        return
+    drop = f"{held.drop_pp:.2f} pp on {held.num_images} other images, {held.max_drop_pp:g} allowed"
+    if not held.num_layers:
+        yield f"no layer had to go back into float: the drop is {drop}"
+        return
+    note = f"{held.num_layers} sensitive layers stay in float: the drop is {drop}"
+    if release.integers_p50_ms is None or release.latency.p50_ms is None:
+        yield f"{note}; what that costs in latency is not measured"
+    else:
+        yield f"{note}; p50 {release.latency.p50_ms:.3f} ms, all in integers {release.integers_p50_ms:.3f} ms"

@@ -1,0 +1,169 @@
+"""What can be done with a bundle on this machine: evaluate, measure, ask."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgec.pipeline.bundle.read import Bundle, open_bundle
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.data.dataset import Dataset, open_dataset, read_image
+from edgec.pipeline.forms.answer import ask, judged, output_shapes
+from edgec.pipeline.forms.compiler import OnDevice, Runner, load_compiler
+from edgec.pipeline.forms.device import open_device
+from edgec.pipeline.forms.form import (
+    FLOAT,
+    REFERENCE,
+    TARGET,
+    Form,
+    HereForm,
+    float_form,
+    here,
+    reference_form,
+    there,
+)
+from edgec.pipeline.forms.measure import Cost, measure
+from edgec.pipeline.forms.ort import OrtRunner
+from edgec.pipeline.forms.score import scored
+from edgec.pipeline.tasks.accuracy import Accuracy
+from edgec.pipeline.tasks.task import Kept, Pairs, Reply, Task, load_task, metrics_of
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What the artifact says about one image."""
+
+    image: Path
+    reply: Reply
+
+
+def evaluate_bundle(folder: Path, data: Path, on: str | None = None) -> Accuracy:
+    """Artifact (here, or on the device ``on``), QDQ reference and float network on the images of ``data``.
+
+    Raises:
+        EdgecError: ``cannot-run-here``; what opening bundle, data and devices raises; ``class-mismatch``.
+    """
+    bundle, images = open_bundle(folder), open_dataset(data)
+    task = task_of_bundle(bundle)
+    form = there(bundle.target.compiler, bundle.settings, on, bundle.artifact) if on else form_here(bundle)
+    images = judged(images, task, output_shapes(bundle.float_onnx))
+    kept = {
+        FLOAT: _ask(float_form(), bundle.float_onnx, bundle, images, task),
+        REFERENCE: _ask(reference_form(), bundle.qdq_onnx, bundle, images, task),
+        TARGET: _ask(form, bundle.artifact, bundle, images, task),
+    }
+    task.check(images, kept[FLOAT])
+    labels = images.labels if bundle.manifest.origin.source.labelled else None
+    return scored(task, kept, labels, metrics_of(task.name))
+
+
+def paired(before: Bundle, after: Bundle, data: Path) -> Pairs | None:
+    """Run both artifacts, each with its own preprocessing, over labelled images; None without labels or right answers.
+
+    Raises:
+        EdgecError: ``cannot-run-here``; what ``open_dataset`` raises.
+    """
+    images, task = open_dataset(data), task_of_bundle(after)
+    images = judged(images, task, output_shapes(after.float_onnx))
+    if images.labels is None:
+        return None
+    kept = [_ask(form_here(bundle, 1), bundle.artifact, bundle, images, task) for bundle in (before, after)]
+    return task.pairs(kept[0], kept[1], images.labels)
+
+
+def measure_bundle(folder: Path, threads: int, on: str | None = None) -> Cost:
+    """Latency of the artifact on this machine or on a board; instructions on an emulated core.
+
+    Raises:
+        EdgecError: what ``open_bundle``, ``open_runner`` and devices raise.
+    """
+    bundle = open_bundle(folder)
+    if on is None:
+        return Cost(measure(open_runner(bundle, threads).single(OrtRunner(bundle.float_onnx).noise()), threads))
+    return on_device(bundle, on, threads).cost()
+
+
+def ask_bundle(folder: Path, images: Sequence[Path], top: int = 5) -> list[Answered]:
+    """The artifact's answer to each image file.
+
+    Raises:
+        EdgecError: what ``open_bundle``, ``open_runner`` and ``read_image`` raise.
+    """
+    bundle = open_bundle(folder)
+    task, runner = task_of_bundle(bundle), open_runner(bundle, os.cpu_count() or 1)
+    names = [shape.name for shape in output_shapes(bundle.float_onnx)]
+    found = []
+    for image in images:
+        batch = bundle.preprocess.normalise(np.asarray(read_image(image, bundle.preprocess))[None])
+        kept = task.keep(runner.predict(batch), names)
+        found.append(Answered(image, task.reply(kept, 0, bundle.labels, top)))
+    return found
+
+
+def save_tensors(folder: Path, answered: Sequence[Answered]) -> None:
+    """One ``.npz`` for each image, its tensors by their names.
+
+    Raises:
+        EdgecError: ``output-not-writable``.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for one in answered:
+            tensors: dict[str, Any] = dict(one.reply.tensors)
+            np.savez(folder / f"{one.image.stem}.npz", **tensors)
+    except OSError as error:
+        message = f"cannot write into '{folder}': {error.strerror}"
+        raise EdgecError("output-not-writable", message, "choose another --output") from error
+
+
+def task_of_bundle(bundle: Bundle) -> Task:
+    """The task that the manifest names.
+
+    Raises:
+        EdgecError: ``unknown-task``.
+    """
+    return load_task(bundle.manifest.accuracy.task)
+
+
+def form_here(bundle: Bundle, threads: int | None = None) -> HereForm:
+    """The artifact on this machine.
+
+    Raises:
+        EdgecError: ``cannot-run-here``.
+    """
+    found = here(bundle.target.compiler, bundle.settings, threads)
+    if found is None:
+        missing = load_compiler(bundle.target.compiler).probe(bundle.settings).missing
+        message = f"this machine cannot run '{bundle.target.name}' artifacts: {missing}"
+        raise EdgecError("cannot-run-here", message, "see 'edgec doctor'")
+    return found
+
+
+def open_runner(bundle: Bundle, threads: int) -> Runner:
+    """The artifact, loaded on this machine.
+
+    Raises:
+        EdgecError: ``cannot-run-here``.
+    """
+    form_here(bundle)
+    return load_compiler(bundle.target.compiler).open_runner(bundle.artifact, bundle.settings, threads)
+
+
+def on_device(bundle: Bundle, on: str, threads: int) -> OnDevice:
+    """The artifact on a device.
+
+    Raises:
+        EdgecError: ``cannot-run-there``; what ``open_device`` raises.
+    """
+    compiler = load_compiler(bundle.target.compiler)
+    return compiler.on_device(open_device(on), bundle.artifact, bundle.settings, threads)
+
+
+def _ask(form: Form, network: Path, bundle: Bundle, images: Dataset, task: Task) -> Kept:
+    outputs = output_shapes(bundle.float_onnx)
+    return ask(form.open(network), images, bundle.preprocess, task, outputs, form.batch_size)

@@ -1,0 +1,172 @@
+"""One build from request to bundle: stages, latency where the artifact runs, then the folder."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgec.pipeline.build import Build, build
+from edgec.pipeline.bundle.release import Release, release_of
+from edgec.pipeline.bundle.semver import FIRST, parse_version
+from edgec.pipeline.bundle.write import write_bundle
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.store import Run, Store, default_root
+from edgec.pipeline.forms.compiler import load_compiler
+from edgec.pipeline.forms.form import TARGET, ThereForm
+from edgec.pipeline.forms.format import size_bytes
+from edgec.pipeline.forms.measure import Latency, measure
+from edgec.pipeline.forms.memory import memory_fit
+from edgec.pipeline.forms.ort import OrtRunner
+from edgec.pipeline.forms.spec import with_precision
+from edgec.pipeline.gate.fingerprint import read_fingerprint
+from edgec.pipeline.precision import undecided, weigh
+from edgec.pipeline.recipe import Recipe, TorchSource
+from edgec.pipeline.report.page import render_report
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Where and how a build is judged.
+
+    Attributes:
+        on: the device that evaluates and measures; this machine where None.
+        timed: False leaves latency unmeasured, and then equal requests give equal bundles.
+        ranked: find out which layers quantize worst, for the report.
+        weigh_precisions: build every precision of the board and ship the one that pays.
+    """
+
+    threads: int = 1
+    on: str | None = None
+    timed: bool = True
+    ranked: bool = False
+    weigh_precisions: bool = False
+
+
+def deliver(recipe: Recipe, folder: Path, judging: Judging, version: str = FIRST) -> dict[str, Any]:
+    """Build, measure, write the bundle; return ``result.json``.
+
+    Args:
+        version: semver of the bundle.
+
+    Raises:
+        EdgecError: whatever a stage, the device or the bundle raises; ``precision-undecided``, ``bad-version``. Nothing
+            is left at ``folder``.
+    """
+    parse_version(version)
+    store = Store(default_root())
+    store.sweep()
+    with tempfile.TemporaryDirectory(prefix="edgec-") as work:
+        release = _best(recipe, store, judging, Path(work))
+        release = _with_integers(replace(release, version=version), store, judging)
+        result = make_result(release, store.runs, folder)
+        write_bundle(folder, release, render_report, result)
+    return result
+
+
+def _best(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release:
+    """The recipe's own precision, or the one that pays."""
+    if not judging.weigh_precisions:
+        return _judged(recipe, store, judging, work)
+    if len(recipe.target.precisions) < 2:
+        message = f"'{recipe.target.name}' has one precision: {recipe.target.precision}"
+        raise EdgecError("unsupported-precision", message, "leave --precision away")
+    here = recipe.target.device.is_this_machine and load_compiler(recipe.target.compiler).probe(recipe.settings).can_run
+    if judging.on is None and not here:
+        raise undecided()
+    releases = {}
+    for precision in recipe.target.precisions:
+        (work / precision).mkdir()
+        candidate = replace(recipe, target=with_precision(recipe.target, precision))
+        releases[precision] = _judged(candidate, store, judging, work / precision)
+    verdict = weigh({name: (release.accuracy, release.latency) for name, release in releases.items()})
+    return replace(releases[verdict.precision], precision_verdict=verdict.text)
+
+
+def _judged(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release:
+    """Build; then measure, here or on the device."""
+    release = release_of(build(recipe, store, judging.on), judging.ranked)
+    started = time.perf_counter()
+    form = release.built.forms[TARGET][0] if judging.on else None
+    if isinstance(form, ThereForm):
+        release = _measured_there(release, replace(form, threads=judging.threads), judging.timed, work)
+    elif judging.timed:
+        release = replace(release, latency=latency_of(release, judging.threads))
+    store.runs.append(Run("measure", "", False, time.perf_counter() - started))
+    return release
+
+
+def _measured_there(release: Release, form: ThereForm, timed: bool, work: Path) -> Release:
+    """Latency on the device, and the files that it made of the artifact."""
+    device, made = form.open(release.built.binary.path), work / "made"
+    made.mkdir()
+    latency = device.cost().latency if timed else release.latency
+    device.fetch(made)
+    return replace(release, latency=latency, made=tuple(sorted(made.iterdir())))
+
+
+def latency_of(release: Release, threads: int) -> Latency:
+    """Latency on this machine, where this machine is the target; otherwise the plain words that it is not known."""
+    recipe, binary = release.recipe, release.built.binary.path
+    if not recipe.target.device.is_this_machine:
+        return replace(release.latency, note=f"this machine is no {recipe.target.name}: measure there with --on")
+    compiler = load_compiler(recipe.target.compiler)
+    probe = compiler.probe(recipe.settings)
+    if not probe.can_run:
+        return replace(release.latency, note=probe.missing)
+    image = OrtRunner(release.built.fp32.path).noise()
+    found = measure(compiler.open_runner(binary, recipe.settings, threads).single(image), threads)
+    layer_us = compiler.layer_times(binary, recipe.settings, threads)
+    return replace(found, fingerprint=read_fingerprint(threads).words(), layer_us=layer_us)
+
+
+def _with_integers(release: Release, store: Store, judging: Judging) -> Release:
+    """What holding a drop cost: the latency of the network all in integers, measured right after."""
+    held = release.quantization.fallback
+    if held is None or not held.num_layers or release.latency.p50_ms is None or judging.on is not None:
+        return release
+    plain = Build(replace(release.recipe, limit=None), store)
+    integers = latency_of(replace(release, built=plain), judging.threads)
+    return replace(release, integers_p50_ms=integers.p50_ms)
+
+
+def make_result(release: Release, runs: Sequence[Run], folder: Path) -> dict[str, Any]:
+    """``result.json``: what a build found, in the fields that other tools rely on.
+
+    Accuracies in percent, times in the unit of their name. ``float_layers``: what quantization left in float and why.
+    """
+    recipe, built = release.recipe, release.built
+    size, seconds = size_bytes(built.binary.path), Counter[str]()
+    for run in runs:
+        seconds[run.stage] += run.seconds
+    fit = memory_fit(size, release.placement.arena_bytes, recipe.target.device, *_size_of(recipe))
+    return {
+        "model": recipe.name,
+        "version": release.version,
+        "target": recipe.target.name,
+        "weights": recipe.weights,
+        "bundle": str(folder),
+        "artifact": built.binary.path.name,
+        "size_bytes": size,
+        "accuracy": asdict(release.accuracy),
+        "latency": asdict(release.latency),
+        "build_seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
+        "cached_stages": [run.stage for run in runs if run.cached],
+        "quantizer": recipe.quantizer,
+        "precision": recipe.target.precision,
+        "precision_verdict": release.precision_verdict,
+        "placement": asdict(release.placement),
+        "memory": asdict(fit),
+        "float_layers": [asdict(layer) for layer in release.quantization.float_layers],
+        "notes": list(release.notes),
+    }
+
+
+def _size_of(recipe: Recipe) -> tuple[float, int]:
+    """(width multiplier, input side) that the network was built with."""
+    width = recipe.source.config.width_multiplier if isinstance(recipe.source, TorchSource) else 1.0
+    return width, recipe.preprocess.crop_px

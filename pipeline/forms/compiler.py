@@ -1,0 +1,171 @@
+"""What a compiler offers to the pipeline. A compiler is a folder of ``edgec.targets``, or another package's module."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module, resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edgec.pipeline.core.errors import EdgecError, nearest_hint
+from edgec.pipeline.core.extensions import check_extension, extension_names, load_extension
+from edgec.pipeline.forms.format import Batch, Format, Predictor
+
+if TYPE_CHECKING:
+    import onnx
+
+    from edgec.pipeline.forms.device import Device
+    from edgec.pipeline.forms.measure import Cost
+    from edgec.pipeline.forms.spec import TargetSpec
+
+GROUP = "edgec.compilers"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What this machine can do for a target, found by trying, not by looking at names.
+
+    Attributes:
+        can_build: the compiler is installed and answers.
+        can_run: the artifact can be executed here.
+        facts: versions and devices found.
+        missing: what is not there and how to get it; empty where nothing is missing.
+    """
+
+    can_build: bool
+    can_run: bool
+    facts: str
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What a runtime makes of an artifact, in counts that repeat exactly; None where the runtime has no such thing.
+
+    Attributes:
+        num_operators: that it executes.
+        num_transposes: of them, changes of the layout that the model itself asks for.
+        num_reformats: copies between layouts or precisions that the runtime or the compiler put in.
+        num_float_layers: convolutions and matrix products that compute in float.
+        delegate_pieces: parts that a delegate takes the graph apart into.
+        arena_bytes: what an interpreter without an allocator takes of its arena.
+    """
+
+    num_operators: int
+    num_transposes: int
+    num_float_layers: int
+    num_reformats: int | None = None
+    delegate_pieces: int | None = None
+    arena_bytes: int | None = None
+
+
+class Runner(Predictor, Protocol):
+    """A compiled network, loaded on this machine."""
+
+    def single(self, image: Batch) -> Callable[[], None]:
+        """Bind one ``(1, C, H, W)`` image to preallocated buffers; the returned call runs it once."""
+
+
+class OnDevice(Predictor, Protocol):
+    """A compiled network on a device. Each call starts the runtime there: give it many images at once."""
+
+    def identity(self) -> dict[str, str]:
+        """What answers there: board or GPU, runtime and versions."""
+
+    def cost(self) -> Cost:
+        """What one inference costs there."""
+
+    def fetch(self, folder: Path) -> None:
+        """Bring home what the device made of the artifact, an engine say; nothing where it runs as it is."""
+
+
+class Compiler(Protocol):
+    """A module's functions, by name.
+
+    ``settings`` is a frozen dataclass of the compiler's own: all that it and its runtime read of a board. It stands in
+    the keys of the store, so two boards with equal settings share one artifact and its answers.
+    """
+
+    FORMAT: Format
+
+    TOOLCHAIN: tuple[str, ...]
+    """Distributions whose versions decide the artifact."""
+
+    def settings(self, target: TargetSpec) -> Any:
+        """What the board asks of this compiler, checked.
+
+        Raises:
+            EdgecError: ``bad-board`` names the field.
+        """
+
+    def check(self, model: onnx.ModelProto, settings: Any) -> None:
+        """Refuse a float network that the target cannot take, before anything long runs.
+
+        Raises:
+            EdgecError: ``unsupported-operator`` names the operator and its node.
+        """
+
+    def compile_model(self, qdq: Path, output: Path, settings: Any) -> None:
+        """Compile the explicit-QDQ (or float) ONNX file ``qdq`` to ``output``; equal files give equal bytes."""
+
+    def open_runner(self, artifact: Path, settings: Any, threads: int) -> Runner:
+        """Load the artifact for execution on this machine."""
+
+    def on_device(self, device: Device, artifact: Path, settings: Any, threads: int) -> OnDevice:
+        """The artifact on ``device``; nothing is contacted yet.
+
+        Raises:
+            EdgecError: ``cannot-run-there``.
+        """
+
+    def placement(self, artifact: Path, settings: Any) -> Placement:
+        """Count what the runtime makes of the artifact, without running it on a device."""
+
+    def estimate(self, artifact: Path, settings: Any) -> tuple[float, float] | None:
+        """Milliseconds between which the latency should lie, computed from the board's rates; None without a model."""
+
+    def layer_times(self, artifact: Path, settings: Any, threads: int) -> Mapping[str, float]:
+        """Mean microseconds in each layer on this machine, by its name; empty where the runtime does not tell."""
+
+    def probe(self, settings: Any = None) -> Probe:
+        """Find out what works here, for the board's settings where boards differ."""
+
+
+def stays_here(artifact: str) -> EdgecError:
+    """For ``on_device`` of compilers whose artifacts are not brought to devices."""
+    hint = "leave --on out, or build for an Arm or Jetson target"
+    return EdgecError("cannot-run-there", f"{artifact} artifacts are not brought to devices", hint)
+
+
+def compiler_names() -> tuple[str, ...]:
+    """Folders of ``edgec.targets`` that hold a ``compiler.py``, and what other packages bring."""
+    return tuple(sorted({*_own(), *extension_names(GROUP)}))
+
+
+@cache
+def load_compiler(name: str) -> Compiler:
+    """The compiler of a board by its name; loading it loads no SDK.
+
+    Raises:
+        EdgecError: ``unknown-compiler``, ``bad-extension``.
+    """
+    found: Compiler
+    if name in _own():
+        found = import_module(f"edgec.targets.{name}")
+    elif name in extension_names(GROUP):
+        found = load_extension(GROUP, name)
+    else:
+        raise EdgecError("unknown-compiler", f"no compiler named '{name}'", nearest_hint(name, compiler_names()))
+    check_extension(GROUP, name, found, Compiler)
+    check_extension(GROUP, f"{name}.FORMAT", found.FORMAT, Format)
+    return found
+
+
+def _own() -> tuple[str, ...]:
+    folder = Path(str(resources.files("edgec.targets")))
+    return tuple(
+        entry.name for entry in pkgutil.iter_modules([str(folder)]) if (folder / entry.name / "compiler.py").is_file()
+    )

@@ -1,0 +1,137 @@
+"""What an artifact's file is: what it expects and answers, which runtimes read it, who else computes it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edgec.pipeline.core.errors import EdgecError
+
+Batch = npt.NDArray[np.float32]
+Outputs = tuple[Batch, ...]
+Layout = Literal["NCHW", "NHWC", "NC", "other"]
+
+
+class Predictor(Protocol):
+    """A compiled network that answers, wherever it runs."""
+
+    def predict(self, batch: Batch) -> Outputs:
+        """``(N, C, H, W)`` float32 preprocessed images to float32 outputs ``(N, ...)``, in the network's order."""
+
+
+@dataclass(frozen=True)
+class TensorContract:
+    """One input or output of an artifact, for one inference.
+
+    Attributes:
+        shape: in the artifact's own layout; a symbolic batch counts as 1.
+        scale: real value of one step; None for a float tensor. A float32 value, so its decimal text is exact.
+        zero_point: the integer that stands for 0.0; None for a float tensor.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    layout: Layout
+    scale: float | None = None
+    zero_point: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def spatial(self) -> tuple[int, int, int]:
+        """(height, width, channels) of an image tensor."""
+        height, width, channels = self.shape[1:] if self.layout == "NHWC" else (*self.shape[2:], self.shape[1])
+        return height, width, channels
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Inputs and outputs in the artifact's order, and how often each kind of operator occurs."""
+
+    inputs: tuple[TensorContract, ...]
+    outputs: tuple[TensorContract, ...]
+    operators: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What executes an artifact; ``versions`` is a PEP 440 specifier."""
+
+    name: str
+    versions: str
+
+
+class Format(Protocol):
+    """One file format. It lies beside the compiler that writes it, and is found through it, never by a suffix."""
+
+    @property
+    def name(self) -> str:
+        """As the manifest names it."""
+
+    @property
+    def artifact(self) -> str:
+        """What the compiler makes: a file name, or a folder's."""
+
+    @property
+    def linkable(self) -> bool:
+        """The runtime takes it from memory, so that C sources can hold it."""
+
+    def contract(self, artifact: Path) -> Contract:
+        """Read from the artifact itself; an engine is described by the file that it is built from.
+
+        Raises:
+            EdgecError: ``corrupt-artifact-file`` and what the format's reader raises.
+        """
+
+    def runtime(self) -> Runtime:
+        """What reads it."""
+
+    def kernel_sets(self, settings: Any) -> tuple[str, ...]:
+        """Further implementations on this machine that compute the artifact, by name."""
+
+    def open_kernels(self, name: str, artifact: Path, settings: Any) -> Predictor:
+        """One of ``kernel_sets``, with one thread."""
+
+    def board_runs(self, name: str, settings: Any) -> bool:
+        """The board itself may run this kernel set, so that its answers count for the tolerance."""
+
+    def resolver_name(self, operator: str) -> str:
+        """What firmware registers for an operator of the file; empty where nothing is registered."""
+
+
+def layout_of(shape: tuple[int, ...], channels_last: bool) -> Layout:
+    """The name of a layout; only images and vectors have one."""
+    if len(shape) == 4:
+        return "NHWC" if channels_last else "NCHW"
+    return "NC" if len(shape) == 2 else "other"
+
+
+def counts(kinds: Iterable[str]) -> dict[str, int]:
+    """How often each occurs, by name."""
+    return dict(sorted(Counter(kinds).items()))
+
+
+def damaged(path: Path, why: str) -> EdgecError:
+    """The refusal of an artifact that its own format's reader cannot read."""
+    return EdgecError("corrupt-artifact-file", f"'{path}' cannot be read: {why}", "get a fresh copy of the bundle")
+
+
+def artifact_files(artifact: Path) -> tuple[Path, ...]:
+    """The files that make up an artifact."""
+    return (artifact,) if artifact.is_file() else tuple(sorted(path for path in artifact.rglob("*") if path.is_file()))
+
+
+def size_bytes(artifact: Path) -> int:
+    """Of all its files."""
+    return sum(file.stat().st_size for file in artifact_files(artifact))

@@ -1,0 +1,88 @@
+"""From answers to accuracy: a stage."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.store import Artifact
+from edgec.pipeline.data.dataset import Dataset
+from edgec.pipeline.forms.answer import read_answers
+from edgec.pipeline.tasks.accuracy import Accuracy
+from edgec.pipeline.tasks.metrics import sqnr_db
+from edgec.pipeline.tasks.task import Kept, Labels, Metric, Task
+
+LEAST_SQNR_DB = 5.0  # integer kernels round differently; below this the artifact computes something else
+
+
+@dataclass(frozen=True)
+class Score:
+    """``accuracy.json`` of the forms that answered.
+
+    Attributes:
+        forms: their names, in the order of the inputs.
+        metrics: further figures of the task.
+        images: the test set; its content is an input of the stage.
+        labelled: False where labels have no meaning for these weights (random ones).
+    """
+
+    task: Task
+    forms: tuple[str, ...]
+    metrics: tuple[Metric, ...]
+    images: Dataset = field(compare=False)
+    labelled: bool = True
+
+    output: ClassVar[str] = "accuracy.json"
+    toolchain: ClassVar[tuple[str, ...]] = ("numpy", "scipy")
+
+    def run(self, output: Path, *inputs: Artifact) -> None:
+        """Score ``inputs`` = (answers of each form, test set).
+
+        Raises:
+            EdgecError: ``class-mismatch``; ``compile-mismatch`` where the artifact answers unlike the reference.
+        """
+        kept = {name: read_answers(artifact.path) for name, artifact in zip(self.forms, inputs, strict=False)}
+        if "target" in kept:
+            check_alike(kept["target"], kept["reference"])
+        self.task.check(self.images, kept["float"])
+        labels = self.images.labels if self.labelled else None
+        accuracy = scored(self.task, kept, labels, self.metrics)
+        output.write_text(json.dumps(asdict(accuracy), indent=1), encoding="utf-8")
+
+
+def scored(task: Task, kept: dict[str, Kept], labels: Labels | None, metrics: tuple[Metric, ...]) -> Accuracy:
+    """The task's own record and the further figures of each form."""
+    if labels is not None:
+        labels = labels[: len(next(iter(kept["float"].values())))]
+    further = {
+        metric.name: {form: metric.value(values, kept["float"], labels) for form, values in kept.items()}
+        for metric in metrics
+    }
+    return replace(task.score(kept, labels), metrics=further)
+
+
+def check_alike(target: Kept, reference: Kept) -> None:
+    """The artifact computes what the QDQ file says, but for roundings.
+
+    Raises:
+        EdgecError: ``compile-mismatch`` names the output.
+    """
+    for name, expected in reference.items():
+        found_db = sqnr_db(target[name], expected)
+        if found_db < LEAST_SQNR_DB:
+            message = (
+                f"the artifact answers unlike the QDQ reference: '{name}' has {found_db:.1f} dB on {len(expected)} "
+                f"images, expected at least {LEAST_SQNR_DB:.0f}"
+            )
+            hint = "compare tensor by tensor with 'edgec sensitivity', and report the model"
+            raise EdgecError("compile-mismatch", message, hint)
+
+
+def read_accuracy(path: Path) -> Accuracy:
+    """What ``Score`` wrote."""
+    from edgec.pipeline.core.toml_file import validate
+
+    return validate(Accuracy, json.loads(path.read_text(encoding="utf-8")), path, "corrupt-artifact")

@@ -1,0 +1,153 @@
+"""``edgec quantize`` and ``edgec sensitivity``: the stages of a build up to the QDQ file, and what it is worth."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgec.pipeline.build import Build
+from edgec.pipeline.bundle.records import FloatLayer, QuantizationRecord
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.json_file import read_record
+from edgec.pipeline.core.store import Artifact, Store
+from edgec.pipeline.forms.answer import Answer, judged, read_answers
+from edgec.pipeline.forms.form import FLOAT, REFERENCE, Form, float_form, reference_form
+from edgec.pipeline.forms.scheme import load_scheme
+from edgec.pipeline.forms.spec import load_target
+from edgec.pipeline.quantize.sensitivity import Sensitivity
+from edgec.pipeline.quantize.stages import read_ranking
+from edgec.pipeline.quantize.vnni import SaturatingForm
+from edgec.pipeline.recipe import Choices, DataFolders, Level, OnnxSource, Recipe, make_recipe
+from edgec.pipeline.tasks.accuracy import Accuracy
+from edgec.pipeline.tasks.task import Kept
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """One execution of the quantized network beside the float one.
+
+    Attributes:
+        agreement: same answer, in percent; None for tensors.
+        sqnr_db: of the worst output; None where equal.
+        top1: in percent; None without labels.
+        drop_pp: float's top-1 minus this one, in percentage points; None without labels.
+    """
+
+    agreement: float | None
+    sqnr_db: float | None
+    top1: float | None
+    drop_pp: float | None
+
+
+@dataclass(frozen=True)
+class QuantizedFile:
+    """What was written and what it is worth.
+
+    Attributes:
+        output: the QDQ file.
+        num_calibration: images that calibrated.
+        num_images: other images, on which it was judged.
+        top1_float: in percent; None without labels.
+        reference: the file executed as written.
+        vnni_off: the file on x86 without VNNI; None where it was not asked for.
+        float_layers: each node left in float.
+    """
+
+    output: str
+    scheme: str
+    quantizer: Level
+    num_calibration: int
+    num_images: int
+    top1_float: float | None
+    reference: Fidelity
+    vnni_off: Fidelity | None
+    float_layers: tuple[FloatLayer, ...]
+    notes: tuple[str, ...]
+
+
+def scheme_recipe(
+    model: str,
+    scheme: str,
+    folders: DataFolders,
+    calibration_samples: int,
+    level: Level = "fast",
+    max_drop_pp: float | None = None,
+) -> Recipe:
+    """The request of a build for no board: the scheme alone decides.
+
+    Raises:
+        EdgecError: ``unknown-scheme``; what ``make_recipe`` raises.
+    """
+    rules, board = load_scheme(scheme), load_target("onnxruntime")
+    recipe = make_recipe(model, board.name, folders, Choices(), calibration_samples, level, None, max_drop_pp)
+    return replace(recipe, target=replace(board, scheme=rules))
+
+
+def quantize_network(recipe: Recipe, output: Path, store: Store, vnni_off: bool = False) -> QuantizedFile:
+    """Quantize, write the QDQ file, and compare it with the float network on the test images.
+
+    Args:
+        output: the QDQ file to write.
+        vnni_off: execute it as x86 without VNNI as well.
+
+    Raises:
+        EdgecError: ``output-is-input``, ``output-not-writable``, and whatever a stage raises.
+    """
+    if isinstance(recipe.source, OnnxSource) and output.resolve() == recipe.source.path.resolve():
+        raise EdgecError("output-is-input", f"'{output}' is the float network", "name another file with --output")
+    made = Build(recipe, store)
+    images = judged(recipe.test, made.task, made.outputs)
+    forms: dict[str, tuple[Form, Artifact]] = {
+        FLOAT: (float_form(), made.fp32),
+        REFERENCE: (reference_form(), made.qdq),
+    }
+    if vnni_off:
+        forms["vnni_off"] = (SaturatingForm(), made.qdq)
+    kept: dict[str, Kept] = {}
+    for name, (form, network) in forms.items():
+        answer = Answer(form, made.task, recipe.preprocess, made.outputs, images)
+        kept[name] = read_answers(store.run(answer, network, images.artifact()).path)
+    made.task.check(images, kept[FLOAT])
+    labels = images.labels if recipe.labelled else None
+    found = {
+        name: made.task.score({FLOAT: kept[FLOAT], REFERENCE: answers}, labels)
+        for name, answers in kept.items()
+        if name != FLOAT
+    }
+    record = read_record(QuantizationRecord, made.qdq.path / "report.json", "corrupt-artifact")
+    _copy(made.qdq.path / "model.onnx", output)
+    return QuantizedFile(
+        output=str(output),
+        scheme=recipe.target.scheme.name,
+        quantizer=recipe.quantizer,
+        num_calibration=len(recipe.calibration),
+        num_images=len(images),
+        top1_float=found[REFERENCE].float,
+        reference=_fidelity(found[REFERENCE]),
+        vnni_off=_fidelity(found["vnni_off"]) if vnni_off else None,
+        float_layers=record.float_layers,
+        notes=recipe.notes,
+    )
+
+
+def rank_layers(recipe: Recipe, store: Store) -> tuple[Sensitivity, ...]:
+    """Every layer with the output's SQNR where it alone is quantized, the worst first.
+
+    Raises:
+        EdgecError: whatever a stage raises.
+    """
+    return read_ranking(Build(recipe, store).ranking.path)
+
+
+def _copy(qdq: Path, output: Path) -> None:
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(qdq, output)
+    except OSError as error:
+        message = f"cannot write '{output}': {error.strerror}"
+        raise EdgecError("output-not-writable", message, "choose another --output") from error
+
+
+def _fidelity(accuracy: Accuracy) -> Fidelity:
+    return Fidelity(accuracy.agreement, accuracy.sqnr_db, accuracy.reference, accuracy.drop_pp)

@@ -1,0 +1,125 @@
+"""How good the quantized forms of a network are: the one record, for console, files, manifest, report and gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Form = Literal["float", "reference", "target"]
+Percent = float  # inside Accuracy, ``float`` is a field
+Number = float
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """One output of the shipped form against the float network's.
+
+    Attributes:
+        sqnr_db: None where they are equal.
+        cosine: of all values as one vector, averaged over images; 1 where both are zero.
+        max_error: largest absolute difference.
+    """
+
+    name: str
+    sqnr_db: Number | None
+    cosine: Number
+    max_error: Number
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Rates in percent; None where the task or the data has no such thing. "Shipped" is the target, or the reference
+    where no target could answer.
+
+    Attributes:
+        task: that judged.
+        metric: the headline: ``top1``; ``agreement`` with the float network without labels; ``sqnr`` of tensors.
+        float: headline of the float network.
+        reference: of the QDQ file, executed as written.
+        target: of the compiled artifact.
+        drop_pp: float minus shipped, in points of the headline.
+        agreement: images that float and shipped answer alike.
+        sqnr_db: of the worst output of the shipped form; None where all are equal.
+        target_agreement: images that target and reference answer alike.
+        only_float_right: images that only the float network gets right.
+        only_target_right: images that only the shipped form gets right.
+        mcnemar_p: two-sided exact McNemar test of those two counts.
+        tied: images whose largest answer the shipped form gives to several classes; the first of them counts.
+        outputs: each output on its own.
+        metrics: further figures by name, each by form.
+    """
+
+    task: str
+    metric: str
+    float: Percent | None
+    reference: Percent | None
+    target: Percent | None
+    drop_pp: Number | None
+    agreement: Percent | None
+    sqnr_db: Number | None
+    num_images: int
+    top5_float: Percent | None = None
+    top5_reference: Percent | None = None
+    top5_target: Percent | None = None
+    reference_agreement: Percent | None = None
+    reference_sqnr_db: Number | None = None
+    target_agreement: Percent | None = None
+    only_float_right: int | None = None
+    only_target_right: int | None = None
+    mcnemar_p: Number | None = None
+    tied: Percent | None = None
+    outputs: tuple[Fidelity, ...] = ()
+    metrics: Mapping[str, Mapping[str, Number | None]] = field(default_factory=dict)
+
+    def interval(self, percent: Percent | None) -> tuple[Percent, Percent] | None:
+        """95 % score interval of a rate over these images (Wilson, J. Am. Stat. Assoc. 22, 1927)."""
+        return None if percent is None else rate_interval(percent, self.num_images)
+
+
+def rate_interval(percent: Percent, count: int) -> tuple[Percent, Percent]:
+    """95 % Wilson interval of a rate in percent."""
+    from scipy.stats import binomtest
+
+    found = binomtest(round(percent * count / 100.0), count).proportion_ci(LEVEL, method="wilson")
+    return 100.0 * float(found.low), 100.0 * float(found.high)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of all forms, as every table shows it.
+
+    Attributes:
+        unit: ``%`` for rates, which have intervals.
+        values: float, reference and target; None where a form has no such figure.
+        exact: what stands for None in the last two columns: two equal tensors have no noise.
+    """
+
+    label: str
+    unit: str
+    values: tuple[Number | None, Number | None, Number | None]
+    exact: str = "-"
+
+
+def rows(found: Accuracy) -> list[Row]:
+    """Everything that is known, the headline first."""
+    shown = []
+    if found.metric == "top1":
+        shown.append(Row("top-1", "%", (found.float, found.reference, found.target)))
+    if found.top5_float is not None:
+        shown.append(Row("top-5", "%", (found.top5_float, found.top5_reference, found.top5_target)))
+    if found.agreement is not None:
+        shown.append(Row("agreement with float", "%", (None, found.reference_agreement, found.agreement)))
+    shown.append(Row("SQNR", "dB", (None, found.reference_sqnr_db, found.sqnr_db), "exact"))
+    if len(found.outputs) > 1:
+        shown += [Row(f"SQNR of '{one.name}'", "dB", (None, None, one.sqnr_db), "exact") for one in found.outputs]
+    if found.metric == "sqnr":
+        shown += [Row(f"cosine of '{one.name}'", "", (None, None, one.cosine)) for one in found.outputs]
+        shown += [Row(f"largest error of '{one.name}'", "", (None, None, one.max_error)) for one in found.outputs]
+    if found.tied:
+        shown.append(Row("tied for the first class", "%", (None, None, found.tied)))
+    for name, forms in found.metrics.items():
+        shown.append(Row(name, "", (forms.get("float"), forms.get("reference"), forms.get("target"))))
+    return shown

@@ -1,0 +1,80 @@
+"""An ONNX file as an artifact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgec.pipeline.forms.format import Contract, Predictor, Runtime, TensorContract, counts, damaged, layout_of
+
+if TYPE_CHECKING:
+    import onnx
+
+DTYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64"}  # TensorProto.DataType
+
+
+@dataclass(frozen=True)
+class OnnxFormat:
+    """The QDQ file, which ONNX Runtime reads from memory."""
+
+    name: str = "onnx"
+    artifact: str = "model.onnx"
+    linkable: bool = True
+
+    def contract(self, artifact: Path) -> Contract:
+        """Graph inputs and outputs.
+
+        Raises:
+            EdgecError: ``corrupt-artifact-file``.
+        """
+        return onnx_contract(artifact)
+
+    def runtime(self) -> Runtime:
+        """1.12 is the first with operator set 17."""
+        return Runtime("ONNX Runtime", ">=1.12")
+
+    def kernel_sets(self, settings: Any) -> tuple[str, ...]:
+        """ONNX Runtime is alone."""
+        return ()
+
+    def open_kernels(self, name: str, artifact: Path, settings: Any) -> Predictor:
+        """There are none.
+
+        Raises:
+            KeyError: always.
+        """
+        raise KeyError(name)
+
+    def board_runs(self, name: str, settings: Any) -> bool:
+        """There are none."""
+        return False
+
+    def resolver_name(self, operator: str) -> str:
+        """The runtime brings every operator."""
+        return ""
+
+
+def onnx_contract(path: Path) -> Contract:
+    """What an ONNX file expects and answers; QDQ inside stays inside, so its tensors are float.
+
+    Raises:
+        EdgecError: ``corrupt-artifact-file``.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        graph = onnx.load(path).graph
+    except DecodeError as error:
+        raise damaged(path, str(error)) from error
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [_tensor(value) for value in graph.input if value.name not in constants]
+    outputs = [_tensor(value) for value in graph.output]
+    return Contract(tuple(inputs), tuple(outputs), counts(node.op_type for node in graph.node))
+
+
+def _tensor(value: onnx.ValueInfoProto) -> TensorContract:
+    kind = value.type.tensor_type
+    shape = tuple(max(side.dim_value, 1) for side in kind.shape.dim)
+    return TensorContract(value.name, DTYPES.get(kind.elem_type, "other"), shape, layout_of(shape, False))

@@ -1,0 +1,51 @@
+"""The folder that an engine is built from: an ONNX file in TensorRT's dialect and what the device needs beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgec.pipeline.forms.format import Contract, Predictor, Runtime
+from edgec.targets.onnxruntime.format import onnx_contract
+
+
+@dataclass(frozen=True)
+class EngineFormat:
+    """An engine itself runs only in the TensorRT and on the GPU that built it."""
+
+    name: str = "tensorrt-engine"
+    artifact: str = "tensorrt"
+    linkable: bool = False
+
+    def contract(self, artifact: Path) -> Contract:
+        """That of the ONNX file.
+
+        Raises:
+            EdgecError: ``corrupt-artifact-file``.
+        """
+        return onnx_contract(artifact / "model.onnx")
+
+    def runtime(self) -> Runtime:
+        """What ``build_engine.py`` knows."""
+        return Runtime("TensorRT", ">=8.5,<12")
+
+    def kernel_sets(self, settings: Any) -> tuple[str, ...]:
+        """TensorRT is alone."""
+        return ()
+
+    def open_kernels(self, name: str, artifact: Path, settings: Any) -> Predictor:
+        """There are none.
+
+        Raises:
+            KeyError: always.
+        """
+        raise KeyError(name)
+
+    def board_runs(self, name: str, settings: Any) -> bool:
+        """There are none."""
+        return False
+
+    def resolver_name(self, operator: str) -> str:
+        """The runtime brings every operator."""
+        return ""

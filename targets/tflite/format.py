@@ -1,0 +1,73 @@
+"""A .tflite file as an artifact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from edgec.pipeline.forms.format import Contract, Predictor, Runtime, TensorContract, counts, layout_of
+from edgec.targets.tflite.options import TfliteOptions
+
+XNNPACK, REFERENCE_KERNELS, MICRO = "xnnpack", "tflite-reference", "tflite-micro"
+RESOLVER_NAMES = {"PADV2": "PadV2"}  # where TFLite Micro's method is not the operator's name in camel case
+
+
+@dataclass(frozen=True)
+class TfliteFormat:
+    """A flatbuffer that interpreters read in place."""
+
+    name: str = "tflite"
+    artifact: str = "model.tflite"
+    linkable: bool = True
+
+    def contract(self, artifact: Path) -> Contract:
+        """Inputs, outputs and operators of the first subgraph.
+
+        Raises:
+            EdgecError: ``corrupt-tflite``.
+        """
+        from edgec.targets.tflite.flatbuffer import FileTensor, read_tflite
+
+        file = read_tflite(artifact.read_bytes())
+
+        def tensor(found: FileTensor) -> TensorContract:
+            scale, zero = (found.scales[0], found.zero_point) if found.scales else (None, None)
+            return TensorContract(found.name, found.dtype, found.shape, layout_of(found.shape, True), scale, zero)
+
+        inputs, outputs = ([tensor(file.tensors[i]) for i in indices] for indices in (file.inputs, file.outputs))
+        return Contract(tuple(inputs), tuple(outputs), counts(operator.kind for operator in file.operators))
+
+    def runtime(self) -> Runtime:
+        """As the file's ``min_runtime_version`` says."""
+        return Runtime("TensorFlow Lite, LiteRT or TFLite Micro", ">=2.5.0")
+
+    def kernel_sets(self, settings: TfliteOptions) -> tuple[str, ...]:
+        """TFLite's reference kernels and XNNPACK; for microcontrollers TFLite Micro too, where it is installed."""
+        if find_spec("ai_edge_litert") is None and find_spec("tflite_runtime") is None:
+            return ()
+        micro = settings.runtime == "tflite-micro" and find_spec("tflite_micro") is not None
+        return (REFERENCE_KERNELS, XNNPACK, *([MICRO] if micro else []))
+
+    def open_kernels(self, name: str, artifact: Path, settings: TfliteOptions) -> Predictor:
+        """One interpreter.
+
+        Raises:
+            EdgecError: ``corrupt-tflite``, ``micro-refuses``.
+        """
+        from edgec.targets.tflite.micro import MicroRunner
+        from edgec.targets.tflite.runner import LiteRtRunner
+
+        if name == MICRO:
+            return MicroRunner(artifact)
+        reference = name == REFERENCE_KERNELS
+        return LiteRtRunner(artifact, xnnpack=not reference, reference=reference)
+
+    def board_runs(self, name: str, settings: TfliteOptions) -> bool:
+        """No microcontroller has XNNPACK."""
+        return name != XNNPACK or settings.runtime != "tflite-micro"
+
+    def resolver_name(self, operator: str) -> str:
+        """``DEPTHWISE_CONV_2D`` as TFLite Micro's ``MicroMutableOpResolver::AddDepthwiseConv2D`` names it."""
+        parts = (part if part[0].isdigit() else part.capitalize() for part in operator.split("_"))
+        return RESOLVER_NAMES.get(operator, "".join(parts))

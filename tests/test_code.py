@@ -1,0 +1,100 @@
+"""The code in a key: what a stage imports decides, whoever changes it, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgec.pipeline.core.code import code_digests, import_closure
+
+ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
+KEYS = """
+import json
+from edgec.pipeline.core.store import stage_key
+from edgec.pipeline.data.dataset import Dataset
+from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.forms.compile import Compile
+from edgec.pipeline.forms.compiler import load_compiler
+from edgec.pipeline.forms.spec import load_target
+from edgec.pipeline.quantize.stages import Calibrate
+from pathlib import Path
+
+def compiled(board):
+    target = load_target(board)
+    return stage_key(Compile(target.compiler, load_compiler(target.compiler).settings(target)), ())
+
+keys = {board: compiled(board) for board in ("arm", "rpi4", "mcu", "cpu", "jetson")}
+keys["calibrate"] = stage_key(Calibrate(Preprocess(), Dataset(Path("."), ())), ())
+print(json.dumps(keys))
+"""
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package under its own name, which a test may change."""
+    root = tmp_path_factory.mktemp("tree")
+    for folder in ("pipeline", "targets"):
+        shutil.copytree(ROOT / folder, root / "edgec" / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return root
+
+
+def keys(tree: Path) -> dict[str, str]:
+    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", KEYS], capture_output=True, text=True, check=True, env=environment)
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("targets/tflite/compiler.py", {"arm", "rpi4", "mcu"}),
+        ("targets/tflite/rules.py", {"arm", "rpi4", "mcu"}),
+        ("targets/tflite/micro_worker.py", {"arm", "rpi4", "mcu"}),
+        ("targets/openvino/compiler.py", {"cpu"}),
+        ("targets/tensorrt/build_engine.py", {"jetson"}),
+        ("pipeline/quantize/observers.py", {"calibrate"}),
+        ("pipeline/core/store.py", {"arm", "rpi4", "mcu", "cpu", "jetson", "calibrate"}),
+        ("pipeline/cli/build.py", set()),
+    ],
+)
+def test_a_changed_line_changes_the_keys_that_it_decides(tree: Path, file: str, changed: set[str]) -> None:
+    before, path = keys(tree), tree / "edgec" / file
+    text = path.read_text()
+    path.write_text(f"{text}\nCHANGED = 1\n")
+    after = keys(tree)
+    path.write_text(text)
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_boards_that_ask_the_same_of_a_compiler_share_its_key(tree: Path) -> None:
+    found = keys(tree)
+    assert found["arm"] == found["rpi4"] != found["mcu"]
+
+
+def test_what_counts_as_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Imports at the top, in functions, of packages around, by name as a script; not those of type checkers."""
+    files = {
+        "__init__": "from zoo import base",
+        "start": "from zoo.top import name\ndef f():\n    import zoo.inner\n    from . import sibling",
+        "top": "name = 1",
+        "inner": "WORKER = 'worker.py'",
+        "worker": "",
+        "sibling": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import zoo.typed",
+        "typed": "",
+        "base": "import os",
+        "stranger": "",
+    }
+    (tmp_path / "zoo").mkdir()
+    for name, text in files.items():
+        (tmp_path / "zoo" / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    expected = {"zoo", "zoo.start", "zoo.top", "zoo.inner", "zoo.worker", "zoo.sibling", "zoo.base"}
+    assert import_closure(["zoo.start"]) == expected
+    assert set(code_digests(["zoo.start"])) == expected
