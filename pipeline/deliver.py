@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -140,9 +139,10 @@ def make_result(release: Release, runs: Sequence[Run], folder: Path) -> dict[str
     Accuracies in percent, times in the unit of their name. ``float_layers``: what quantization left in float and why.
     """
     recipe, built = release.recipe, release.built
-    size, seconds = size_bytes(built.binary.path), Counter[str]()
+    size = size_bytes(built.binary.path)
+    seconds: dict[str, float] = {}
     for run in runs:
-        seconds[run.stage] += run.seconds
+        seconds[run.stage] = seconds.get(run.stage, 0.0) + run.seconds
     fit = memory_fit(size, release.placement.arena_bytes, recipe.target.device, *_size_of(recipe))
     return {
         "model": recipe.name,

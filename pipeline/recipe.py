@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -12,7 +12,7 @@ from edgec.pipeline.core.progress import reporter
 from edgec.pipeline.core.toml_file import STRICT, read_toml, validate
 from edgec.pipeline.data.dataset import Dataset, open_dataset, open_splits, split_off_deciding
 from edgec.pipeline.data.preprocess import Preprocess
-from edgec.pipeline.forms.compiler import load_compiler
+from edgec.pipeline.forms.compiler import settings_of
 from edgec.pipeline.forms.spec import Precision, TargetSpec, load_target, with_precision
 from edgec.pipeline.network import models
 from edgec.pipeline.network.models.spec import NetworkConfig, Padding, at_resolution
@@ -47,6 +47,7 @@ class OnnxFile:
     Attributes:
         onnx: the file, relative to the TOML.
         labels: class names by index.
+        task: what the outputs are for; left away, they tell.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -54,6 +55,7 @@ class OnnxFile:
     onnx: str
     preprocess: Preprocess
     labels: tuple[str, ...] = ()
+    task: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Recipe:
         task: what the outputs are for; None lets them tell.
         quantizer: how much work quantization may do.
         limit: of what it may cost before layers go back into float.
-        notes: what every output must say about this request.
+        assumed_preprocess: nobody stated how images become inputs; ImageNet's way is taken.
     """
 
     name: str
@@ -99,7 +101,13 @@ class Recipe:
     task: str | None = None
     quantizer: Level = "fast"
     limit: DropLimit | None = None
-    notes: tuple[str, ...] = ()
+    assumed_preprocess: bool = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What every output must say about this request."""
+        random = () if self.labelled else (RANDOM_NOTE,)
+        return (*random, ASSUMED_NOTE) if self.assumed_preprocess else random
 
     @cached_property
     def settings(self) -> Any:
@@ -108,7 +116,7 @@ class Recipe:
         Raises:
             EdgecError: ``bad-board``, ``unknown-compiler``.
         """
-        return load_compiler(self.target.compiler).settings(self.target)
+        return settings_of(self.target)
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,8 @@ class _Network:
     preprocess: Preprocess
     labels: tuple[str, ...] = ()
     has_own_data: bool = False
-    notes: tuple[str, ...] = field(default=())
+    assumed_preprocess: bool = False
+    task: str | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +151,7 @@ def make_recipe(
     quantizer: Level,
     precision: Precision | None = None,
     max_drop_pp: float | None = None,
+    task: str | None = None,
 ) -> Recipe:
     """Resolve names and files to a request that can be run; reads no tensor and no image.
 
@@ -161,7 +171,7 @@ def make_recipe(
     limit = None
     if max_drop_pp is not None:
         deciding, test = split_off_deciding(test)
-        limit = DropLimit(max_drop_pp, deciding)
+        limit = DropLimit(max_drop_pp, deciding, task or network.task)
     return Recipe(
         name=network.name,
         weights=network.weights,
@@ -174,7 +184,8 @@ def make_recipe(
         labelled=network.weights != "random",
         quantizer=quantizer,
         limit=limit,
-        notes=network.notes,
+        assumed_preprocess=network.assumed_preprocess,
+        task=task or network.task,
     )
 
 
@@ -197,7 +208,6 @@ def _torch(model: str, choices: Choices) -> _Network:
         preprocess=preprocess,
         labels=weights.labels or (),
         has_own_data=weights.kind in ("bundled", "random"),
-        notes=() if weights.is_trained else (RANDOM_NOTE,),
     )
 
 
@@ -206,9 +216,17 @@ def _onnx(path: Path, choices: Choices) -> _Network:
         hint = "an ONNX file carries its own weights and shape"
         raise EdgecError("option-not-for-onnx", f"{given[0]} does not apply to '{path}'", hint)
     description = describe_onnx(path)
-    notes = () if path.suffix == ".toml" else (ASSUMED_NOTE,)
     source = OnnxSource(Path(description.onnx))
-    return _Network(path.stem, description.onnx, source, description.preprocess, description.labels, notes=notes)
+    assumed = path.suffix != ".toml"
+    return _Network(
+        path.stem,
+        description.onnx,
+        source,
+        description.preprocess,
+        description.labels,
+        assumed_preprocess=assumed,
+        task=description.task,
+    )
 
 
 def describe_onnx(path: Path) -> OnnxFile:

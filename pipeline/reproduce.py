@@ -108,8 +108,9 @@ def recipe_of(bundle: Bundle, material: Material) -> Recipe:
         origin.calibration_set.num_images,
         origin.quantizer,
         max_drop_pp=origin.max_drop_pp,
+        task=origin.task,
     )
-    return replace(recipe, target=bundle.target, name=bundle.manifest.model.name, task=origin.task)
+    return replace(recipe, target=bundle.target, name=bundle.manifest.model.name)
 
 
 def _check_material(bundle: Bundle, recipe: Recipe) -> None:

@@ -27,7 +27,10 @@ RESULT_FIELDS = {
 }  # fmt: skip
 ACCURACY_FIELDS = {"metric", "float", "reference", "target", "drop_pp", "agreement", "sqnr_db", "num_images"}
 LATENCY_FIELDS = {"status", "p50_ms", "p90_ms", "p99_ms", "num_samples", "threads", "device"}
-STAGES = ["importonnx", "simplify", "check", "calibrate", "quantize", "compile", "evaluate"]
+STAGES = [
+    "importonnx", "simplify", "check", "calibrate", "quantize", "compile",
+    "answer float", "answer reference", "answer target", "score", "golden",
+]  # fmt: skip
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -94,7 +97,7 @@ def test_from_onnx_to_a_measured_bundle(
     assert result["cached_stages"] == []
     assert json.loads((folder / "result.json").read_text()) == result
     again = built(capsys, *arguments)
-    assert again["cached_stages"] == [*STAGES, "golden"]
+    assert again["cached_stages"] == STAGES
     assert again["accuracy"] == result["accuracy"]
 
 
@@ -217,12 +220,12 @@ def test_explain_before_and_after(
     status, out, _ = run(capsys, "explain", *arguments, "--json")
     before = json.loads(out)
     assert status == 0
-    assert [plan["stage"] for plan in before] == [*STAGES, "golden"]
+    assert [plan["stage"] for plan in before] == STAGES
     assert before[0]["reason"] == "never ran"
     assert before[1]["reason"] == "needs the result of importonnx"
     built(capsys, *arguments, "--output", tmp_path / "out")
     _, out, _ = run(capsys, "explain", *arguments)
-    assert [line.split()[0] for line in out.splitlines()] == ["kept"] * (len(STAGES) + 1) + ["run"]
+    assert [line.split()[0] for line in out.splitlines()] == ["kept"] * len(STAGES) + ["run"]
     _, out, _ = run(capsys, "explain", *arguments, "--quantizer", "accurate")
     assert "parameters.level: fast -> accurate" in out
 
@@ -341,7 +344,7 @@ class TestRefusals:
             "build",
             mine(tmp_path, tiny_onnx),
             "--target",
-            "reference",
+            "onnxruntime",
             "--data",
             tiny_images,
             "--output",
@@ -357,7 +360,7 @@ class TestRefusals:
 HANGS_IN = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background ignores it; children inherit that
-import edgec.pipeline.job as job
+import edgec.pipeline.deliver as deliver
 import edgec.pipeline.core.store as store
 from edgec.pipeline.cli import main
 from edgec.targets.openvino import compiler
@@ -367,9 +370,9 @@ def hang(*_):
     time.sleep(60)
 
 stage, make = sys.argv[1], store.Store._make
-store.Store._make = lambda self, s, *a: hang() if type(s).__name__.lower() == stage else make(self, s, *a)
+store.Store._make = lambda self, s, *a: hang() if store.stage_name(s) == stage else make(self, s, *a)
 if stage == "measure":
-    job.latency_of = hang
+    deliver.latency_of = hang
 sys.exit(main(sys.argv[2:]))
 """
 
@@ -381,7 +384,7 @@ def test_interrupted_in_every_stage(
     """Ctrl-C or kill -9 in each stage in turn: no output, no half result, and every run continues the last one."""
     arguments = ["build", str(mine(tmp_path, tiny_onnx)), "--target", "onnxruntime", "--data", str(tiny_images)]
     arguments += ["--output", str(tmp_path / "out"), "--json"]
-    for stage in [*STAGES, "golden", "measure"]:
+    for stage in [*STAGES, "measure"]:
         process = subprocess.Popen(
             [sys.executable, "-c", HANGS_IN, stage, *arguments],
             stdout=subprocess.PIPE,
@@ -398,7 +401,7 @@ def test_interrupted_in_every_stage(
     done = subprocess.run(
         [sys.executable, "-m", "edgec.pipeline.cli", *arguments], capture_output=True, text=True, check=True
     )
-    assert json.loads(done.stdout)["cached_stages"] == [*STAGES, "golden"]
+    assert json.loads(done.stdout)["cached_stages"] == STAGES
     assert (tmp_path / "out" / "manifest.json").is_file()
 
 
@@ -422,7 +425,7 @@ def test_store_on_a_full_disk(
         "build",
         mine(tmp_path, tiny_onnx),
         "--target",
-        "reference",
+        "onnxruntime",
         "--data",
         tiny_images,
         "--output",

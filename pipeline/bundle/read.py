@@ -11,7 +11,7 @@ from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.bundle.manifest import MANIFEST, Manifest
 from edgec.pipeline.core.toml_file import validate
 from edgec.pipeline.data.preprocess import Preprocess
-from edgec.pipeline.forms.compiler import load_compiler
+from edgec.pipeline.forms.compiler import settings_of
 from edgec.pipeline.forms.spec import TargetSpec
 
 
@@ -36,7 +36,7 @@ class Bundle:
         Raises:
             EdgecError: ``bad-board``, ``unknown-compiler``.
         """
-        return load_compiler(self.target.compiler).settings(self.target)
+        return settings_of(self.target)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ _RECIPE_OPTIONS = (
         type=click.Choice(["int8", "fp16", "auto"]),
         help="The board's own by default; 'auto' measures both and ships the one that pays (needs the GPU).",
     ),
+    click.option("--task", help="What the outputs are for: 'classification', 'tensors'; the outputs tell by default."),
     click.option(
         "--width-multiplier", type=click.FloatRange(min=0.0, min_open=True), help="Factor on every layer's channels."
     ),
@@ -101,6 +102,7 @@ def recipe_of(
     quantizer: Level,
     max_drop_pp: float | None,
     precision: Literal["int8", "fp16", "auto"] | None,
+    task: str | None,
     width_multiplier: float | None,
     input_px: int | None,
     num_classes: int | None,
@@ -124,4 +126,5 @@ def recipe_of(
         quantizer,
         chosen,
         max_drop_pp,
+        task,
     )

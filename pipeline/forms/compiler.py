@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import cache
 from importlib import import_module, resources
 from pathlib import Path
@@ -162,6 +162,19 @@ def load_compiler(name: str) -> Compiler:
     check_extension(GROUP, name, found, Compiler)
     check_extension(GROUP, f"{name}.FORMAT", found.FORMAT, Format)
     return found
+
+
+def settings_of(target: TargetSpec) -> Any:
+    """What a board asks of its compiler: the compiler's own frozen dataclass, whose module brings in its code.
+
+    Raises:
+        EdgecError: ``unknown-compiler``, ``bad-extension``, ``bad-board``.
+    """
+    settings = load_compiler(target.compiler).settings(target)
+    if not is_dataclass(settings) or isinstance(settings, type):
+        hint = "return a frozen dataclass of the compiler's own package"
+        raise EdgecError("bad-extension", f"{GROUP} '{target.compiler}': its settings are {settings!r}", hint)
+    return settings
 
 
 def _own() -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgec.pipeline.forms.compiler import OnDevice, Placement, Probe, stays_here
+from edgec.pipeline.forms.format import Format
 from edgec.pipeline.forms.ort import OrtRunner, node_times
 from edgec.targets.onnx_placement import onnx_placement
 from edgec.targets.onnxruntime.format import OnnxFormat
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from edgec.pipeline.forms.device import Device
 
-FORMAT = OnnxFormat()
+FORMAT: Format = OnnxFormat()
 TOOLCHAIN: tuple[str, ...] = ("onnxruntime",)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.forms.compiler import Probe
+from edgec.pipeline.forms.format import Format
 from edgec.targets.openvino.format import IrFormat
 from edgec.targets.openvino.options import OpenVinoOptions
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     import onnx
     import openvino
 
-FORMAT = IrFormat()
-TOOLCHAIN = ("openvino",)
+FORMAT: Format = IrFormat()
+TOOLCHAIN: tuple[str, ...] = ("openvino",)
 UNCONVERTED = ("NotSupportedONNXNode", "ONNXFrameworkNode")  # what the frontend leaves where it has no rule
 INSTALL = "pip install 'edgec[cpu]'"
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import file_sha256
-from edgec.pipeline.forms.format import Batch
+from edgec.pipeline.forms.format import Batch, Format
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.targets.tensorrt.dialect import to_tensorrt
 from edgec.targets.tensorrt.format import EngineFormat
@@ -29,8 +29,8 @@ from edgec.targets.tensorrt.options import TensorRtSettings
 if TYPE_CHECKING:
     import onnx
 
-FORMAT = EngineFormat()
-TOOLCHAIN = ("onnx", "tensorrt")
+FORMAT: Format = EngineFormat()
+TOOLCHAIN: tuple[str, ...] = ("onnx", "tensorrt")
 SCRIPT = Path(__file__).with_name("build_engine.py")
 NUM_GOLDEN = 4
 PATCHES = 8  # golden inputs are random patches of colour, this many to a side

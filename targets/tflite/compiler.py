@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.compiler import Probe
+from edgec.pipeline.forms.format import Format
 from edgec.targets.tflite.format import TfliteFormat
 from edgec.targets.tflite.options import TfliteOptions
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
     from edgec.targets.tflite.graph import Graph
 
-FORMAT = TfliteFormat()
-TOOLCHAIN = ("ai-edge-litert", "flatbuffers")
+FORMAT: Format = TfliteFormat()
+TOOLCHAIN: tuple[str, ...] = ("ai-edge-litert", "flatbuffers")
 INSTALL = "pip install 'edgec[arm]'"
 METADATA_NAME = "edgec"
 LABELS, PREPROCESS = "edgec.labels", "edgec.preprocess"  # ``metadata_props`` of an ONNX file, each one JSON

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgec.pipeline.bundle.c_sources import byte_array, c_float, c_prefix, resolver_name
+from edgec.pipeline.bundle.c_sources import byte_array, c_float, c_prefix
 from edgec.pipeline.bundle.templates import c_string, comment, markdown
+from edgec.targets.tflite.format import TfliteFormat
 
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Wconversion", "-Wshadow", "-O1"]
 CORTEX_M = ["-mcpu=cortex-m3", "-mthumb", "-ffreestanding"]  # no C library, not even its headers
@@ -263,8 +264,8 @@ def test_names_and_literals() -> None:
     assert c_prefix("MobileNet V3-small") == "mobilenet_v3_small"
     assert c_prefix("3net") == "model_3net"
     assert c_prefix("日本") == "model"
-    assert resolver_name("DEPTHWISE_CONV_2D") == "DepthwiseConv2D"
-    assert resolver_name("PADV2") == "PadV2"
+    assert TfliteFormat().resolver_name("DEPTHWISE_CONV_2D") == "DepthwiseConv2D"
+    assert TfliteFormat().resolver_name("PADV2") == "PadV2"
     assert float.fromhex(c_float(0.1).removesuffix("f")) == float(np.float32(0.1))
     assert c_float(0.0) == "0x0.0p+0f"
     assert c_string('a"b\\é*/') == '"a\\042b\\134\\303\\251\\052\\057"'

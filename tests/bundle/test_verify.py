@@ -17,7 +17,6 @@ import pytest
 from edgec.pipeline.bundle.diff import diff
 from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.bundle.manifest import Manifest, parse_manifest, sums, to_bytes
-from edgec.pipeline.bundle.measured import wilson_interval
 from edgec.pipeline.bundle.model_card import model_card
 from edgec.pipeline.bundle.sbom import sbom
 from edgec.pipeline.bundle.semver import Semver, parse_version
@@ -25,6 +24,7 @@ from edgec.pipeline.bundle.verify import verify
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import file_sha256
+from edgec.pipeline.tasks.accuracy import rate_interval
 
 
 def reseal(folder: Path, change: Callable[[Manifest], Manifest] = lambda manifest: manifest) -> None:
@@ -337,17 +337,17 @@ class TestDocuments:
         card = model_card(manifest)
         assert card == (mcu_bundle / "README.md").read_text()
         assert "100.00 % (61.0 to 100.0)" in card
-        assert "not measured" in card
+        assert "not-measured" in card
         assert manifest.origin.calibration_set.sha256 in card
         hostile = replace(manifest, notes=("<script>alert(1)</script> | x",))
         assert "<script>" not in model_card(hostile)
 
     def test_wilson_interval(self) -> None:
         """Against the figures of Wilson's formula worked by hand for 81 of 263 (Newcombe, Stat. Med. 17, 1998)."""
-        low, high = wilson_interval(100 * 81 / 263, 263)
+        low, high = rate_interval(100 * 81 / 263, 263)
         assert (round(low, 2), round(high, 2)) == (25.53, 36.62)
-        assert wilson_interval(0.0, 10)[0] == 0.0
-        assert wilson_interval(100.0, 10)[1] == 100.0
-        low, high = wilson_interval(30.0, 50)
-        mirrored = wilson_interval(70.0, 50)
+        assert rate_interval(0.0, 10)[0] == 0.0
+        assert rate_interval(100.0, 10)[1] == 100.0
+        low, high = rate_interval(30.0, 50)
+        mirrored = rate_interval(70.0, 50)
         assert (low, high) == pytest.approx((100 - mirrored[1], 100 - mirrored[0]))

@@ -26,6 +26,7 @@ from edgec.pipeline.gate.formats import FORMATS
 from edgec.pipeline.gate.latency import PER_ROUND, Limits, judge
 from edgec.pipeline.gate.record import Measured
 from edgec.pipeline.gate.sampling import Process
+from edgec.pipeline.tasks.accuracy import Accuracy
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -269,10 +270,12 @@ def test_accuracy_on_other_images_and_against_a_baseline(
     for index, image in enumerate(sorted(tiny_images.rglob("*.png"))[:3]):
         shutil.copy(image, tmp_path / "plain" / f"{index}.png")
     status, out, _ = run(*given, "--data", tmp_path / "plain")
-    assert (status, "have no labels" in lines_of(out)["max_drop_pp"]["reason"]) == (4, True)
+    assert (status, "no labels" in lines_of(out)["max_drop_pp"]["reason"]) == (4, True)
 
 
-RECORDED = {"agreement": 97.5, "num_images": 200, "only_float_right": 2, "only_target_right": 0}
+RECORDED = Accuracy(
+    "classification", "top1", 90.0, 89.0, 89.0, 1.0, 97.5, 20.0, 200, only_float_right=2, only_target_right=0
+)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +296,7 @@ def test_accuracy_verdicts(limit: str, bound: float, expected: Verdict) -> None:
 
 
 def test_random_weights_have_no_drop() -> None:
-    finding = judge_accuracy("drop_pp", 1.0, {**RECORDED, "only_float_right": None})
+    finding = judge_accuracy("drop_pp", 1.0, replace(RECORDED, only_float_right=None))
     assert finding.verdict is Verdict.INCONCLUSIVE
 
 

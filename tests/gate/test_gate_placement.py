@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from seams import settings_of
 
 from edgec.pipeline.bundle.read import open_bundle
 from edgec.pipeline.forms.compiler import load_compiler
@@ -27,20 +28,19 @@ def test_onnx_runtime(bundle: Path) -> None:
 
 
 def test_a_float_network_has_float_layers(tiny_onnx: Path) -> None:
-    from edgec.pipeline.forms.spec import load_target
-    from edgec.targets import onnxruntime as reference
+    from edgec.targets import onnxruntime
 
-    assert reference.placement(tiny_onnx, load_target("onnxruntime")).num_float_layers == 3
+    assert onnxruntime.placement(tiny_onnx, settings_of("onnxruntime")).num_float_layers == 3
 
 
-@pytest.mark.parametrize(("target", "layer"), [("cpu", "first"), ("reference", "first"), ("arm", "")])
+@pytest.mark.parametrize(("target", "layer"), [("cpu", "first"), ("onnxruntime", "first"), ("arm", "")])
 def test_times_of_layers_where_the_runtime_tells(build: Build, target: str, layer: str) -> None:
     if target == "cpu":
         pytest.importorskip("openvino")
     if target == "arm":
         pytest.importorskip("ai_edge_litert")
     bundle = open_bundle(build(target))
-    times = load_compiler(bundle.target.compiler).layer_times(bundle.artifact, bundle.target, 1)
+    times = load_compiler(bundle.target.compiler).layer_times(bundle.artifact, bundle.settings, 1)
     assert bool(times) == bool(layer)
     assert all(time_us >= 0 for time_us in times.values())
     assert not times or any(layer in name for name in times)

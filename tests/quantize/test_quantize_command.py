@@ -12,9 +12,10 @@ import pytest
 from edgec.pipeline.cli import main
 from edgec.pipeline.data.dataset import open_splits
 from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.forms.answer import ask
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.quantize.vnni import SaturatingRunner
-from edgec.pipeline.tasks.evaluate import compare, predict_all
+from edgec.pipeline.tasks.task import Shape, load_task
 
 PREPROCESS = Preprocess(resize_px=40, crop_px=32, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
 
@@ -46,14 +47,15 @@ def test_writes_a_qdq_file_and_says_what_it_is_worth(
 
     _, test = open_splits(tiny_images)
     runners = {"float": OrtRunner(tmp_path / "tiny.onnx"), "reference": OrtRunner(output, as_written=True)}
-    expected = compare(predict_all(runners, test, PREPROCESS), test.labels)
+    task, outputs = load_task("classification"), (Shape("logits", (3,)),)
+    kept = {name: ask(runner, test, PREPROCESS, task, outputs, 16) for name, runner in runners.items()}
+    expected = task.score(kept, test.labels)
     assert report["top1_float"] == expected.float == 100.0
     assert report["reference"]["agreement"] == expected.agreement
     assert report["reference"]["sqnr_db"] == pytest.approx(expected.sqnr_db, abs=0.01)
     assert report["reference"]["sqnr_db"] > 20
-    emulated = compare(
-        predict_all({"float": runners["float"], "reference": SaturatingRunner(output)}, test, PREPROCESS), None
-    )
+    saturated = ask(SaturatingRunner(output), test, PREPROCESS, task, outputs, 16)
+    emulated = task.score({"float": kept["float"], "reference": saturated}, None)
     assert report["vnni_off"]["sqnr_db"] == pytest.approx(emulated.sqnr_db, abs=0.01)
 
 

@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from edgec.pipeline import quantize_file as file
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import Store
 from edgec.pipeline.quantize.fallback import Fallback
+from edgec.pipeline.quantize_network import QuantizedFile, quantize_network, scheme_recipe
+from edgec.pipeline.recipe import DataFolders
+
+
+def quantized(model: Path, images: Path, folder: Path) -> QuantizedFile:
+    recipe = scheme_recipe(str(model), "openvino", DataFolders(images), 256, max_drop_pp=1.0)
+    return quantize_network(recipe, folder / "q.onnx", Store(folder / "cache"))
 
 
 def test_ranks_every_layer_once(model: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,15 +52,11 @@ def test_a_drop_that_cannot_be_held_is_said(
 
     monkeypatch.setattr(fallback, "fall_back", lambda *arguments: Fallback({}, 3.0, 0, held=False))
     with pytest.raises(EdgecError) as refusal:
-        file.quantize_file(
-            model, "openvino", "fast", tiny_images, tmp_path / "q.onnx", Store(tmp_path / "cache"), max_drop_pp=1.0
-        )
+        quantized(model, tiny_images, tmp_path)
     assert refusal.value.code == "drop-not-held"
 
 
 def test_a_drop_that_holds_leaves_all_in_integers(model: Path, tiny_images: Path, tmp_path: Path) -> None:
-    written = file.quantize_file(
-        model, "openvino", "fast", tiny_images, tmp_path / "q.onnx", Store(tmp_path / "cache"), max_drop_pp=1.0
-    )
-    assert not any("sensitive" in layer["reason"] for layer in written.float_layers)
+    written = quantized(model, tiny_images, tmp_path)
+    assert not any("sensitive" in layer.reason for layer in written.float_layers)
     assert written.num_images == 6

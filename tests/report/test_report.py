@@ -16,13 +16,13 @@ import pytest
 
 from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.bundle.manifest import BudgetVerdict
-from edgec.pipeline.bundle.predictions import Predictions
 from edgec.pipeline.bundle.records import read_latency
 from edgec.pipeline.bundle.write import write_json
 from edgec.pipeline.cli import main
 from edgec.pipeline.report.charts import Bar, bars, histogram, intervals, pareto, scatter
 from edgec.pipeline.report.findings import worst_classes
 from edgec.pipeline.report.page import render_report
+from edgec.pipeline.tasks.classification import Predictions
 
 SECTIONS = [
     "summary", "accuracy", "confusion", "parity", "latency", "layers", "pareto", "examples", "reproduce",

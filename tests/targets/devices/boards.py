@@ -173,8 +173,8 @@ class Network:
 def make_network(model: onnx.ModelProto, side: int, folder: Path) -> Network:
     """Quantize with ONNX Runtime's own tool on noise, lower, and run here in XNNPACK."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from seams import settings_of
 
-    from edgec.pipeline.forms.spec import load_target
     from edgec.targets.tflite import compile_model
     from edgec.targets.tflite.runner import open_interpreter
 
@@ -191,7 +191,7 @@ def make_network(model: onnx.ModelProto, side: int, folder: Path) -> Network:
     int8 = {"activation_type": QuantType.QInt8, "weight_type": QuantType.QInt8, "per_channel": True}
     quantize_static(folder / "float.onnx", folder / "qdq.onnx", Noise(), quant_format=QuantFormat.QDQ, **int8)
     path = folder / "model.tflite"
-    compile_model(folder / "qdq.onnx", path, load_target("arm"))
+    compile_model(folder / "qdq.onnx", path, settings_of("arm"))
     interpreter = open_interpreter(path.read_bytes(), threads=1, xnnpack=True)
     first, last = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     scale, zero_point = first["quantization"]

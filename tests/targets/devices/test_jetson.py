@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from boards import Board, refused
+from seams import settings_of
 
 from edgec.pipeline.cli import main
 from edgec.pipeline.forms.spec import load_target
@@ -109,9 +110,9 @@ def test_what_the_device_refuses_is_an_error_here(
 ) -> None:
     set_up(jetson, tmp_path, **settings)
     with refused(code):
-        on_device(jetson.device(), jetson_artifact, load_target("jetson"), 1).cost()
+        on_device(jetson.device(), jetson_artifact, settings_of("jetson"), 1).cost()
     set_up(jetson, tmp_path)
-    assert on_device(jetson.device(), jetson_artifact, load_target("jetson"), 1).cost().latency.status == "measured"
+    assert on_device(jetson.device(), jetson_artifact, settings_of("jetson"), 1).cost().latency.status == "measured"
 
 
 def test_a_device_that_reboots_while_it_builds(
@@ -167,11 +168,11 @@ def test_a_device_whose_disk_fills_up_while_it_builds(jetson: Board, tmp_path: P
         pytest.skip("mounting is not allowed here")
     try:
         with refused("remote-disk-full"):
-            on_device(jetson.device(), jetson_artifact, load_target("jetson"), 1).cost()
+            on_device(jetson.device(), jetson_artifact, settings_of("jetson"), 1).cost()
         assert not list(folder.rglob("model.engine"))
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
-    assert on_device(jetson.device(), jetson_artifact, load_target("jetson"), 1).cost().latency.status == "measured"
+    assert on_device(jetson.device(), jetson_artifact, settings_of("jetson"), 1).cost().latency.status == "measured"
 
 
 @pytest.fixture(scope="session")
@@ -181,7 +182,7 @@ def jetson_artifact(tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path) -
     from edgec.targets.tensorrt import compile_model
 
     folder = tmp_path_factory.mktemp("fp16") / "tensorrt"
-    compile_model(tiny_onnx, folder, with_precision(load_target("jetson"), "fp16"))
+    compile_model(tiny_onnx, folder, settings_of(with_precision(load_target("jetson"), "fp16")))
     return folder
 
 
@@ -192,7 +193,7 @@ def test_emulated_cores_have_no_gpu(jetson_artifact: Path) -> None:
 
     device = QemuDevice(CORES["cortex-a76"], Userland(Path(), AARCH64, {}))
     with refused("cannot-run-there"):
-        on_device(device, jetson_artifact, load_target("jetson"), 1)
+        on_device(device, jetson_artifact, settings_of("jetson"), 1)
 
 
 @pytest.mark.parametrize("code", sorted(REFUSALS))

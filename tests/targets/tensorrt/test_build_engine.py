@@ -197,10 +197,10 @@ HERE = """
 import sys
 import numpy as np
 from pathlib import Path
-from edgec.pipeline.forms.spec import load_target
+from seams import settings_of
 from edgec.targets.tensorrt import open_runner, probe
 
-found, target = probe(load_target("jetson")), load_target("jetson")
+found, target = probe(settings_of("jetson")), settings_of("jetson")
 runner = open_runner(Path(sys.argv[1]), target, 1)
 outputs = runner.predict(np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32))
 runner.single(np.zeros((1, 3, 32, 32), np.float32))()

@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from seams import settings_of
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.forms.ort import OrtRunner
-from edgec.pipeline.forms.spec import load_target
 from edgec.targets.tensorrt import check, compile_model
 from edgec.targets.tensorrt.dialect import to_tensorrt
 from edgec.targets.tensorrt.lint import RULES, lint
@@ -158,7 +158,7 @@ def test_every_rule_says_what_it_asks_for() -> None:
 def test_a_file_that_breaks_a_rule_is_no_artifact(tmp_path: Path) -> None:
     onnx.save(broken("symmetric"), tmp_path / "qdq.onnx")
     with pytest.raises(EdgecError) as caught:
-        compile_model(tmp_path / "qdq.onnx", tmp_path / "out", load_target("jetson"))
+        compile_model(tmp_path / "qdq.onnx", tmp_path / "out", settings_of("jetson"))
     assert caught.value.code == "unfusable-qdq"
     assert "input.q" in caught.value.message
     assert not (tmp_path / "out").exists()
@@ -174,7 +174,7 @@ def test_a_rewrite_that_changes_answers_is_caught(tmp_path: Path, monkeypatch: p
     onnx.save(residual_network(), tmp_path / "qdq.onnx")
     monkeypatch.setattr("edgec.targets.tensorrt.compiler.to_tensorrt", spoilt)
     with pytest.raises(EdgecError) as caught:
-        compile_model(tmp_path / "qdq.onnx", tmp_path / "out", load_target("jetson"))
+        compile_model(tmp_path / "qdq.onnx", tmp_path / "out", settings_of("jetson"))
     assert caught.value.code == "compile-mismatch"
 
 
@@ -182,7 +182,7 @@ def test_an_operator_that_the_parser_lacks_is_named() -> None:
     model = residual_network()
     model.graph.node.append(helper.make_node("Det", ["logits"], ["det"], "volume"))
     with pytest.raises(EdgecError) as caught:
-        check(model, load_target("jetson"))
+        check(model, settings_of("jetson"))
     assert caught.value.code == "unsupported-operator"
     assert "'volume'" in caught.value.message
 
@@ -203,7 +203,7 @@ def test_no_network_of_ours_breaks_a_rule(name: str, tmp_path: Path) -> None:
     export_onnx(network, 96, tmp_path / "m.onnx")
     image = np.random.default_rng(0).normal(size=(1, 3, 96, 96)).astype(np.float32)
     statistics = collect(tmp_path / "m.onnx", lambda: iter([image]))
-    target = load_target("jetson")
+    target = settings_of("jetson")
     quantized = quantize(onnx.load(tmp_path / "m.onnx"), statistics, target.scheme, "fast", lambda: iter([image]))
     onnx.save(quantized.model, tmp_path / "qdq.onnx")
     compile_model(tmp_path / "qdq.onnx", tmp_path / "out", target)

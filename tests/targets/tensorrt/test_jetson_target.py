@@ -12,16 +12,16 @@ from typing import Any
 
 import onnx
 import pytest
+from seams import settings_of
 
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.forms.measure import Latency
 from edgec.pipeline.forms.spec import load_target, with_precision
 from edgec.pipeline.precision import weigh
-from edgec.pipeline.tasks.evaluate import Accuracy
+from edgec.pipeline.tasks.accuracy import Accuracy
 from edgec.targets.tensorrt import probe, runner
 from edgec.targets.tensorrt.compiler import SCRIPT
-from edgec.targets.tensorrt.options import options_of
 
 
 def test_the_bundle_of_a_host_without_a_gpu(jetson_bundle: Path) -> None:
@@ -86,7 +86,7 @@ def test_the_first_nano_is_built_in_fp16_and_says_so(
 
 
 def outcome(top1: float, p50_ms: float | None) -> tuple[Accuracy, Latency]:
-    accuracy = Accuracy("top1", 80.0, 80.0, top1, 80.0 - top1, 95.0, 20.0, 100)
+    accuracy = Accuracy("classification", "top1", 80.0, 80.0, top1, 80.0 - top1, 95.0, 20.0, 100)
     return accuracy, Latency("measured" if p50_ms else "not-measured", p50_ms=p50_ms)
 
 
@@ -119,11 +119,11 @@ def test_a_precision_quantizes_nothing() -> None:
 def test_unknown_options_of_a_board(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('extends = "jetson"\n[options]\nworkspace_mib = 64\n')
-    assert options_of(load_target(str(path))).workspace_mib == 64
+    assert settings_of(str(path)).options.workspace_mib == 64
     path = tmp_path / "bad.toml"
     path.write_text('extends = "jetson"\n[options]\nworkspace = 64\n')
     with pytest.raises(EdgecError) as caught:
-        options_of(load_target(str(path)))
+        settings_of(str(path))
     assert caught.value.code == "bad-board"
     path = tmp_path / "none.toml"
     path.write_text('extends = "jetsn"\n')
@@ -141,10 +141,10 @@ def probed(monkeypatch: pytest.MonkeyPatch, returncode: int, answer: dict[str, A
 def test_probe_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"gpu": "G", "compute_capability": "8.7", "driver": "CUDA 12.6", "tensorrt": "10.3.0"}
     probed(monkeypatch, 0, found)
-    assert probe(load_target("jetson")).can_run
+    assert probe(settings_of("jetson")).can_run
     probed(monkeypatch, 0, found | {"compute_capability": "9.0"})
-    assert not probe(load_target("jetson")).can_run
-    assert probe(load_target("gpu")).can_run
+    assert not probe(settings_of("jetson")).can_run
+    assert probe(settings_of("gpu")).can_run
     probed(monkeypatch, 1, {"error": "missing-driver", "message": "none"})
     assert "install NVIDIA's driver" in probe().missing
     probed(monkeypatch, -signal.SIGSEGV, None)

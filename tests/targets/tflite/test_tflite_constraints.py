@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from qdq_graphs import QdqGraph, integers
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.targets.tflite.compiler import check_model, to_tflite
+from edgec.targets.tflite.compiler import check, to_tflite
 from edgec.targets.tflite.constraints import CONSTRAINTS, document
 from edgec.targets.tflite.options import TfliteOptions
 from edgec.targets.tflite.rules import RULES
@@ -129,7 +129,7 @@ def test_each_constraint_names_the_node_and_the_rule(breaker) -> None:
     output = breaker(g)
     dtype = TensorProto.INT64 if breaker is arg_max_drops_its_axis else TensorProto.FLOAT
     with pytest.raises(EdgecError) as refused:
-        check_model(g.model(output, dtype=dtype), TfliteOptions(per_channel=breaker is not weight_granularity))
+        check(g.model(output, dtype=dtype), TfliteOptions(per_channel=breaker is not weight_granularity))
     rule = next(rule for rule in CONSTRAINTS if rule.holds.__name__ == breaker.__name__)
     assert refused.value.code == "unsupported-operator"
     assert rule.text in refused.value.message
@@ -149,21 +149,21 @@ def test_unknown_operator_is_named() -> None:
     g = graph()
     output = g.op("LeakyRelu", [g.x], 0.05, 3)
     with pytest.raises(EdgecError, match=r"unsupported-operator.*\(LeakyRelu\)"):
-        check_model(g.model(output), TfliteOptions())
+        check(g.model(output), TfliteOptions())
 
 
 def test_several_outputs_are_refused() -> None:
     g = graph()
     g.nodes.append(helper.make_node("Split", [g.x], ["a", "b"], name="halves", axis=1))
     with pytest.raises(EdgecError, match="several outputs"):
-        check_model(g.model("a"), TfliteOptions())
+        check(g.model("a"), TfliteOptions())
 
 
 def test_a_float_model_is_checked_before_it_is_quantized() -> None:
     g = graph(quantized=False)
-    check_model(g.model(g.op("HardSwish", [g.x], 1.0)), TfliteOptions())
+    check(g.model(g.op("HardSwish", [g.x], 1.0)), TfliteOptions())
     with pytest.raises(EdgecError, match="unsupported-operator"):
-        check_model(g.model(depthwise_or_dense(g)), TfliteOptions())
+        check(g.model(depthwise_or_dense(g)), TfliteOptions())
 
 
 def test_dynamic_spatial_shape() -> None:
@@ -171,7 +171,7 @@ def test_dynamic_spatial_shape() -> None:
     model = g.model(g.op("HardSwish", [g.x], 0.05, 3))
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "H"
     with pytest.raises(EdgecError) as refused:
-        check_model(model, TfliteOptions())
+        check(model, TfliteOptions())
     assert refused.value.code == "dynamic-shape"
 
 
@@ -183,7 +183,7 @@ def test_quantization_that_tflite_cannot_say(scale, zero) -> None:
     names = [g.x, g.constant("s", scale), g.constant("z", zero)]
     y = g.op("DequantizeLinear", [g.op("QuantizeLinear", names), "s", "z"])
     with pytest.raises(EdgecError) as refused:
-        check_model(g.model(g.op("HardSwish", [y], 0.05, 3)), TfliteOptions())
+        check(g.model(g.op("HardSwish", [y], 0.05, 3)), TfliteOptions())
     assert refused.value.code == "bad-quantization"
 
 
@@ -217,6 +217,6 @@ def test_reading_keeps_the_model_as_it_was() -> None:
     g = graph()
     model = g.model(g.op("HardSwish", [g.x], 0.05, 3))
     before = model.SerializeToString(deterministic=True)
-    check_model(model, TfliteOptions())
+    check(model, TfliteOptions())
     assert model.SerializeToString(deterministic=True) == before
     assert isinstance(model, onnx.ModelProto)

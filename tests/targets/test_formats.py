@@ -1,0 +1,85 @@
+"""Formats: what each compiler's file expects and answers, and that nothing is told by a suffix."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+from pathlib import Path
+
+import pytest
+from seams import settings_of
+
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.compiler import Compiler, compiler_names, load_compiler
+from edgec.pipeline.forms.format import Format
+from edgec.pipeline.forms.spec import load_target, names
+
+
+def members(protocol: type) -> dict[str, object]:
+    return {name: member for name, member in vars(protocol).items() if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("name", compiler_names())
+def test_every_function_of_the_seam_takes_what_it_is_given(name: str) -> None:
+    """Names and order of the parameters; what they are is for the type checker (``targets/seams.py``)."""
+    compiler = load_compiler(name)
+    for protocol, found in ((Compiler, compiler), (Format, compiler.FORMAT)):
+        for member, wanted in members(protocol).items():
+            if inspect.isfunction(wanted):
+                expected = [parameter for parameter in inspect.signature(wanted).parameters if parameter != "self"]
+                assert list(inspect.signature(getattr(found, member)).parameters) == expected, (name, member)
+    assert compiler.FORMAT.runtime().versions.startswith(">=")
+    assert isinstance(compiler.TOOLCHAIN, tuple)
+
+
+def test_formats_have_names_of_their_own() -> None:
+    found = [load_compiler(name).FORMAT for name in compiler_names()]
+    assert len({format_.name for format_ in found}) == len(found)
+
+
+@pytest.mark.parametrize("board", names())
+def test_further_kernel_sets_have_no_name_of_a_form(board: str) -> None:
+    format_, settings = load_compiler(load_target(board).compiler).FORMAT, settings_of(board)
+    for kernels in format_.kernel_sets(settings):
+        assert kernels not in ("float", "reference", "target", "device")
+        assert isinstance(format_.board_runs(kernels, settings), bool)
+
+
+def test_no_microcontroller_has_xnnpack() -> None:
+    pytest.importorskip("ai_edge_litert")
+    format_ = load_compiler("tflite").FORMAT
+    assert format_.board_runs("xnnpack", settings_of("arm"))
+    assert not format_.board_runs("xnnpack", settings_of("mcu"))
+
+
+def test_an_engine_is_described_by_what_it_is_built_from(mcu_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.engine").write_bytes(b"opaque")
+    shutil.copy(mcu_bundle / "reference" / "qdq.onnx", tmp_path / "model.onnx")
+    contract = load_compiler("tensorrt").FORMAT.contract(tmp_path)
+    assert (contract.inputs[0].dtype, contract.inputs[0].layout) == ("float32", "NCHW")
+
+
+@pytest.mark.parametrize("name", compiler_names())
+@pytest.mark.parametrize("content", [b"<net><layers><layer", b"", b"\x00" * 64, b"TFL3TFL3"])
+def test_damaged_artifacts_are_named(name: str, content: bytes, tmp_path: Path) -> None:
+    format_ = load_compiler(name).FORMAT
+    if format_.artifact == "model.tflite" or format_.artifact == "model.onnx":
+        artifact = tmp_path / format_.artifact
+        artifact.write_bytes(content)
+    else:
+        artifact = tmp_path / format_.artifact
+        artifact.mkdir()
+        for file in ("model.xml", "model.onnx"):
+            (artifact / file).write_bytes(content)
+    if format_.artifact != "model.tflite" and not content and name != "openvino":
+        assert format_.contract(artifact).inputs == ()  # nothing is an empty protobuf message, and verify refuses that
+        return
+    with pytest.raises(EdgecError) as caught:
+        format_.contract(artifact)
+    assert caught.value.code in ("corrupt-artifact-file", "corrupt-tflite")
+
+
+def test_an_unknown_compiler_is_refused() -> None:
+    with pytest.raises(EdgecError) as caught:
+        load_compiler("tensort")
+    assert (caught.value.code, "tensorrt" in caught.value.hint) == ("unknown-compiler", True)
