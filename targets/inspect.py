@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,12 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.network.cost import layer_macs, macs
 
 if TYPE_CHECKING:
     import onnx
 
     from edgec.targets.tflite.flatbuffer import FileOperator, TfliteFile
-
-WEIGHTED_IR_TYPES = ("Convolution", "GroupConvolution", "MatMul")
 
 
 @dataclass(frozen=True)
@@ -138,12 +136,14 @@ def _onnx_rows(model: onnx.ModelProto) -> tuple[OperatorRow, ...]:
     values = [*model.graph.input, *model.graph.value_info, *model.graph.output]
     typed = {v.name: v.type.tensor_type for v in values}
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    shapes = {name: tuple(dim.dim_value for dim in value.shape.dim) for name, value in typed.items()}
+    shapes |= {name: tuple(tensor.dims) for name, tensor in constants.items()}
     makers = {name: node for node in model.graph.node for name in node.output}
     notes = {n.input[0]: n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[1] in constants}
     rows = []
     for node in model.graph.node:
         output = typed.get(node.output[0])
-        shape = tuple(d.dim_value for d in output.shape.dim) if output else ()
+        shape = shapes.get(node.output[0], ())
         dtype = TensorProto.DataType.Name(output.elem_type).lower() if output else "?"
         weights = [_onnx_constant(name, constants, makers) for name in node.input]
         size = sum(numpy_helper.to_array(tensor).nbytes for tensor in weights if tensor is not None)
@@ -151,9 +151,8 @@ def _onnx_rows(model: onnx.ModelProto) -> tuple[OperatorRow, ...]:
         scale = float(numpy_helper.to_array(constants[note.input[1]]).flat[0]) if note else None
         known = note is not None and len(note.input) > 2 and note.input[2] in constants
         zero = int(numpy_helper.to_array(constants[note.input[2]]).flat[0]) if known and note else None
-        filters = weights[1] if len(weights) > 1 else None
-        macs = _macs(node.op_type, shape, tuple(filters.dims)) if filters is not None else 0
-        rows.append(OperatorRow(node.op_type, node.name, dtype, shape, scale, zero, size, macs))
+        counted = layer_macs(node.op_type, node.input, node.output[0], shapes) or 0
+        rows.append(OperatorRow(node.op_type, node.name, dtype, shape, scale, zero, size, counted))
     return tuple(rows)
 
 
@@ -165,16 +164,6 @@ def _onnx_constant(
     if maker is not None and maker.op_type == "DequantizeLinear":
         name = maker.input[0]
     return constants.get(name)
-
-
-def _macs(kind: str, shape: tuple[int, ...], weights: tuple[int, ...]) -> int:
-    """Output elements times the products summed for each; a symbolic batch counts as one."""
-    elements = math.prod(max(side, 1) for side in shape)
-    if kind in ("Conv", "Convolution"):
-        return elements * math.prod(weights[1:])
-    if kind == "GroupConvolution":
-        return elements * math.prod(weights[2:])
-    return elements * (math.prod(weights) // max(shape[-1], 1)) if kind in ("Gemm", "MatMul") and shape else 0
 
 
 def _inspect_ir(path: Path) -> Inspection:
@@ -208,8 +197,16 @@ def _ir_row(layer: ElementTree.Element, weight_bytes: int) -> OperatorRow:
     shape = _ir_shape(outputs[0]) if outputs else ()
     dtype = outputs[0].get("precision", "?").lower() if outputs else "?"
     kind = layer.get("type", "?")
-    macs = _macs(kind, shape, _ir_shape(inputs[1])) if kind in WEIGHTED_IR_TYPES else 0
-    return OperatorRow(kind, layer.get("name", ""), dtype, shape, None, None, weight_bytes, macs)
+    counted = _ir_macs(kind, _ir_shape(inputs[0]), _ir_shape(inputs[1]), shape) if len(inputs) > 1 else 0
+    return OperatorRow(kind, layer.get("name", ""), dtype, shape, None, None, weight_bytes, counted)
+
+
+def _ir_macs(kind: str, image: tuple[int, ...], weight: tuple[int, ...], output: tuple[int, ...]) -> int:
+    if kind in ("Convolution", "GroupConvolution"):
+        return macs(weight, (output[0], *output[2:]))
+    if kind in ("ConvolutionBackpropData", "GroupConvolutionBackpropData"):
+        return macs(weight, (image[0], *image[2:]))
+    return macs(weight[-2:], output[:-1]) if kind == "MatMul" else 0
 
 
 def _ir_shape(port: ElementTree.Element) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from math import prod
 import onnx
 
 from edgec.pipeline.forms.spec import Gpu
+from edgec.pipeline.network.cost import layer_macs
 from edgec.pipeline.network.graph import Graph, Node
 
 FACTOR = 1.5
@@ -164,10 +165,7 @@ class _Fused:
         """Of a dense convolution or product; grouped convolutions count as traffic."""
         if node.op not in LINEAR or int(node.attributes.get("group", 1)) > 1:
             return 0
-        weight, output = self.graph.shapes[self.origin(node.inputs[1])], self.graph.shapes[node.output]
-        transposed = node.op == "Gemm" and not node.attributes.get("transB")
-        per_output = prod(size or 1 for size in (weight[:1] if transposed else weight[1:]))
-        return int(prod(size or 1 for size in output) * per_output)
+        return layer_macs(node.op, node.inputs, node.output, self.graph.shapes) or 0
 
     def _bytes(self, name: str) -> int:
         shape = self.graph.shapes.get(name, ())

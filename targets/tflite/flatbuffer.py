@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.network.cost import macs
 
 
 @dataclass(frozen=True)
@@ -138,14 +140,14 @@ def _operator(model: Any, operator: Any, tensors: tuple[FileTensor, ...]) -> Fil
 
 
 def _macs(kind: str, inputs: list[FileTensor], output: FileTensor) -> int:
-    """Output elements times the products summed for each."""
-    if kind == "CONV_2D":
-        return int(np.prod(output.shape) * np.prod(inputs[1].shape[1:]))
-    if kind == "DEPTHWISE_CONV_2D":
-        return int(np.prod(output.shape) * np.prod(inputs[1].shape[1:3]))
+    """Pixels stand between batch and channels; a TRANSPOSE_CONV reads its output's shape first and the image last."""
+    if kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_3D"):
+        return macs(inputs[1].shape, output.shape[:-1])
+    if kind == "TRANSPOSE_CONV":
+        return macs(inputs[1].shape, inputs[2].shape[:-1])
     if kind == "FULLY_CONNECTED":
-        return int(np.prod(output.shape) * inputs[1].shape[-1])
-    return 0
+        return macs(inputs[1].shape, (prod(inputs[0].shape) // inputs[1].shape[-1],))
+    return macs(inputs[1].shape[-2:], output.shape[:-1]) if kind == "BATCH_MATMUL" else 0
 
 
 def _metadata(model: Any) -> dict[str, str]:

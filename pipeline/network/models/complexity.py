@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
-from typing import TYPE_CHECKING
 
+from torch import nn
+
+from edgec.pipeline.network.cost import macs
 from edgec.pipeline.network.models.shapes import LayerShape, layer_shapes
 
-if TYPE_CHECKING:
-    from torch import nn
+WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -37,35 +37,51 @@ class Complexity:
 
 def count_complexity(network: nn.Module, input_px: int) -> Complexity:
     """Count one network of this package for a square input of ``input_px``."""
-    from torch import nn
-
-    layers = [layer for layer in layer_shapes(network, input_px) if isinstance(layer.module, (nn.Conv2d, nn.Linear))]
-    macs = sum(_macs(layer) for layer in layers)
+    layers = [layer for layer in layer_shapes(network, input_px) if isinstance(layer.module, WEIGHTED)]
+    total = sum(_macs(layer) for layer in layers)
     saved = sum(
         _plain_macs(depthwise, pointwise) - _macs(depthwise) - _macs(pointwise)
         for depthwise, pointwise in _separable_pairs(layers)
     )
-    return Complexity(macs, sum(parameter.numel() for parameter in network.parameters()), macs + saved)
+    return Complexity(total, sum(parameter.numel() for parameter in network.parameters()), total + saved)
 
 
 def _macs(layer: LayerShape) -> int:
-    """Every weight meets every output pixel once."""
-    return layer.module.get_parameter("weight").numel() * prod(layer.output_shape[2:])
+    """A transposed convolution applies its weights at the pixels that go in, everything else at those that come out."""
+    if isinstance(layer.module, nn.Linear):
+        return macs(_kernel(layer), layer.output_shape[:-1])
+    shape = layer.input_shape if getattr(layer.module, "transposed", False) else layer.output_shape
+    return macs(_kernel(layer), (shape[0], *shape[2:]))
+
+
+def _kernel(layer: LayerShape) -> tuple[int, ...]:
+    return tuple(layer.module.get_parameter("weight").shape)
 
 
 def _plain_macs(depthwise: LayerShape, pointwise: LayerShape) -> int:
     """One convolution with the depthwise kernel, from the channels that go in to those that come out."""
-    kernel_area = prod(depthwise.module.get_parameter("weight").shape[2:])
-    channels_in, channels_out = depthwise.input_shape[1], pointwise.output_shape[1]
-    return kernel_area * channels_in * channels_out * prod(pointwise.output_shape[2:])
+    channels = (pointwise.output_shape[1], depthwise.input_shape[1])
+    return macs((*channels, *_kernel(depthwise)[2:]), pointwise.output_shape[2:])
 
 
 def _separable_pairs(layers: list[LayerShape]) -> Iterator[tuple[LayerShape, LayerShape]]:
     """Each depthwise convolution with the pointwise one that reads it, past any squeeze-excite in between.
 
-    Squeeze-excite's own 1x1 convolutions are told apart by their bias: a convolution before batch norm has none.
+    Squeeze-excite's own 1x1 convolutions are told apart by their bias: a convolution before batch norm has none. A
+    depthwise convolution that no pointwise one follows is not half of a separable one.
     """
-    for i, layer in enumerate(layers):
-        if getattr(layer.module, "groups", 1) > 1:
-            pointwise = (other for other in layers[i + 1 :] if other.module.bias is None)
-            yield layer, next(pointwise)
+    depthwise = None
+    for layer in layers:
+        if _is_depthwise(layer):
+            depthwise = layer
+        elif depthwise is not None and _is_pointwise(layer):
+            yield depthwise, layer
+            depthwise = None
+
+
+def _is_depthwise(layer: LayerShape) -> bool:
+    return 1 < getattr(layer.module, "groups", 1) == layer.input_shape[1]
+
+
+def _is_pointwise(layer: LayerShape) -> bool:
+    return layer.module.bias is None and getattr(layer.module, "kernel_size", ()) == (1, 1)
