@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
+from edgec.pipeline.core.toml_file import STRICT, read_toml, validate
+
+SCHEMES = Path(str(resources.files("edgec.targets.schemes")))
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Scheme:
         max_requantization: upper bound of input_scale * weight_scale / output_scale, 0 for none; XNNPACK refuses 256.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     name: str
     activation_dtype: Literal["int8", "uint8"] = "int8"
@@ -63,8 +67,7 @@ class Scheme:
 
 def scheme_names() -> list[str]:
     """Names that ``load_scheme`` knows, sorted."""
-    folder = resources.files("edgec.targets.schemes")
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return sorted(path.stem for path in SCHEMES.glob("*.toml"))
 
 
 def load_scheme(name: str) -> Scheme:
@@ -75,38 +78,21 @@ def load_scheme(name: str) -> Scheme:
     """
     if name not in scheme_names():
         raise EdgecError("unknown-scheme", f"no quantization scheme named '{name}'", nearest_hint(name, scheme_names()))
-    text = (resources.files("edgec.targets.schemes") / f"{name}.toml").read_text(encoding="utf-8")
-    return parse_scheme(_read_toml(text))
+    path = SCHEMES / f"{name}.toml"
+    return parse_scheme(read_toml(path, "bad-scheme"), path)
 
 
-def parse_scheme(table: Mapping[str, Any]) -> Scheme:
-    """Validate a ``[scheme]`` table. ``extends = "tflite"`` starts from that scheme and overrides single fields.
+def parse_scheme(table: Mapping[str, Any], path: Path = SCHEMES, within: str = "") -> Scheme:
+    """Validate a scheme. ``extends = "tflite"`` starts from that one and overrides single fields.
+
+    Args:
+        path: the file that says so, for messages.
+        within: its table, where it is not the whole file.
 
     Raises:
         EdgecError: ``bad-scheme`` for an unknown field or value, ``unknown-scheme`` for an unknown base.
     """
-    from dataclasses import asdict
-
-    from pydantic import TypeAdapter, ValidationError
-
     fields = dict(table)
     if "extends" in fields:
         fields = asdict(load_scheme(str(fields.pop("extends")))) | fields
-    try:
-        return TypeAdapter(Scheme).validate_python(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise EdgecError(
-            "bad-scheme", f"scheme field '{where}': {first['msg']}", "the fields are listed in docs/quantization.md"
-        ) from error
-
-
-def _read_toml(text: str) -> dict[str, Any]:
-    import sys
-
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    return tomllib.loads(text)
+    return validate(Scheme, fields, path, "bad-scheme", within)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
-from edgec.pipeline.core.toml_file import STRICT, read_toml, validate
+from edgec.pipeline.core.toml_file import STRICT, field_names, read_toml, validate
+from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.scheme import Scheme, load_scheme, parse_scheme
 
 BOARDS = Path(str(resources.files("edgec.targets.boards")))
@@ -80,7 +81,7 @@ class TargetSpec:
         name: the board's file name without ``.toml``.
         compiler: module under ``edgec.targets`` that compiles and runs for it.
         scheme: integer semantics of the runtime.
-        options: the compiler's own fields; it refuses those it does not know.
+        options: the compiler's own fields, checked when the board is read.
         precision: of the layers that are not left in float.
         precisions: that ``--precision`` may ask for.
         notes: what every build for this board must say.
@@ -109,14 +110,16 @@ def load_target(name: str) -> TargetSpec:
     """Read a board by its name, or a user's own file by its path. ``extends`` names a board whose fields it takes over.
 
     Raises:
-        EdgecError: ``unknown-target``, ``no-such-file``, ``bad-board``.
+        EdgecError: ``unknown-target``, ``no-such-file``, ``bad-board``, ``bad-scheme``, ``unknown-compiler``.
     """
     if not name.endswith(".toml") and name not in names():
         raise EdgecError("unknown-target", f"no target named '{name}'", nearest_hint(name, names()))
     path = Path(name) if name.endswith(".toml") else BOARDS / f"{name}.toml"
     data = _extended(read_toml(path, "bad-board"), path)
     data = {**data, "name": path.stem, "scheme": _scheme(data.get("scheme"), path)}
-    return validate(TargetSpec, data, path, "bad-board")
+    target = validate(TargetSpec, data, path, "bad-board")
+    load_compiler(target.compiler).settings(target)
+    return target
 
 
 def with_precision(target: TargetSpec, precision: Precision) -> TargetSpec:
@@ -140,9 +143,15 @@ def read_options(kind: type[T], target: TargetSpec) -> T:
     """``[options]`` as a compiler's own dataclass; unknown names and wrong values are refused.
 
     Raises:
-        EdgecError: ``bad-board`` names the field.
+        EdgecError: ``bad-board`` names the field, and says so where it belongs to the scheme.
     """
-    return validate(kind, dict(target.options), Path(f"{target.name}.toml [options]"), "bad-board")
+    path = Path(f"{target.name}.toml")
+    misplaced = sorted(target.options.keys() & set(field_names(Scheme)) - set(field_names(kind)))
+    if misplaced:
+        message = f"'{path}': options.{misplaced[0]} is no option of the compiler '{target.compiler}'"
+        hint = f"delete it: the scheme decides; another one than the scheme's is [scheme] {misplaced[0]} = ..."
+        raise EdgecError("bad-board", message, hint)
+    return validate(kind, target.options, path, "bad-board", "options")
 
 
 def _extended(data: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -160,7 +169,7 @@ def _scheme(value: object, path: Path) -> Scheme:
     if isinstance(value, str):
         return load_scheme(value)
     if isinstance(value, dict):
-        return parse_scheme(value)
+        return parse_scheme(value, path, "scheme")
     raise EdgecError(
         "bad-board", f"'{path}': scheme is {value!r}, expected a scheme's name or a table", "see an existing board"
     )

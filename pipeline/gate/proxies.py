@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 
 from edgec.pipeline.bundle.read import Bundle
 from edgec.pipeline.core.errors import EdgecError
@@ -64,8 +63,6 @@ class Proxies:
     @cached_property
     def _placement(self) -> Placement:
         return load_compiler(self.bundle.target.compiler).placement(self.bundle.artifact, self.bundle.settings)
-
-
 
 
 def _instructions(bundle: Bundle) -> int:

@@ -101,7 +101,6 @@ def _prepared(model: onnx.ModelProto, options: TfliteOptions) -> Graph:
     from edgec.targets.tflite.canonical import canonical
     from edgec.targets.tflite.constraints import check_graph, check_operators
     from edgec.targets.tflite.fuse import prepare
-    from edgec.targets.tflite.hard_swish import split_hard_swish
     from edgec.targets.tflite.reader import read_graph
     from edgec.targets.tflite.rules import RULES
 
@@ -109,7 +108,7 @@ def _prepared(model: onnx.ModelProto, options: TfliteOptions) -> Graph:
     check_operators(graph, frozenset(RULES))
     graph = prepare(graph)
     check_graph(graph, options)
-    return split_hard_swish(graph) if options.hard_swish == "split" else graph
+    return graph
 
 
 def _description(labels: Sequence[str], preprocess: Preprocess | None) -> bytes:

@@ -14,8 +14,6 @@ class TfliteOptions:
     """What differs between boards that read the same file format.
 
     Attributes:
-        hard_swish: ``split`` into int8 ADD and MUL, which XNNPACK has, or the ``native`` HARD_SWISH, which it lacks in
-            int8 but which costs fewer instructions where there is no XNNPACK.
         padding: ``same`` uses SAME where it says what the ONNX pads say; ``explicit`` always writes a PAD.
         gemm: ``fully_connected``, or a 1x1 ``convolution``: TFLite Micro rounds an int8 FULLY_CONNECTED twice
             and LiteRT's reference kernel once, so that they differ by one step now and then; their CONV_2D is the same.
@@ -28,7 +26,6 @@ class TfliteOptions:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    hard_swish: Literal["split", "native"] = "split"
     padding: Literal["same", "explicit"] = "same"
     gemm: Literal["fully_connected", "convolution"] = "fully_connected"
     per_channel: bool = True

@@ -13,7 +13,7 @@ from edgec.targets.tflite.compiler import to_tflite
 from edgec.targets.tflite.options import TfliteOptions
 from edgec.targets.tflite.runner import open_interpreter
 
-MICRO = TfliteOptions(hard_swish="native", xnnpack=False, runtime="tflite-micro")
+MICRO = TfliteOptions(xnnpack=False, runtime="tflite-micro")
 
 
 @dataclass

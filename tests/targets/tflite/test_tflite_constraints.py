@@ -201,18 +201,6 @@ def test_normalisation_that_would_round_is_not_folded(mean, std, pads) -> None:
     assert refused.value.code == "inexact-normalisation"
 
 
-def test_board_with_an_unknown_option(tmp_path: Path) -> None:
-    from edgec.pipeline.forms.spec import load_target
-    from edgec.targets.tflite.options import options_of
-
-    board = tmp_path / "mine.toml"
-    board.write_text('description = "x"\ncompiler = "tflite"\nscheme = "tflite"\n[options]\nhard_swich = "split"\n')
-    with pytest.raises(EdgecError) as refused:
-        options_of(load_target(str(board)))
-    assert refused.value.code == "bad-board"
-    assert "hard_swich" in refused.value.message
-
-
 def test_reading_keeps_the_model_as_it_was() -> None:
     g = graph()
     model = g.model(g.op("HardSwish", [g.x], 0.05, 3))
