@@ -11,11 +11,20 @@ from edgec.pipeline.core.errors import EdgecError
 
 @cache
 def _found(group: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=group)}
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=group):
+        if found.setdefault(point.name, point).value != point.value:
+            both = f"'{_package(found[point.name])}' and '{_package(point)}'"
+            raise EdgecError("bad-extension", f"{both} both bring the {group} '{point.name}'", "remove one of them")
+    return found
 
 
 def extension_names(group: str) -> tuple[str, ...]:
-    """Names under an entry point group such as ``edgec.compilers``, sorted; nothing is loaded."""
+    """Names under an entry point group such as ``edgec.compilers``, sorted; nothing is loaded.
+
+    Raises:
+        EdgecError: ``bad-extension`` where two packages bring the same name.
+    """
     return tuple(sorted(_found(group)))
 
 
@@ -25,14 +34,10 @@ def load_extension(group: str, name: str) -> Any:
     Raises:
         EdgecError: ``bad-extension`` where it cannot be imported.
     """
-    point = _found(group)[name]
     try:
-        return point.load()
+        return _found(group)[name].load()
     except (ImportError, AttributeError, SyntaxError) as error:
-        hint = "update or remove the package that brings it"
-        raise EdgecError(
-            "bad-extension", f"'{point.value}' ({group} '{name}') cannot be loaded: {error}", hint
-        ) from error
+        raise bad_extension(group, name, f"cannot be loaded: {error}") from error
 
 
 def check_extension(group: str, name: str, found: Any, wanted: type) -> None:
@@ -46,3 +51,15 @@ def check_extension(group: str, name: str, found: Any, wanted: type) -> None:
         if not hasattr(found, member):
             hint = f"'{wanted.__module__}.{wanted.__name__}' lists what is wanted"
             raise EdgecError("bad-extension", f"{group} '{name}' has no '{member}'", hint)
+
+
+def bad_extension(group: str, name: str, why: str) -> EdgecError:
+    """For whoever finds that something does not keep to its group's contract."""
+    point = _found(group)[name]
+    return EdgecError(
+        "bad-extension", f"'{point.value}' ({group} '{name}') {why}", f"mend or remove '{_package(point)}'"
+    )
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else "the package that brings it"

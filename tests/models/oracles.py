@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,16 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgec.pipeline.network import models
+
 RECORDED = Path(__file__).parent / "oracle_logits.json"
 NUM_RECORDED = 16
-ORACLES = {
-    "mobilenetv1": "timm:mobilenetv1_100",
-    "mobilenetv2": "torchvision:mobilenet_v2",
-    "mobilenetv3": "torchvision:mobilenet_v3_large",
-    "mobilenetv3-small": "torchvision:mobilenet_v3_small",
-    "xception": "timm:legacy_xception",
-}
-GAINS = {"mobilenetv1": 2.0, "mobilenetv2": 2.0, "mobilenetv3": 1.5, "mobilenetv3-small": 1.8, "xception": 1.1}
+ORACLES = {name: next(iter(models.get(name).conventions)) for name in models.names() if models.get(name).conventions}
+"""Each model's first naming convention is the definition that it is compared with."""
+
+GAINS = defaultdict(lambda: 2.0, {"mobilenetv3": 1.5, "mobilenetv3-small": 1.8, "xception": 1.1})
 """Variance of the filled weights times their fan-in: keeps two images apart, and the logits near one."""
 
 
@@ -81,7 +80,7 @@ def record() -> None:
         network = make(oracle)
         shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
         network.load_state_dict(reproducible(shapes, GAINS[model]))
-        values = logits(network, 299 if model == "xception" else 224)
+        values = logits(network, models.get(model).input_px)
         recorded[model] = [[round(float(x), 6) for x in row[:NUM_RECORDED]] for row in values]
     RECORDED.write_text(json.dumps(recorded, indent=1) + "\n")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,20 +15,19 @@ from torch import nn
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.network import models
-from edgec.pipeline.network.models import mobilenetv2, mobilenetv3, xception
+from edgec.pipeline.network.models import families
 from edgec.pipeline.network.models.blocks import InvertedResidual, SqueezeExcite
+from edgec.pipeline.network.models.families import mobilenetv2, mobilenetv3, xception
 from edgec.pipeline.network.models.shapes import layer_shapes
 from edgec.pipeline.network.models.spec import NetworkConfig, at_resolution, build_network, make_divisible
 
 
 def test_registry_is_the_files() -> None:
-    assert models.names() == ("mobilenetv1", "mobilenetv2", "mobilenetv3", "mobilenetv3-small", "xception")
-    assert all(models.get(name).name == name for name in models.names())
-
-
-def test_every_file_is_a_family_or_declared_not_to_be_one() -> None:
-    """A new shared file that is not listed would be imported as a family and fail on ``SPECS``."""
-    models._families()
+    files = {path.stem for path in Path(families.__path__[0]).glob("*.py")} - {"__init__"}
+    named = models.names()
+    assert {name.partition("-")[0] for name in named} == files
+    assert len(set(named)) == len(named)
+    assert all(models.get(name).name == name for name in named)
 
 
 @pytest.mark.parametrize(("wrong", "hint"), [("mobilnetv3", "mobilenetv3"), ("xeption", "xception"), ("zzz", "known:")])
@@ -47,7 +47,7 @@ def test_definition_digest_follows_the_family() -> None:
 
 def test_specifications_load_no_torch() -> None:
     code = (
-        "import sys; from edgec.pipeline import models; from edgec.pipeline.network.models import weights;"
+        "import sys; from edgec.pipeline.network import models; from edgec.pipeline.network.models import weights;"
         "[models.get(name) for name in models.names()];"
         "weights.resolve_weights('random', models.get('xception'));"
         "sys.exit(any(heavy in sys.modules for heavy in ('torch', 'onnx', 'pydantic', 'scipy')))"

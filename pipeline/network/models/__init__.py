@@ -1,4 +1,7 @@
-"""Networks written from the papers. One file per family; the registry is the file names of this folder."""
+"""Networks written from the papers. One file per family in ``families``, found by being there.
+
+Another package brings a family through an entry point of the group ``edgec.models``: a module with ``SPECS``.
+"""
 
 from __future__ import annotations
 
@@ -7,51 +10,78 @@ import pkgutil
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
+from edgec.pipeline.core.extensions import bad_extension, extension_names, load_extension
+from edgec.pipeline.network.models import families
 from edgec.pipeline.network.models.spec import ModelSpec
 
-_NOT_FAMILIES = frozenset(
-    {"blocks", "cards", "complexity", "download", "initialise", "padding", "shapes", "spec", "state_dict", "weights"}
-)
+GROUP = "edgec.models"
 
 
 @cache
-def _families() -> dict[str, tuple[ModelSpec, ...]]:
-    files = sorted(file.name for file in pkgutil.iter_modules(__path__) if file.name not in _NOT_FAMILIES)
-    return {file: import_module(f"{__name__}.{file}").SPECS for file in files}
+def _own() -> dict[str, ModuleType]:
+    """edgec's models and the modules that define them."""
+    files = sorted(file.name for file in pkgutil.iter_modules(families.__path__))
+    modules = [import_module(f"{families.__name__}.{file}") for file in files]
+    return {spec.name: module for module in modules for spec in module.SPECS}
+
+
+@cache
+def _brought() -> dict[str, ModuleType]:
+    """The models of other packages. They cannot take the place of edgec's own, or of each other's."""
+    found: dict[str, ModuleType] = {}
+    for entry in extension_names(GROUP):
+        module = load_extension(GROUP, entry)
+        specs = getattr(module, "SPECS", None)
+        if not isinstance(specs, tuple) or not all(isinstance(spec, ModelSpec) for spec in specs):
+            raise bad_extension(GROUP, entry, "has no SPECS, a tuple of ModelSpec")
+        for spec in specs:
+            if spec.name in _own() or spec.name in found:
+                raise bad_extension(GROUP, entry, f"defines '{spec.name}', a name that is taken")
+            found[spec.name] = module
+    return found
 
 
 def names() -> tuple[str, ...]:
-    """Names that ``get`` accepts. Imports the family files, which load no torch."""
-    return tuple(spec.name for specs in _families().values() for spec in specs)
+    """Names that ``get`` accepts. Imports the family files, which load no torch.
+
+    Raises:
+        EdgecError: ``bad-extension``.
+    """
+    return (*_own(), *_brought())
 
 
 def get(name: str) -> ModelSpec:
-    """The specification of one model.
+    """The specification of one model. edgec's own are there whatever other packages bring.
 
     Raises:
-        EdgecError: ``unknown-model``, with the nearest name as hint.
+        EdgecError: ``unknown-model``, with the nearest name as hint; ``bad-extension``.
     """
-    return _find(name)[1]
+    specs: tuple[ModelSpec, ...] = _module(name).SPECS
+    return next(spec for spec in specs if spec.name == name)
 
 
 def definition_sha256(name: str) -> str:
-    """Digest of the source that decides what a network computes: its family's file and those that all share.
+    """Digest of the source that decides what a network computes: its family's and that which all share.
+
+    Of another package all files count that lie beside the family's, or below.
 
     Raises:
         EdgecError: ``unknown-model``.
     """
-    family, _ = _find(name)
+    module = _module(name)
+    path = Path(str(module.__file__))
+    beside = path.parent.rglob("*.py") if module.__package__ and name not in _own() else (path,)
     digest = hashlib.sha256()
-    for file in sorted({*_NOT_FAMILIES, family}):
-        digest.update((Path(__path__[0]) / f"{file}.py").read_bytes())
+    for file in (*sorted(Path(__path__[0]).glob("*.py")), *sorted(beside)):
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
-def _find(name: str) -> tuple[str, ModelSpec]:
-    for family, specs in _families().items():
-        for spec in specs:
-            if spec.name == name:
-                return family, spec
-    raise EdgecError("unknown-model", f"no model named '{name}'", nearest_hint(name, names()))
+def _module(name: str) -> ModuleType:
+    module = _own().get(name) or _brought().get(name)
+    if module is None:
+        raise EdgecError("unknown-model", f"no model named '{name}'", nearest_hint(name, names()))
+    return module

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.network import models
+from edgec.pipeline.network.models.spec import NetworkConfig
 
 if TYPE_CHECKING:
     import torch
@@ -105,7 +106,15 @@ def _known_modules() -> Iterator[tuple[str, str, set[str]]]:
     for model in models.names():
         conventions = models.get(model).conventions
         yield from ((model, names, set(table)) for names, table in conventions.items())
-        yield (model, OWN_NAMES, set(next(iter(conventions.values())).values()))
+        yield (model, OWN_NAMES, _own_modules(model))
+
+
+def _own_modules(model: str) -> set[str]:
+    """Ours, from any convention; a family that has none is built to look."""
+    spec = models.get(model)
+    for table in spec.conventions.values():
+        return set(table.values())
+    return {name.rpartition(".")[0] for name in spec.builder(NetworkConfig(model)).state_dict()}
 
 
 def rename(state: Mapping[str, torch.Tensor], table: Mapping[str, str]) -> StateDict:

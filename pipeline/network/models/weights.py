@@ -150,8 +150,10 @@ def _random(spec: ModelSpec, seed: int) -> Weights:
 
 def _imagenet(spec: ModelSpec, cache: Path | None, progress: Progress | None) -> Weights:
     published = spec.imagenet
-    if published is None or published.sha256 is None:
-        where = f"get {published.url} yourself, check it, and pass --weights FILE" if published else ""
+    if published is None:
+        raise EdgecError("no-published-digest", f"'{spec.name}' names no published ImageNet weights", "--weights FILE")
+    if published.sha256 is None:
+        where = f"get {published.url} yourself, check it, and pass --weights FILE"
         message = f"the publisher of the ImageNet weights of '{spec.name}' states no sha256; edgec does not load them"
         raise EdgecError("no-published-digest", message, where)
     path = fetch(published.url, published.sha256, cache, progress)
