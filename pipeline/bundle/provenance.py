@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
-import re
 import subprocess
 from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 TOOLCHAIN = ("torch", "onnx", "onnxsim", "onnxruntime", "openvino", "ai-edge-litert", "numpy", "pillow")
 EXTRAS = ("openvino", "ai-edge-litert", "flatbuffers", "tensorrt")  # optional, and yet they decide artifacts
@@ -25,11 +27,11 @@ def lock() -> dict[str, str]:
     found: dict[str, str] = {}
     waiting = ["edgec", *EXTRAS]
     while waiting:
-        name = _normalised(waiting.pop())
+        name = canonicalize_name(waiting.pop())
         version = _version(name)
         if version is not None and name not in found:
             found[name] = version
-            waiting += [_name(requirement) for requirement in _requirements(name)]
+            waiting += _requirements(name)
     return {"python": platform.python_version(), **dict(sorted(found.items()))}
 
 
@@ -84,16 +86,14 @@ def _version(distribution: str) -> str | None:
 
 
 def _requirements(distribution: str) -> list[str]:
-    """Requirements that hold without naming an extra."""
+    """Names of what it needs here, without any extra; a line that no installer of today takes names nothing."""
     found = _metadata(distribution)
-    stated = found.get_all("Requires-Dist") if found else None
-    return [line for line in stated or [] if "extra ==" not in line]
-
-
-def _name(requirement: str) -> str:
-    found = re.match(r"[A-Za-z0-9._-]+", requirement)
-    return found.group() if found else ""
-
-
-def _normalised(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+    needed = []
+    for line in (found.get_all("Requires-Dist") if found else None) or []:
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            continue
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            needed.append(requirement.name)
+    return needed

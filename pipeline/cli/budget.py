@@ -71,12 +71,12 @@ def update(
 ) -> None:
     """Show, as a diff, what present limits would be for BUNDLEs; --write makes the change."""
     from edgec.pipeline.gate.budgets import load_budgets
-    from edgec.pipeline.gate.draft import Margins, comments, diff, draft_budget, to_toml, updated
+    from edgec.pipeline.gate.draft import Margins, diff, draft_budget, updated
 
-    before, old = load_budgets(budgets), budgets.read_text(encoding="utf-8")
+    before, old = load_budgets(budgets), budgets.read_bytes().decode()
     margins = Margins(latency_margin, count_margin, accuracy_margin_pp)
     drafts = [draft_budget(folder, "", "", margins, budget_s, "") for folder in bundles]
-    new = to_toml(updated(before, drafts), comments(old))
+    new = updated(old, before, drafts)
     click.echo(diff(budgets, old, new) or "nothing would change", nl=False)
     if write:
-        budgets.write_text(new, encoding="utf-8")
+        budgets.write_bytes(new.encode())  # line ends stay as well

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.core.errors import EdgecError
@@ -70,34 +70,40 @@ def draft_budget(folder: Path, owner: str, reason: str, margins: Margins, budget
     )
 
 
-def updated(budgets: Budgets, drafts: Sequence[Budget]) -> Budgets:
-    """Limits that a budget has take the drafts' values; none is added, owners, reasons and waivers stay.
+def updated(text: str, budgets: Budgets, drafts: Sequence[Budget]) -> str:
+    """The file's text with the drafts' values for limits that a budget has.
+
+    None is added. Everything else stays as it is written: owners, reasons, waivers, comments, order and blank lines.
+
+    Args:
+        text: that ``budgets`` were read from.
 
     Raises:
         EdgecError: ``no-budget``.
     """
-    by_key = {draft.key: draft for draft in drafts}
+    import tomlkit
+
+    document: dict[str, Any] = tomlkit.parse(text)
     for draft in drafts:
-        budgets.find(*draft.key)
-    return Budgets(tuple(_refreshed(b, by_key[b.key]) if b.key in by_key else b for b in budgets.budget))
+        found = budgets.find(*draft.key)
+        written = document["budget"][budgets.budget.index(found)].get("limits", {})
+        for name, value in draft.limits.given().items():
+            if name in written and written[name] != value:
+                written[name] = value
+    return tomlkit.dumps(document)
 
 
 def to_toml(budgets: Budgets, head: str = "") -> str:
     """The file's text, always in the same order."""
-    return head + "\n".join(_budget_toml(budget) for budget in budgets.budget)
+    import tomlkit
+
+    return head + "\n" + tomlkit.dumps({"budget": [_table(budget) for budget in budgets.budget]})
 
 
 def diff(path: Path, before: str, after: str) -> str:
     """A unified diff, as a reviewer reads it."""
     lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), f"a/{path.name}", f"b/{path.name}")
     return "".join(lines)
-
-
-def comments(text: str) -> str:
-    """The comment lines that a file starts with: an update keeps them."""
-    lines = text.splitlines(keepends=True)
-    count = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
-    return "".join(line for line in lines[:count] if line.startswith("#"))
 
 
 def _times(bundle: Bundle, margins: Margins, budget_s: float) -> dict[str, float]:
@@ -128,26 +134,10 @@ def _rounded(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def _refreshed(budget: Budget, draft: Budget) -> Budget:
-    fresh = {name: value for name, value in draft.limits.given().items() if name in budget.limits.given()}
-    limits = validate(Absolute, {**budget.limits.given(), **fresh}, Path("budgets.toml"), "bad-budgets")
-    return replace(budget, limits=limits)
-
-
-def _budget_toml(budget: Budget) -> str:
-    scalars = [(f.name, getattr(budget, f.name)) for f in fields(Budget)][: len(fields(Budget)) - 3]
-    text = "\n[[budget]]\n" + "".join(f"{name} = {_value(value)}\n" for name, value in scalars)
-    tables: list[tuple[str, dict[str, object]]] = [("budget.limits", dict(budget.limits.given()))]
-    if budget.relative:
-        tables.append(("budget.relative", {"baseline": budget.relative.baseline, **budget.relative.given()}))
-    for name, table in tables:
-        text += f"\n[{name}]\n" + "".join(f"{key} = {_value(value)}\n" for key, value in table.items())
-    for waiver in budget.waiver:
-        rows = "".join(f"{f.name} = {_value(getattr(waiver, f.name))}\n" for f in fields(waiver))
-        text += f"\n[[budget.waiver]]\n{rows}"
-    return text
-
-
-def _value(value: object) -> str:
-    """Strings as JSON writes them, which TOML reads alike; numbers and dates as they are."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
+def _table(budget: Budget) -> dict[str, Any]:
+    """What is given, as the file says it."""
+    table = {key: value for key, value in asdict(budget).items() if value}
+    table["limits"] = budget.limits.given()
+    if budget.relative is not None:
+        table["relative"] = {"baseline": budget.relative.baseline, **budget.relative.given()}
+    return table

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edgec.pipeline.tasks.accuracy import rate_interval
+
 LEVEL = 0.95
 Z = 1.959964  # of a two-sided 95 % interval
 PLANNING_Z = Z + 0.841621  # a new sample of that size clears the limit in 80 % of cases
@@ -74,9 +76,9 @@ def share_p(count: int, num_images: int, bound_percent: float) -> float:
 
 
 def share_interval(count: int, num_images: int) -> Share:
-    """A share in percent with Wilson's score interval (J. Am. Stat. Assoc. 22, 1927)."""
-    low, high = _wilson(count / num_images, num_images, Z)
-    return Share(100 * count / num_images, 100 * low, 100 * high)
+    """A share in percent with Wilson's score interval."""
+    percent = 100 * count / num_images
+    return Share(percent, *rate_interval(percent, num_images))
 
 
 def images_for_drop(only_before: int, only_after: int, num_images: int, bound_pp: float) -> int | None:
@@ -92,21 +94,15 @@ def images_for_drop(only_before: int, only_after: int, num_images: int, bound_pp
 
 
 def images_for_share(count: int, num_images: int, bound_percent: float) -> int | None:
-    """Images after which a share like this one would pass its lower limit with 80 % power; None where it is below."""
-    share = count / num_images
-    if 100 * share <= bound_percent:
+    """Images after which a share like this one would pass its lower limit with 80 % power; None where it is below.
+
+    The low end of Wilson's interval is above a bound exactly where the score test against the bound rejects it, with
+    ``(share - bound) ** 2 * n > z ** 2 * bound * (1 - bound)``: scipy's interval takes whole counts only.
+    """
+    share, bound = count / num_images, bound_percent / 100
+    if share <= bound:
         return None
-
-    def passes(images: int) -> bool:
-        return _wilson(share, images, PLANNING_Z)[0] > bound_percent / 100
-
-    return _smallest(passes)
-
-
-def _wilson(share: float, num_images: int, z: float) -> tuple[float, float]:
-    centre, weight = share + z**2 / (2 * num_images), 1 + z**2 / num_images
-    half = z * math.sqrt(share * (1 - share) / num_images + z**2 / (4 * num_images**2))
-    return (centre - half) / weight, (centre + half) / weight
+    return math.floor(PLANNING_Z**2 * bound * (1 - bound) / (share - bound) ** 2) + 1
 
 
 def _smallest(passes: Callable[[int], bool], most: int = 10**8) -> int | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgec.pipeline.bundle.manifest import Manifest
 from edgec.pipeline.bundle.model_card import figure, latency_words, number
+from edgec.pipeline.core.templates import templates_of
 from edgec.pipeline.report.charts import Bar, bars, histogram, intervals, pareto, scatter
 from edgec.pipeline.report.findings import Findings, read_findings
 from edgec.pipeline.tasks.accuracy import rows
@@ -20,16 +21,6 @@ NUM_LAYERS = 24  # of a bar chart; the table beside it has all
 
 def render_report(builds: Sequence[tuple[Path, Manifest]]) -> str:
     """The page for bundles whose files are in place: ``(folder, manifest)`` each."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    templates = Environment(
-        loader=PackageLoader("edgec.pipeline.report", "templates"),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     found = _named([read_findings(folder, manifest) for folder, manifest in builds])
     values: dict[str, Any] = {
         "builds": [_build(finding) for finding in found],
@@ -40,6 +31,7 @@ def render_report(builds: Sequence[tuple[Path, Manifest]]) -> str:
         "figure": figure,
         "number": number,
     }
+    templates = templates_of("edgec.pipeline.report", escape_html=True)
     return templates.get_template("report.html.j2").render(values)
 
 

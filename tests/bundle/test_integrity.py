@@ -370,3 +370,25 @@ def write_archive(path: Path, manifest: bytes, entry: tarfile.TarInfo) -> Path:
 
 def _tar(path: Path) -> bytes:
     return zstandard.ZstdDecompressor().stream_reader(path.open("rb")).read()
+
+
+def test_requirements_are_those_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgec.pipeline.bundle import provenance
+
+    lines = (
+        "Plain_Name>=1",
+        "old-form (>=1.0)",
+        "here; python_version >= '3.10'",
+        "not-here; python_version < '3'",
+        "not-asked-for; extra == 'more'",
+        "neither ; (extra == 'more' and python_version >= '3')",
+        "has[extras]~=2.0; sys_platform != 'nowhere'",
+        "!! not a requirement",
+    )
+    metadata = tmp_path / "needy-1.0.dist-info"
+    metadata.mkdir()
+    required = "".join(f"Requires-Dist: {line}\n" for line in lines)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: needy\nVersion: 1.0\n{required}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert provenance._requirements("needy") == ["Plain_Name", "old-form", "here", "has"]
+    provenance._metadata.cache_clear()

@@ -342,7 +342,7 @@ class TestDocuments:
         hostile = replace(manifest, notes=("<script>alert(1)</script> | x",))
         assert "<script>" not in model_card(hostile)
 
-    def test_wilson_interval(self) -> None:
+    def test_rate_interval(self) -> None:
         """Against the figures of Wilson's formula worked by hand for 81 of 263 (Newcombe, Stat. Med. 17, 1998)."""
         low, high = rate_interval(100 * 81 / 263, 263)
         assert (round(low, 2), round(high, 2)) == (25.53, 36.62)

@@ -414,6 +414,54 @@ def test_update_shows_a_diff_and_writes_only_when_told(
     assert load_budgets(file).budget[0].limits.p50_ms == pytest.approx(5.0, rel=0.02)
 
 
+COMMENTED = """\
+# A head of two lines,
+# and a blank line.
+
+[[budget]]  # the camera
+model = "tiny"
+target = "onnxruntime"      # odd spaces
+device = "any"
+reason = '''literal "text"'''  # order and quotes are people's
+owner = "me"
+
+# Why these limits.
+[budget.limits]
+# before the first
+size_bytes = 10  # behind it
+params = 1_000
+# at the end
+
+[[budget.waiver]]  # for now
+limit = "params"
+until = 2999-12-31
+owner = "me"
+reason = "r"
+
+# Another board.
+[[budget]]
+model = "tiny"
+target = "elsewhere"
+device = "any"
+owner = "me"
+reason = "r"
+limits = { size_bytes = 10 }
+# the last word"""
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_update_changes_the_values_and_nothing_else(run: Run, bundle: Path, tmp_path: Path, line_end: str) -> None:
+    file = tmp_path / "budgets.toml"
+    before = COMMENTED.replace("\n", line_end)
+    file.write_bytes(before.encode())
+    run("budget", "update", bundle, "--budgets", file, "--write")
+    limits = load_budgets(file).budget[0].limits
+    assert limits.size_bytes == (bundle / "model.onnx").stat().st_size
+    expected = before.replace("size_bytes = 10  #", f"size_bytes = {limits.size_bytes}  #")
+    expected = expected.replace("params = 1_000", f"params = {limits.params}")
+    assert file.read_bytes().decode() == expected
+
+
 def test_update_keeps_what_people_decided(run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float]) -> None:
     file = budgets(tmp_path, "size_bytes = 10", MAIN)
     run("budget", "update", bundle, "--budgets", file, "--write")

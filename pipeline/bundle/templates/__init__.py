@@ -5,24 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from edgec.pipeline.core.templates import templates_of
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 
 def environment() -> Environment:
-    """Jinja with C literals as filters; a name that a template uses and nobody gives is an error."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
+    """Jinja with C literals as filters."""
     from edgec.pipeline.bundle.c_sources import c_float
 
-    made = Environment(
-        loader=PackageLoader("edgec.pipeline.bundle", "templates"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # C and Markdown, not HTML; what goes into them is escaped by the filters below
-    )
+    made = templates_of("edgec.pipeline.bundle", escape_html=False)  # what goes in is escaped by the filters below
     made.filters |= {"c_float": c_float, "c_string": c_string, "c_number": c_number, "comment": comment, "md": markdown}
     return made
 

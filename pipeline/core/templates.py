@@ -1,0 +1,26 @@
+"""The one way to fill a template: a name that it uses and nobody gives is an error."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def templates_of(package: str, escape_html: bool) -> Environment:
+    """Jinja over the folder ``templates`` of ``package``.
+
+    Args:
+        escape_html: for HTML; other texts need filters of their own for what goes into them.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader(package, "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=escape_html,
+    )
