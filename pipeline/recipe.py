@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import reporter
@@ -13,13 +13,12 @@ from edgec.pipeline.core.toml_file import STRICT, read_toml, validate
 from edgec.pipeline.data.dataset import Dataset, open_dataset, open_splits, split_off_deciding
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.compiler import settings_of
+from edgec.pipeline.forms.scheme import Level as Level
 from edgec.pipeline.forms.spec import Precision, TargetSpec, load_target, with_precision
 from edgec.pipeline.network import models
 from edgec.pipeline.network.models.spec import NetworkConfig, Padding, at_resolution
 from edgec.pipeline.network.models.weights import Weights, resolve_weights
 from edgec.pipeline.quantize.stages import DropLimit
-
-Level = Literal["fast", "accurate", "best"]
 
 RANDOM_NOTE = "random weights: accuracy is agreement with the float network only"
 ASSUMED_NOTE = "preprocessing assumed (ImageNet mean and deviation): write a model.toml to state it"

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+from types import ModuleType
+
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from edgec.pipeline.forms import measure as module
 from edgec.pipeline.forms.measure import measure
+from edgec.targets.tflite import board_runner
 
 
 class Clock:
@@ -61,3 +67,46 @@ def test_a_slow_network_has_no_p99(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_call_that_never_settles_is_measured_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     times = [1.0 + 0.5 * (i // 32 % 2) for i in range(20_000)]
     assert measured(Clock(times), monkeypatch, budget_s=1.0).num_samples >= 100
+
+
+RULES = (module, board_runner)  # targets/tensorrt/build_engine.py times with CUDA events and states the same rule
+
+
+def test_boards_and_this_machine_write_down_one_rule() -> None:
+    """A device script is one file without edgec: it repeats the rule, and may not differ by a character."""
+    for name in ("GROUP", "WINDOW", "STEADY", "SLOW_MS"):
+        assert len({getattr(rule, name) for rule in RULES}) == 1
+    for name in ("group_size", "is_steady"):
+        assert len({inspect.getsource(getattr(rule, name)) for rule in RULES}) == 1
+
+
+def warmed(rule: ModuleType, times_ms: list[float], limit_s: float) -> tuple[int, float]:
+    """Calls until the end of the warm-up, and the last group's median."""
+    clock = Clock(times_ms)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rule, "time", clock)
+        found = rule.warm_up(clock.invoke, limit_s)
+    return (found.num_calls, found.last_ms) if isinstance(found, module.WarmUp) else found
+
+
+@given(st.lists(st.floats(0.01, 90), min_size=1, max_size=200), st.sampled_from([0.1, 2.0, 100.0]))
+@settings(deadline=None)
+def test_the_same_times_end_the_warm_up_at_the_same_call(times_ms: list[float], limit_s: float) -> None:
+    here, there = (warmed(rule, times_ms, limit_s) for rule in RULES)
+    assert here == there
+
+
+@given(st.lists(st.floats(0.01, 1000), min_size=8, max_size=20))
+def test_the_slope_is_that_of_least_squares(medians: list[float]) -> None:
+    slope = np.polyfit(np.arange(8), np.log(medians[-8:]), 1)[0]
+    assume(abs(abs(slope) * 8 - 0.02) > 1e-6)
+    assert module.is_steady(medians) == (abs(slope) * 8 < 0.02)
+    assert not module.is_steady(medians[:7])
+
+
+def test_a_step_in_the_middle_is_no_steady_state() -> None:
+    """Two windows of 32 calls with medians within 2 % would have ended a warm-up that compares only two of them."""
+    drifting = [0.985 ** (call // 32) for call in range(6400)]
+    for rule in RULES:
+        calls, _ = warmed(rule, drifting, 100.0)
+        assert calls > 640

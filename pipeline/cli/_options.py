@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
+from edgec.pipeline.forms.scheme import Level
+
 if TYPE_CHECKING:
     from edgec.pipeline.network.models.spec import Padding
-    from edgec.pipeline.recipe import Level, Recipe
+    from edgec.pipeline.recipe import Recipe
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,13 +30,7 @@ _RECIPE_OPTIONS = (
     click.option(
         "--calibration-samples", type=click.IntRange(min=1), default=256, show_default=True, help="At most this many."
     ),
-    click.option(
-        "--quantizer",
-        type=click.Choice(["fast", "accurate", "best"]),
-        default="fast",
-        show_default=True,
-        help="Effort.",
-    ),
+    click.option("--quantizer", type=click.Choice(get_args(Level)), default="fast", show_default=True, help="Effort."),
     click.option(
         "--max-drop-pp",
         type=click.FloatRange(min=0.0),

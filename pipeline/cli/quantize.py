@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import get_args
 
 import click
 
 from edgec.pipeline.cli._options import FOLDER, json_option
-
-if TYPE_CHECKING:
-    from edgec.pipeline.recipe import Level
+from edgec.pipeline.forms.scheme import Level
 
 
 @click.command()
@@ -20,13 +18,7 @@ if TYPE_CHECKING:
 @click.option(
     "--calibration-samples", type=click.IntRange(min=1), default=256, show_default=True, help="At most this many."
 )
-@click.option(
-    "--quantizer",
-    type=click.Choice(["fast", "accurate", "best"]),
-    default="fast",
-    show_default=True,
-    help="Effort.",
-)
+@click.option("--quantizer", type=click.Choice(get_args(Level)), default="fast", show_default=True, help="Effort.")
 @click.option("--output", type=click.Path(path_type=Path), help="File; ./edgec-out/MODEL-SCHEME.onnx by default.")
 @click.option(
     "--max-drop-pp",

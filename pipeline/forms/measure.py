@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import time
@@ -125,20 +126,30 @@ class WarmUp:
 
 
 def warm_up(invoke: Callable[[], None], limit_s: float) -> WarmUp:
-    """Call until the least-squares slope through the last eight group medians is flat, or the limit is spent."""
+    """Call in groups until their medians are steady, or the limit is spent. Boards follow the same rule."""
     deadline, count, medians = time.perf_counter() + limit_s, 0, list[float]()
     while True:
-        size = 1 if medians and medians[-1] > SLOW_MS else GROUP
-        medians = [*medians[1 - WINDOW :], float(np.median(time_block(invoke, size)))]
+        size = group_size(medians)
+        medians.append(float(np.median(time_block(invoke, size))))
         count += size
-        steady = len(medians) == WINDOW and _is_flat(medians)
+        steady = is_steady(medians)
         if steady or time.perf_counter() > deadline:
             return WarmUp(count, medians[-1], steady)
 
 
-def _is_flat(medians: list[float]) -> bool:
-    slope = np.polyfit(np.arange(len(medians)), np.log(np.maximum(medians, 1e-9)), 1)[0]
-    return bool(abs(slope) * len(medians) < STEADY)
+def group_size(medians: list[float]) -> int:
+    """Calls in the next group, after groups with these medians."""
+    return 1 if medians and medians[-1] > SLOW_MS else GROUP
+
+
+def is_steady(medians: list[float]) -> bool:
+    """The least-squares slope through the logarithms of the last groups' medians is flat."""
+    if len(medians) < WINDOW:
+        return False
+    middle = (WINDOW - 1) / 2
+    rise = sum((place - middle) * math.log(max(value, 1e-9)) for place, value in enumerate(medians[-WINDOW:]))
+    slope = rise / sum((place - middle) ** 2 for place in range(WINDOW))
+    return abs(slope) * WINDOW < STEADY
 
 
 def cpu_model() -> str:

@@ -11,6 +11,9 @@ from typing import Any, ClassVar, Literal
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
 from edgec.pipeline.core.toml_file import STRICT, read_toml, validate
 
+Level = Literal["fast", "accurate", "best"]
+"""How hard the quantizer tries."""
+
 SCHEMES = Path(str(resources.files("edgec.targets.schemes")))
 
 

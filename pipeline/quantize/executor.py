@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgec.pipeline.network.graph import Graph, Node
+from edgec.pipeline.network.models.padding import same_pads
 
 Values = dict[str, Tensor]
 After = Callable[[str, Tensor], Tensor]
@@ -102,11 +103,8 @@ def padded(x: Tensor, attributes: Mapping[str, Any], kernel: Iterable[int], valu
     if attributes.get("auto_pad", "NOTSET").startswith("SAME"):
         lower = attributes["auto_pad"] == "SAME_LOWER"
         for axis in range(rank):
-            size = x.shape[2 + axis]
-            reach = (-(-size // strides[axis]) - 1) * strides[axis] + (kernel[axis] - 1) * dilations[axis] + 1
-            total = max(reach - size, 0)
-            small, large = total // 2, total - total // 2
-            pads[axis], pads[axis + rank] = (large, small) if lower else (small, large)
+            before, after = same_pads(x.shape[2 + axis], kernel[axis], strides[axis], dilations[axis])
+            pads[axis], pads[axis + rank] = (after, before) if lower else (before, after)
     if pads[:rank] == pads[rank:] and value == 0.0:
         return x, pads[:rank]
     if any(pads):

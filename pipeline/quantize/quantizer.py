@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.forms.scheme import Scheme
+from edgec.pipeline.forms.scheme import Level, Scheme
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.absorption import absorb_high_biases
 from edgec.pipeline.quantize.affine import Array
@@ -31,7 +30,6 @@ from edgec.pipeline.quantize.rounding import input_covariance, round_layer, roun
 from edgec.pipeline.quantize.sensitivity import Sensitivity, layer_sqnr, rank_layers
 from edgec.pipeline.quantize.simulate import reference, simulate
 
-Level = Literal["fast", "accurate", "best"]
 Progress = Callable[[int, int], None]
 
 CLEARLY_BETTER = 0.1 * np.log(10)

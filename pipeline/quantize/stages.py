@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from edgec.pipeline.core.progress import reporter
 from edgec.pipeline.core.store import Artifact
 from edgec.pipeline.data.dataset import Dataset, batches
 from edgec.pipeline.data.preprocess import Preprocess
-from edgec.pipeline.forms.scheme import Scheme
+from edgec.pipeline.forms.scheme import Level, Scheme
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -132,7 +132,7 @@ class Quantize:
     """
 
     scheme: Scheme
-    level: Literal["fast", "accurate", "best"]
+    level: Level
     preprocess: Preprocess
     images: Dataset = field(compare=False)
     labels: tuple[str, ...] = ()

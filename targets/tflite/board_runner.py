@@ -18,10 +18,12 @@ import errno
 import hashlib
 import importlib
 import json
+import math
 import os
 import platform
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import threading
@@ -30,8 +32,7 @@ from collections.abc import Callable
 from typing import Any
 
 RUNTIMES = ("ai_edge_litert", "tflite_runtime")
-WINDOW = 32  # calls per warm-up window
-STEADY = 0.02  # two windows' medians closer than this end the warm-up
+GROUP, WINDOW, STEADY, SLOW_MS = 8, 8, 0.02, 50.0  # of the warm-up, as in edgec.pipeline.forms.measure
 MIN_SAMPLES, MAX_SAMPLES = 20, 1000
 
 
@@ -246,29 +247,44 @@ def time_block(invoke: Callable[[], None], count: int) -> list[float]:
     """``count`` single calls in milliseconds."""
     samples = []
     for _ in range(count):
-        started = time.perf_counter()
+        started = time.perf_counter_ns()
         invoke()
-        samples.append((time.perf_counter() - started) * 1000)
+        samples.append((time.perf_counter_ns() - started) / 1e6)
     return samples
 
 
-def median(samples: list[float]) -> float:
-    """The upper median."""
-    return sorted(samples)[len(samples) // 2]
-
-
 def time_calls(invoke: Callable[[], None], budget_s: float) -> dict[str, Any]:
-    """Warm up until two windows' medians agree, a quarter of the budget at most; then sample until it is spent."""
-    deadline, num_warmup, before = time.perf_counter() + budget_s / 4, 0, float("inf")
-    while True:
-        size = WINDOW if before < 10.0 else 5
-        now = median(time_block(invoke, size))
-        num_warmup += size
-        if abs(now - before) < STEADY * now or time.perf_counter() > deadline:
-            break
-        before = now
-    count = max(MIN_SAMPLES, min(MAX_SAMPLES, int(1000 * budget_s / max(now, 1e-3))))
+    """Warm up, for a quarter of the budget at most, then sample until it is spent."""
+    num_warmup, last_ms = warm_up(invoke, budget_s / 4)
+    count = max(MIN_SAMPLES, min(MAX_SAMPLES, int(1000 * budget_s / max(last_ms, 1e-3))))
     return {"samples_ms": time_block(invoke, count), "num_warmup": num_warmup}
+
+
+def warm_up(invoke: Callable[[], None], limit_s: float) -> tuple[int, float]:
+    """(calls, the last group's median) until the medians are steady, or the limit is spent: edgec's own rule."""
+    deadline, count = time.perf_counter() + limit_s, 0
+    medians: list[float] = []
+    while True:
+        size = group_size(medians)
+        medians.append(statistics.median(time_block(invoke, size)))
+        count += size
+        if is_steady(medians) or time.perf_counter() > deadline:
+            return count, medians[-1]
+
+
+def group_size(medians: list[float]) -> int:
+    """Calls in the next group, after groups with these medians."""
+    return 1 if medians and medians[-1] > SLOW_MS else GROUP
+
+
+def is_steady(medians: list[float]) -> bool:
+    """The least-squares slope through the logarithms of the last groups' medians is flat."""
+    if len(medians) < WINDOW:
+        return False
+    middle = (WINDOW - 1) / 2
+    rise = sum((place - middle) * math.log(max(value, 1e-9)) for place, value in enumerate(medians[-WINDOW:]))
+    slope = rise / sum((place - middle) ** 2 for place in range(WINDOW))
+    return abs(slope) * WINDOW < STEADY
 
 
 def run_benchmark_model(tool: str, options: argparse.Namespace) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgec.pipeline.network.models.padding import same_pads
 from edgec.targets.tflite.graph import Graph, Node
 
 Pair = tuple[int, int]
@@ -34,7 +35,8 @@ def window_of(graph: Graph, node: Node) -> Window:
     kernel, strides = _pair(given), _pair(node.attributes.get("strides", (1, 1)))
     dilations = _pair(node.attributes.get("dilations", (1, 1)))
     size = _pair(graph.tensors[node.inputs[0]].shape[2:])
-    same = same_pads(size, kernel, strides, dilations)
+    vertical, horizontal = (same_pads(size[i], kernel[i], strides[i], dilations[i]) for i in (0, 1))
+    same = vertical[0], horizontal[0], vertical[1], horizontal[1]
     top, left, bottom, right = _pads(node, same)
     output = _pair(graph.tensors[node.output].shape[2:])
     reach = [(output[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - size[i] for i in (0, 1)]
@@ -43,15 +45,6 @@ def window_of(graph: Graph, node: Node) -> Window:
         rest = min(rest[0], bottom), min(rest[1], right)
     pads = (top, left, *rest)
     return Window(kernel, strides, dilations, pads, pads == same)
-
-
-def same_pads(size: Pair, kernel: Pair, strides: Pair, dilations: Pair) -> tuple[int, int, int, int]:
-    """What SAME pads: top, left, bottom, right."""
-    total = [
-        max((-(-size[i] // strides[i]) - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - size[i], 0)
-        for i in (0, 1)
-    ]
-    return total[0] // 2, total[1] // 2, total[0] - total[0] // 2, total[1] - total[1] // 2
 
 
 def _pads(node: Node, same: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
