@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,21 +44,8 @@ class Bootstrap:
 
     def p_above(self, bound: float) -> float:
         """One-sided p-value of "the true value is at most ``bound``"."""
-        return self._share(self.studentized >= self._distance(bound))
-
-    def p_below(self, bound: float) -> float:
-        """One-sided p-value of "the true value is at least ``bound``"."""
-        return self._share(self.studentized <= self._distance(bound))
-
-    def _distance(self, bound: float) -> float:
-        return (self.estimate - bound) / max(self.standard_error, 1e-12)
-
-    @cached_property
-    def _count(self) -> int:
-        return len(self.studentized)
-
-    def _share(self, beyond: npt.NDArray[np.bool_]) -> float:
-        return (1 + int(beyond.sum())) / (1 + self._count)
+        distance = (self.estimate - bound) / max(self.standard_error, 1e-12)
+        return (1 + int((self.studentized >= distance).sum())) / (1 + len(self.studentized))
 
 
 def bootstrap(processes: Sequence[npt.NDArray[Any]], quantile: float = 0.5, seed: int = 0) -> Bootstrap:

@@ -35,8 +35,6 @@ class TensorStatistics:
         channel_square_mean: mean square over the sampled positions.
         channel_min_mean: mean over the images of the image's minimum ("moving average" range).
         channel_max_mean: mean over the images of the image's maximum.
-        tensor_min_mean: the same for the whole tensor, shape ``()``.
-        tensor_max_mean: the same for the whole tensor, shape ``()``.
         histogram_counts: ``(NUM_BINS,)`` int64 over ``[-histogram_limit, histogram_limit)``.
         histogram_limit: shape ``()``.
     """
@@ -47,8 +45,6 @@ class TensorStatistics:
     channel_square_mean: Array
     channel_min_mean: Array
     channel_max_mean: Array
-    tensor_min_mean: Array
-    tensor_max_mean: Array
     histogram_counts: Array
     histogram_limit: Array
 
@@ -199,7 +195,7 @@ class _Running:
         self.num_images = 0
         self.low: Array | float = np.inf
         self.high: Array | float = -np.inf
-        self.sums: list[Array] = [np.zeros((), np.float64)] * 6
+        self.sums: list[Array] = [np.zeros((), np.float64)] * 4
         self.histogram = Histogram.empty()
 
     def add(self, low: Array, high: Array, sample: Array) -> None:
@@ -207,7 +203,7 @@ class _Running:
         self.low = np.minimum(self.low, low.min(axis=0))
         self.high = np.maximum(self.high, high.max(axis=0))
         mean, square = sample.mean(axis=2), np.einsum("ncs,ncs->nc", sample, sample) / sample.shape[2]
-        addends = (mean, square, low, high, low.min(axis=1), high.max(axis=1))
+        addends = (mean, square, low, high)
         self.sums = [total + part.sum(axis=0, dtype=np.float64) for total, part in zip(self.sums, addends, strict=True)]
         if np.isfinite(self.low).all() and np.isfinite(self.high).all():
             self.histogram = self.histogram.add(sample)

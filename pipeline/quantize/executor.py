@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -78,11 +77,6 @@ def compute(node: Node, values: Mapping[str, Tensor]) -> Iterable[Tensor]:
     if operator is None:
         return _reference(node, inputs)
     return (operator(node.attributes, *inputs),)
-
-
-def differentiable(node: Node) -> bool:
-    """Whether gradients pass through this node."""
-    return node.op in _TABLE and node.domain in ("", "ai.onnx")
 
 
 def _reference(node: Node, inputs: list[Tensor | None]) -> tuple[Tensor, ...]:
@@ -214,9 +208,3 @@ _TABLE: Mapping[str, Callable[..., Tensor]] = {
     "Transpose": lambda a, x: x.permute(a.get("perm", list(reversed(range(x.dim()))))),
     "Unsqueeze": _unsqueeze,
 }
-
-
-def run_model(model: onnx.ModelProto, x: Tensor) -> Tensor:
-    """First output of a float model on one batch, for checks."""
-    graph = Graph.read(model)
-    return run(graph, {graph.inputs[0]: x})[graph.outputs[0]]

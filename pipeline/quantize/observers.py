@@ -63,16 +63,6 @@ class Histogram:
         return (np.arange(NUM_BINS) + 0.5) * (2 * self.limit / NUM_BINS) - self.limit
 
 
-def percentile_range(histogram: Histogram, percentile: float) -> tuple[float, float]:
-    """Leave ``100 - percentile`` per cent of the values outside, half of them on each side."""
-    cumulative = np.cumsum(histogram.counts) / max(int(histogram.counts.sum()), 1)
-    tail = (1 - percentile / 100) / 2
-    width = 2 * histogram.limit / NUM_BINS
-    low = int(np.searchsorted(cumulative, tail, side="right"))
-    high = int(np.searchsorted(cumulative, 1 - tail, side="left"))
-    return low * width - histogram.limit, (high + 1) * width - histogram.limit
-
-
 def mse_range(
     histogram: Histogram, low: float, high: float, dtype: str, symmetric: bool = False, steps: int = 25
 ) -> tuple[float, float]:
@@ -102,33 +92,6 @@ def _squared_error(histogram: Histogram, params: QuantParams) -> float:
     noise = np.where(outside > 0, outside**2, float(params.scale) ** 2 / 12)
     noise[NUM_BINS // 2] = 0.0
     return float((histogram.counts * noise).sum())
-
-
-def kl_range(histogram: Histogram, levels: int = 128) -> tuple[float, float]:
-    """Symmetric threshold with the least Kullback-Leibler divergence between the clipped and the quantized density.
-
-    Migacz 2017, "8-bit Inference with TensorRT", GTC; ``levels`` bins stand for the positive integers.
-    """
-    half = NUM_BINS // 2
-    density = (histogram.counts[half:] + histogram.counts[:half][::-1]).astype(np.float64)
-    last = int(np.nonzero(density)[0].max(initial=0)) + 1
-    candidates = range(levels, max(last, levels) + 1, max(1, (last - levels) // 64))
-    best = min(candidates, key=lambda cut: _divergence(density, cut, levels))
-    bound = best * histogram.limit / half
-    return -bound, bound
-
-
-def _divergence(density: Array, cut: int, levels: int) -> float:
-    clipped = density[:cut].copy()
-    clipped[-1] += density[cut:].sum()
-    level = np.arange(cut) * levels // cut
-    occupied = density[:cut] > 0
-    total = np.bincount(level, weights=density[:cut], minlength=levels)
-    number = np.bincount(level, weights=occupied, minlength=levels)
-    quantized = np.where(occupied, (total / np.maximum(number, 1))[level], 0.0)
-    p, q = clipped / max(clipped.sum(), 1e-12), quantized / max(quantized.sum(), 1e-12)
-    support = p > 0
-    return float((p[support] * np.log(p[support] / np.maximum(q[support], 1e-12))).sum())
 
 
 def range_params(low: float, high: float, dtype: str, symmetric: bool) -> QuantParams:

@@ -77,12 +77,6 @@ def descend(rows: Array, covariance: Array, qmin: int, qmax: int) -> Array:
     return chosen
 
 
-def rounding_error(rows: Array, chosen: Array, covariance: Array) -> float:
-    """The objective that ``descend`` lowers, summed over the rows."""
-    difference = chosen - rows
-    return float(np.einsum("ok,kl,ol->", difference, covariance, difference))
-
-
 def patches(node: Node, weight: Array, x: Tensor) -> Tensor:
     """Inputs of a sample of output positions, ``(G, P, K)`` float64, in the order of the weight's row."""
     if x.dim() == 2:

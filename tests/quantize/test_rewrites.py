@@ -16,7 +16,7 @@ from edgec.pipeline.network.graph import Graph
 from edgec.pipeline.quantize.absorption import absorb_high_biases
 from edgec.pipeline.quantize.channels import Channels
 from edgec.pipeline.quantize.equalize import equalize
-from edgec.pipeline.quantize.executor import run_model
+from edgec.pipeline.quantize.executor import run
 from edgec.pipeline.quantize.plan import Network
 from edgec.pipeline.quantize.prepare import prepare
 from edgec.pipeline.quantize.ranges import observed
@@ -52,8 +52,8 @@ def operators(graph: Graph) -> list[str]:
 
 def assert_same_function(before: onnx.ModelProto, after: Graph, side: int = 6) -> None:
     x = torch.from_numpy(STREAM.normal(0, 2, (2, 3, side, side)).astype(np.float32))
-    wanted = run_model(before, x)
-    torch.testing.assert_close(run_model(after.write(), x), wanted, atol=1e-5 * float(wanted.abs().max()), rtol=1e-5)
+    wanted, got = (run(g, {g.inputs[0]: x})[g.outputs[0]] for g in (Graph.read(before), Graph.read(after.write())))
+    torch.testing.assert_close(got, wanted, atol=1e-5 * float(wanted.abs().max()), rtol=1e-5)
 
 
 BN = {"scale": (4,), "shift": (4,), "mean": (4,), "var": (4,)}
