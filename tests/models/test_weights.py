@@ -115,7 +115,8 @@ def test_names_of_a_bare_file_are_recognised(model: str, tmp_path: Path) -> None
         save_file(state, tmp_path / "named.safetensors")
         network = _network(model)
         load_weights(network, resolve_weights(str(tmp_path / "named.safetensors"), models.get(model)))
-        assert torch.equal(network.classifier.weight, source.classifier.weight)
+        for name, parameter in source.named_parameters():
+            assert torch.equal(network.get_parameter(name), parameter)
 
 
 def test_names_of_nothing_known_are_not_recognised() -> None:
