@@ -25,10 +25,10 @@ from edgec.pipeline.forms.form import (
 )
 from edgec.pipeline.forms.golden import Golden
 from edgec.pipeline.forms.score import Score
+from edgec.pipeline.network import models
 from edgec.pipeline.network.export import Export
 from edgec.pipeline.network.external_data import onnx_artifact
 from edgec.pipeline.network.import_onnx import ImportOnnx
-from edgec.pipeline.network.models import definition_sha256
 from edgec.pipeline.network.simplify import Simplify
 from edgec.pipeline.quantize.stages import Calibrate, Quantize, Rank
 from edgec.pipeline.recipe import OnnxSource, Recipe
@@ -65,8 +65,8 @@ class Build:
         if isinstance(origin, OnnxSource):
             network = self.store.run(ImportOnnx(), onnx_artifact(origin.path))
         else:
-            definition = definition_sha256(origin.config.model)
-            network = self.store.run(Export(origin.config, origin.weights, definition))
+            builder = models.get(origin.config.model).builder
+            network = self.store.run(Export(origin.config, origin.weights, builder))
         return self.store.run(Simplify(), network)
 
     @cached_property

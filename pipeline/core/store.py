@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import metadata
 from pathlib import Path
 from types import FunctionType
@@ -256,6 +256,8 @@ def _modules_of(value: object) -> Iterator[str]:
             yield from _modules_of(item)
     elif isinstance(value, FunctionType):
         yield value.__module__
+    elif isinstance(value, partial):
+        yield from _modules_of((value.func, value.args, value.keywords))
 
 
 def tree_sha256(path: Path) -> str:
@@ -324,6 +326,8 @@ def plain(value: object) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, FunctionType):
         return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, partial):
+        return [plain(value.func), plain(value.args), plain(value.keywords)]
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
     raise TypeError(f"a stage's field cannot be {type(value).__name__}: {value!r}")

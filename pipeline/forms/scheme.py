@@ -74,11 +74,14 @@ def scheme_names() -> list[str]:
 
 
 def load_scheme(name: str) -> Scheme:
-    """Read one of the schemes that come with edgec.
+    """Read one of the schemes that come with edgec, or a user's own file by its path.
 
     Raises:
-        EdgecError: ``unknown-scheme``.
+        EdgecError: ``unknown-scheme``; ``no-such-file``, ``bad-scheme`` for a file.
     """
+    if name.endswith(".toml"):
+        own = Path(name)
+        return parse_scheme(read_toml(own, "bad-scheme"), own)
     if name not in scheme_names():
         raise EdgecError("unknown-scheme", f"no quantization scheme named '{name}'", nearest_hint(name, scheme_names()))
     path = SCHEMES / f"{name}.toml"

@@ -165,9 +165,9 @@ def _extended(data: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _scheme(value: object, path: Path) -> Scheme:
-    """A scheme by its name, or a table of its own that may extend one."""
+    """A scheme by its name, by the path of a file beside the board's, or a table of its own that may extend one."""
     if isinstance(value, str):
-        return load_scheme(value)
+        return load_scheme(str(path.parent / value) if value.endswith(".toml") else value)
     if isinstance(value, dict):
         return parse_scheme(value, path, "scheme")
     raise EdgecError(

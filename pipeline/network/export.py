@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -26,12 +27,12 @@ class Export:
     Attributes:
         config: the network.
         weights: where its parameters come from.
-        definition: digest of the network's source, so that an edited definition is exported again.
+        builder: of the family, so that an edited definition is exported again.
     """
 
     config: NetworkConfig
     weights: Weights
-    definition: str
+    builder: Callable[[NetworkConfig], nn.Module]
 
     output: ClassVar[str] = "model.onnx"
     toolchain: ClassVar[tuple[str, ...]] = ("torch", "onnx")

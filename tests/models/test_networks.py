@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
+from edgec.pipeline.core.code import import_closure
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.network import models
@@ -36,13 +37,17 @@ def test_unknown_model_names_the_nearest(wrong: str, hint: str) -> None:
         models.get(wrong)
     assert caught.value.code == "unknown-model"
     assert hint in caught.value.hint
-    with pytest.raises(EdgecError, match="unknown-model"):
-        models.definition_sha256(wrong)
 
 
-def test_definition_digest_follows_the_family() -> None:
-    assert models.definition_sha256("mobilenetv3") == models.definition_sha256("mobilenetv3-small")
-    assert models.definition_sha256("mobilenetv2") != models.definition_sha256("mobilenetv3")
+def test_the_code_of_an_export_is_that_of_its_family_and_of_what_all_share() -> None:
+    def code(name: str) -> set[str]:
+        builder = models.get(name).builder
+        return set(import_closure([getattr(builder, "func", builder).__module__]))
+
+    families = "edgec.pipeline.network.models.families"
+    assert code("mobilenetv3") == code("mobilenetv3-small")
+    assert f"{families}.mobilenetv3" in code("mobilenetv3") - code("mobilenetv2")
+    assert "edgec.pipeline.network.models.blocks" in code("mobilenetv2") & code("xception")
 
 
 def test_specifications_load_no_torch() -> None:

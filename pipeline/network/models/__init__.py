@@ -5,11 +5,9 @@ Another package brings a family through an entry point of the group ``edgec.mode
 
 from __future__ import annotations
 
-import hashlib
 import pkgutil
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
@@ -61,23 +59,6 @@ def get(name: str) -> ModelSpec:
     """
     specs: tuple[ModelSpec, ...] = _module(name).SPECS
     return next(spec for spec in specs if spec.name == name)
-
-
-def definition_sha256(name: str) -> str:
-    """Digest of the source that decides what a network computes: its family's and that which all share.
-
-    Of another package all files count that lie beside the family's, or below.
-
-    Raises:
-        EdgecError: ``unknown-model``.
-    """
-    module = _module(name)
-    path = Path(str(module.__file__))
-    beside = path.parent.rglob("*.py") if module.__package__ and name not in _own() else (path,)
-    digest = hashlib.sha256()
-    for file in (*sorted(Path(__path__[0]).glob("*.py")), *sorted(beside)):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
 
 
 def _module(name: str) -> ModuleType:

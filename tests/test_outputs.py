@@ -1,0 +1,114 @@
+"""Networks that are no classifiers, through the command line: every output is judged, and no class is invented."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgec.pipeline.cli import main
+
+PREPROCESS = "[preprocess]\nresize_px = 40\ncrop_px = 32\nmean = [127.5, 127.5, 127.5]\nstd = [127.5, 127.5, 127.5]\n"
+
+
+def network(path: Path, outputs: dict[str, list[Any]], one_logit: bool = False) -> Path:
+    """Convolution, ReLU and a head of its own for each output; ``outputs`` by name with their sides."""
+    stream = np.random.default_rng(1)
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], "first", kernel_shape=[3, 3], pads=[1] * 4),
+        helper.make_node("Relu", ["c"], ["r"], "relu"),
+    ]
+    constants = {"w": stream.normal(0, 0.3, (8, 3, 3, 3)), "b": stream.normal(0, 0.1, 8)}
+    for name, sides in outputs.items():
+        source = "r"
+        if len(sides) == 1:
+            nodes.append(helper.make_node("GlobalAveragePool", ["r"], [f"{name}_p"], f"{name}_pool"))
+            source = f"{name}_p"
+        constants |= {f"{name}_w": stream.normal(0, 0.3, (sides[0], 8, 1, 1)), f"{name}_b": np.zeros(sides[0])}
+        made = name if len(sides) == 3 else f"{name}_m"
+        nodes.append(
+            helper.make_node("Conv", [source, f"{name}_w", f"{name}_b"], [made], f"{name}_head", kernel_shape=[1, 1])
+        )
+        if len(sides) == 1:
+            nodes.append(helper.make_node("Flatten", [made], [name], f"{name}_flat"))
+    graph = helper.make_graph(
+        nodes,
+        "heads",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 32, 32])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *sides]) for name, sides in outputs.items()],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path / "m.onnx")
+    (path / "net.toml").write_text(f'onnx = "m.onnx"\n{PREPROCESS}')
+    return path / "net.toml"
+
+
+SEGMENTS: dict[str, list[Any]] = {"maps": [4, 32, 32]}
+DETECTS: dict[str, list[Any]] = {"scores": [5], "boxes": [4, 32, 32]}
+
+
+def build(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    assert main(["build", *map(str, arguments), "--no-measure", "--json"]) == 0
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+@pytest.mark.parametrize("target", ["cpu", "arm", "mcu"])
+@pytest.mark.parametrize("outputs", [SEGMENTS, DETECTS], ids=["maps", "scores and boxes"])
+def test_each_output_is_judged(
+    outputs: dict[str, list[Any]], target: str, tmp_path: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, folder = network(tmp_path, outputs), tmp_path / "out"
+    accuracy = build(capsys, model, "--target", target, "--data", tiny_images, "--output", folder)["accuracy"]
+    assert (accuracy["task"], accuracy["metric"]) == ("tensors", "sqnr")
+    assert (accuracy["float"], accuracy["target"], accuracy["agreement"], accuracy["drop_pp"]) == (None,) * 4
+    assert [one["name"] for one in accuracy["outputs"]] == list(outputs)
+    assert accuracy["sqnr_db"] == min(one["sqnr_db"] for one in accuracy["outputs"]) > 20
+    assert main(["verify", str(folder)]) == 0
+    for page in ("README.md", "report.html", "predictions.csv"):
+        text = (folder / page).read_text()
+        assert "class " not in text
+        assert "top-1" not in text.lower()
+    capsys.readouterr()
+    picture = next(tiny_images.rglob("*.png"))
+    assert main(["run", str(folder), str(picture), "--output", str(tmp_path / "raw")]) == 0
+    said = capsys.readouterr().out
+    assert "maps: 4 x 32 x 32" in said or "boxes: 4 x 32 x 32" in said
+    with np.load(tmp_path / "raw" / f"{picture.stem}.npz") as raw:
+        assert {name: list(raw[name].shape) for name in raw} == outputs
+
+
+def test_what_is_asked_of_a_classifier_alone(
+    tmp_path: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def code(*arguments: object) -> str:
+        assert main(["build", *map(str, arguments), "--data", str(tiny_images), "--output", str(tmp_path / "o")]) == 1
+        return capsys.readouterr().err.removeprefix("error[").partition("]")[0]
+
+    segments = network(tmp_path, SEGMENTS)
+    assert code(segments, "--target", "cpu", "--max-drop-pp", 1) == "no-drop"
+    assert code(segments, "--target", "cpu", "--task", "classification") == "wrong-task"
+    assert code(segments, "--target", "cpu", "--task", "clasification") == "unknown-task"
+    assert code(network(tmp_path, DETECTS), "--target", "jetson") == "unsupported-outputs"
+
+
+def test_a_single_logit_answers_by_its_sign(
+    tmp_path: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, plain = tmp_path / "out", tmp_path / "plain"
+    plain.mkdir()
+    for index, picture in enumerate(sorted(tiny_images.rglob("*.png"))):
+        shutil.copy(picture, plain / f"{index}.png")
+    model = network(tmp_path, {"logit": [1]})
+    result = build(capsys, model, "--target", "cpu", "--data", plain, "--output", folder)
+    assert result["accuracy"]["task"] == "classification"
+    assert main(["run", str(folder), str(next(tiny_images.rglob("*.png"))), "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert sorted(answer["classes"]) == ["class 0", "class 1"]
+    assert sum(answer["probabilities"]) == pytest.approx(1.0)
