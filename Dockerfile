@@ -1,7 +1,7 @@
 # CPU build image: torch, ONNX, OpenVINO and LiteRT. docker build -t edgec . && docker run --rm -v "$PWD:/work" edgec build mobilenetv3 --target cpu
 FROM python:3.11-slim AS build
 WORKDIR /src
-COPY constraints.txt pyproject.toml README.md ./
+COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY pipeline pipeline
 COPY targets targets
 COPY calib_data calib_data
