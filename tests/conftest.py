@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 from tiny import TINY_PX, tiny_network
 
+pytest_plugins = ["fresh_copy", "strict_skips"]
+
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 """Real weights and photographs beside the repository; tests that need them skip where they are absent."""
 

@@ -12,7 +12,10 @@ import pytest
 from edgec.pipeline.cli import COMMANDS, group
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 README = (ROOT / "README.md").read_text()
 
 
@@ -58,3 +61,11 @@ def test_named_files_exist(document: Path) -> None:
     """``pipeline/...``, ``targets/...`` and ``benchmarks/...`` in code style are files or folders of the repository."""
     for name in re.findall(r"`((?:pipeline|targets|benchmarks|calib_data|tests)/[\w./-]*)`", document.read_text()):
         assert (ROOT / name).exists(), f"{document.name} names {name}"
+
+
+def test_pre_commit_asks_what_ci_asks() -> None:
+    """Each hook runs a line of the CI script."""
+    hooks = re.findall(r"entry: (.*)", (ROOT / ".pre-commit-config.yaml").read_text())
+    lines = {line.partition(" &")[0] for line in (ROOT / ".ci" / "run").read_text().splitlines()}
+    assert len(hooks) == 3
+    assert set(hooks) <= lines
