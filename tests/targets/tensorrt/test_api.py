@@ -1,7 +1,7 @@
 """Every name of TensorRT that build_engine.py uses exists in the versions that it uses it in.
 
-``published_api.json`` holds the names that the published bindings of 8.6.0, 10.3.0 and 11.4.0 have; ``published.py`` says
-how they were recorded. Where ``EDGEC_TENSORRT_PYTHONS`` names the folder that it made, the bindings are asked as well.
+``published_api.json`` holds the names that the published bindings of 8.6.0, 10.3.0 and 11.4.0 have; ``published.py``
+says how they were recorded. Where ``EDGEC_TENSORRT_PYTHONS`` names the folder that it made, the bindings are asked too.
 """
 
 from __future__ import annotations
