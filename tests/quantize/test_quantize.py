@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import torch
 from calibrated import Calibrated, calibrate
 from onnx import helper, numpy_helper
 
@@ -18,10 +19,8 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.forms.scheme import Scheme, load_scheme, parse_scheme, scheme_names
 from edgec.pipeline.network.graph import Graph
-from edgec.pipeline.quantize import quantizer
 from edgec.pipeline.quantize.calibrate import Calibration, collect
 from edgec.pipeline.quantize.plan import integer_nodes, is_linear, num_channels
-from edgec.pipeline.quantize.qdq import insert_qdq
 from edgec.pipeline.quantize.quantizer import QuantizedModel, quantize
 from edgec.pipeline.tasks.metrics import sqnr_db
 
@@ -183,21 +182,41 @@ def test_same_input_same_bytes(results: Results, network: Network) -> None:
     assert not same_bytes(first, quantized(network("mobilenetv3-small"), "tflite-native"))
 
 
-def test_number_of_threads_changes_no_byte(strange: Calibrated, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch sums differently with two threads; quantizing takes one, and gives the others back."""
-    before, seen = torch.get_num_threads(), list[int]()
+WITH_THREADS = """
+import sys
+from pathlib import Path
+import numpy as np
+import torch
+from calibrated import calibrate
+from edgec.pipeline.forms.scheme import load_scheme
+from edgec.pipeline.quantize.quantizer import quantize
 
-    def watched(*given: Any) -> onnx.ModelProto:
-        seen.append(torch.get_num_threads())
-        return insert_qdq(*given)
+threads, folder = int(sys.argv[1]), Path(sys.argv[2])
+torch.set_num_threads(threads)
+source = calibrate(folder / "model.onnx", np.load(folder / "images.npy"))
+made = quantize(source.model, source.calibration, load_scheme("openvino"), "fast", source.batches)
+assert torch.get_num_threads() == threads, "the others are given back"
+sys.stdout.buffer.write(made.model.SerializeToString(deterministic=True))
+"""
 
-    monkeypatch.setattr(quantizer, "insert_qdq", watched)
-    torch.set_num_threads(2)
-    try:
-        quantized(strange, "openvino")
-        assert (seen, torch.get_num_threads()) == ([1], 2)
-    finally:
-        torch.set_num_threads(before)
+
+def test_number_of_threads_changes_no_byte(network: Network, tmp_path: Path) -> None:
+    """Torch sums this network in another order with two threads than with one: quantizing takes one."""
+    source = network("mobilenetv3-small")
+    onnx.save(source.model, tmp_path / "model.onnx")
+    np.save(tmp_path / "images.npy", source.images)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    one, two, three = (
+        subprocess.run(
+            [sys.executable, "-c", WITH_THREADS, str(threads), str(tmp_path)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+        for threads in (1, 2, 3)
+    )
+    assert len(one) > 10_000
+    assert one == two == three
 
 
 def test_same_input_same_bytes_with_searched_ranges(strange: Calibrated) -> None:
