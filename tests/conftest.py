@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
-from tiny import TINY_PX, tiny_network
+from tiny import TINY_PX, crowded_network, tiny_network
 
 pytest_plugins = ["fresh_copy", "strict_skips"]
 
@@ -44,6 +44,14 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Float network that tells blue, green and red apart: convolution, ReLU, depthwise, pool, Gemm."""
     path = tmp_path_factory.mktemp("tiny") / "tiny.onnx"
     onnx.save(tiny_network(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def crowded_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same task in a network whose accuracy 8 bits cannot hold."""
+    path = tmp_path_factory.mktemp("crowded") / "tiny.onnx"
+    onnx.save(crowded_network(), path)
     return path
 
 

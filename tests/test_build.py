@@ -129,20 +129,11 @@ def test_plain_onnx_says_that_preprocessing_is_assumed(
 
 
 def test_a_build_says_what_holding_the_drop_took(
-    tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+    tmp_path: Path, crowded_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Here a network is too far off until some layer is back in float."""
-    from edgec.pipeline.quantize.fallback import Judge
-
-    tried: list[int] = []
-
-    def drop_pp(self: Judge, model: onnx.ModelProto) -> float:
-        tried.append(sum(node.op_type == "DequantizeLinear" for node in model.graph.node))
-        return 0.0 if tried[-1] < max(tried) else 9.0
-
-    monkeypatch.setattr(Judge, "drop_pp", drop_pp)
+    """The network is too far off until the layers around its crowded tensor are back in float."""
     folder = tmp_path / "out"
-    arguments = (mine(tmp_path, tiny_onnx), "--target", "cpu", "--data", tiny_images, "--output", folder)
+    arguments = (mine(tmp_path, crowded_onnx), "--target", "cpu", "--data", tiny_images, "--output", folder)
     result = built(capsys, *arguments, "--max-drop-pp", 1)
     note = result["notes"][-1]
     assert "sensitive layers stay in float: the drop is 0.00 pp on 6 other images, 1 allowed" in note
@@ -248,18 +239,11 @@ class TestRefusals:
         assert self.code(capsys, folder, "mobilenetv2", "--target", "cpi") == "unknown-target"
 
     def test_a_drop_among_integers_alone(
-        self,
-        capsys: pytest.CaptureFixture[str],
-        folder: Path,
-        tiny_onnx: Path,
-        tiny_images: Path,
-        monkeypatch: pytest.MonkeyPatch,
+        self, capsys: pytest.CaptureFixture[str], folder: Path, crowded_onnx: Path, tiny_images: Path
     ) -> None:
         """Where no layer can stay in float, the limit is a condition."""
-        from edgec.pipeline.quantize.fallback import Judge
-
-        monkeypatch.setattr(Judge, "drop_pp", lambda self, model: 9.0)
-        arguments = (tiny_onnx, "--target", "arm", "--data", tiny_images, "--max-drop-pp", 1)
+        network = mine(folder.parent, crowded_onnx)
+        arguments = (network, "--target", "arm", "--data", tiny_images, "--max-drop-pp", 1)
         assert self.code(capsys, folder, *arguments) == "drop-not-held"
 
     def test_weights_needed(self, capsys: pytest.CaptureFixture[str], folder: Path) -> None:

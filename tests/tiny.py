@@ -43,3 +43,33 @@ def tiny_network(batch: str | int = "N", side: int | str = TINY_PX, opset: int =
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def crowded_network() -> onnx.ModelProto:
+    """As ``tiny_network``, but one tensor carries a difference of thousands and one of a few, which 8 bits cannot hold.
+
+    The scores go through one number, h: about 6000 for blue, 4 for green and 0 for red, and the answer is one of three
+    lines through it. A step of 8 bits is 24: green becomes red, a third of the answers, unless h stays in float.
+    """
+    model = tiny_network()
+    graph = model.graph
+    graph.node[-1].output[0] = "scores"  # the right class about 6, the others below 0.4
+    weights = {
+        "wu": np.array([[1.0, -0.5, -0.5], [-0.5, 1.0, -0.5]], np.float32),  # is it blue, is it green
+        "bu": np.array([-1.0, -1.0], np.float32),
+        "wh": np.array([[1000.0, 1.0]], np.float32),
+        "bh": np.zeros(1, np.float32),
+        "wo": np.array([[2.0], [1.0], [0.0]], np.float32),
+        "bo": np.array([-100.0, -0.5, 0.0], np.float32),
+    }
+    graph.node.extend(
+        [
+            helper.make_node("Gemm", ["scores", "wu", "bu"], ["u"], "compare", transB=1),
+            helper.make_node("Relu", ["u"], ["ru"], "compared"),
+            helper.make_node("Gemm", ["ru", "wh", "bh"], ["h"], "crowd", transB=1),
+            helper.make_node("Relu", ["h"], ["rh"], "crowded"),
+            helper.make_node("Gemm", ["rh", "wo", "bo"], ["logits"], "tell", transB=1),
+        ]
+    )
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in weights.items())
+    return model

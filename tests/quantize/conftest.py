@@ -50,8 +50,18 @@ def _make(name: str, path: Path) -> Calibrated:
 @pytest.fixture
 def model(tmp_path: Path, tiny_onnx: Path) -> Path:
     """``model.toml`` of the tiny network, with the preprocessing that its images want."""
-    shutil.copy(tiny_onnx, tmp_path / "tiny.onnx")
-    path = tmp_path / "colours.toml"
+    return _described(tiny_onnx, tmp_path)
+
+
+@pytest.fixture
+def crowded(tmp_path: Path, crowded_onnx: Path) -> Path:
+    """The same of the network whose accuracy 8 bits cannot hold."""
+    return _described(crowded_onnx, tmp_path)
+
+
+def _described(network: Path, folder: Path) -> Path:
+    shutil.copy(network, folder / "tiny.onnx")
+    path = folder / "colours.toml"
     path.write_text(
         'onnx = "tiny.onnx"\nlabels = ["blue", "green", "red"]\n'
         "[preprocess]\nresize_px = 40\ncrop_px = 32\nmean = [127.5, 127.5, 127.5]\nstd = [127.5, 127.5, 127.5]\n"

@@ -6,19 +6,14 @@ import importlib.util
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import Store
-from edgec.pipeline.quantize.fallback import Fallback
 from edgec.pipeline.quantize_network import QuantizedFile, quantize_network, scheme_recipe
 from edgec.pipeline.recipe import DataFolders
-
-
-def quantized(model: Path, images: Path, folder: Path) -> QuantizedFile:
-    recipe = scheme_recipe(str(model), "openvino", DataFolders(images), 256, max_drop_pp=1.0)
-    return quantize_network(recipe, folder / "q.onnx", Store(folder / "cache"))
 
 
 def test_ranks_every_layer_once(model: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,18 +40,31 @@ def test_a_plot_without_matplotlib_is_refused_before_the_work(
     assert code == "missing-matplotlib"
 
 
-def test_a_drop_that_cannot_be_held_is_said(
-    model: Path, tiny_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from edgec.pipeline.quantize import fallback
+def quantized(model: Path, scheme: str, images: Path, folder: Path) -> QuantizedFile:
+    recipe = scheme_recipe(str(model), scheme, DataFolders(images), 12, max_drop_pp=1.0)
+    return quantize_network(recipe, folder / "q.onnx", Store(folder / "cache"))
 
-    monkeypatch.setattr(fallback, "fall_back", lambda *arguments: Fallback({}, 3.0, 0, held=False))
+
+def test_a_drop_that_cannot_be_held_is_said(crowded: Path, tiny_images: Path, tmp_path: Path) -> None:
+    """Where a scheme has all in integers, nothing can go back into float."""
     with pytest.raises(EdgecError) as refusal:
-        quantized(model, tiny_images, tmp_path)
+        quantized(crowded, "tflite", tiny_images, tmp_path)
     assert refusal.value.code == "drop-not-held"
+    assert "with all in integers, as the target computes" in refusal.value.message
+    assert not (tmp_path / "q.onnx").exists()
+
+
+def test_a_drop_is_held_by_the_layers_that_cannot_be_in_integers(
+    crowded: Path, tiny_images: Path, tmp_path: Path
+) -> None:
+    written = quantized(crowded, "openvino", tiny_images, tmp_path)
+    assert written.reference.drop_pp == 0
+    in_float = {layer.layer for layer in written.float_layers}
+    assert "tell" in in_float, "it reads the tensor that 8 bits cannot hold"
+    assert in_float < {node.name for node in onnx.load(tmp_path / "tiny.onnx").graph.node}
 
 
 def test_a_drop_that_holds_leaves_all_in_integers(model: Path, tiny_images: Path, tmp_path: Path) -> None:
-    written = quantized(model, tiny_images, tmp_path)
+    written = quantized(model, "openvino", tiny_images, tmp_path)
     assert not any("sensitive" in layer.reason for layer in written.float_layers)
     assert written.num_images == 6
