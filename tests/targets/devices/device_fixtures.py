@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import pytest
 from boards import Board, Network, make_network, start_board, stop_board, visit
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import default_root
 from edgec.targets.devices.cores import AARCH64, Machine
 from edgec.targets.devices.userland import set_up
 
@@ -39,9 +39,11 @@ def board(running_board: Board, monkeypatch: pytest.MonkeyPatch) -> Board:
 
 
 @pytest.fixture(scope="session")
-def kept_cache() -> Path:
-    """The user's own cache: an emulated userland is set up there once, and not for each run of the tests."""
-    return default_root()
+def kept_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The session's own cache of devices: an emulated userland is set up in it once, and removed with it."""
+    folder = tmp_path_factory.mktemp("devices")
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
