@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tiny import TINY_PX, crowded_network, tiny_network
 
-pytest_plugins = ["fresh_copy", "strict_skips"]
+pytest_plugins = ["fresh_copy", "seen_codes", "strict_skips"]
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 """Real weights and photographs beside the repository; tests that need them skip where they are absent."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from seen_codes import note
 from stand_ins import StandIn
 
 from edgec.targets.tensorrt import build_engine
@@ -27,6 +28,8 @@ def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert "Traceback" not in done.stderr, done.stderr
     value: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert done.returncode == (1 if "error" in value else 0)
+    if "error" in value:
+        note(value["error"])
     return value
 
 
