@@ -13,9 +13,6 @@ from tiny import TINY_PX, crowded_network, tiny_network
 
 pytest_plugins = ["fresh_copy", "seen_codes", "strict_skips"]
 
-REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
-"""Real weights and photographs beside the repository; tests that need them skip where they are absent."""
-
 COLOURS = {"blue": (30, 40, 200), "green": (40, 190, 50), "red": (210, 40, 30)}
 
 

@@ -10,8 +10,8 @@ import filecmp
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("pipeline", "targets", "calib_data")
 LEFT_OUT = (".pyc",)
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 import ast
 import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from edgec.pipeline.core.errors import EdgecError
 
-TESTS = Path(__file__).resolve().parent
 FOLDERS = ("pipeline", "targets", "calib_data")
 CODE_POSITION = {"EdgecError": 0, "Refusal": 0, "read_toml": 1, "validate": 3}
 """Which argument of these calls is a code."""
@@ -34,11 +33,11 @@ def raised_codes() -> dict[str, str]:
     """Codes that the source gives to ``EdgecError``, or to a function that takes the code, with their file."""
     found: dict[str, str] = {}
     for folder in FOLDERS:
-        for path in sorted((TESTS.parent / folder).rglob("*.py")):
+        for path in sorted((ROOT / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call):
                     for code in _codes(node):
-                        found.setdefault(code, str(path.relative_to(TESTS.parent)))
+                        found.setdefault(code, str(path.relative_to(ROOT)))
     return found
 
 

@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.gate.budgets import Budgets, load_budgets
 
-ROOT = Path(__file__).resolve().parents[1]
 TODAY = datetime.date(2026, 6, 1)
 BUDGET = """
 [[budget]]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 import pytest
+from places import ROOT
 
 from edgec.pipeline.cli import COMMANDS, group
 
-ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").glob("*.md")),

@@ -8,11 +8,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from seen_codes import SEEN, TESTS, raised_codes
+from places import ROOT, TESTS
+from seen_codes import SEEN, raised_codes
 
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_codes_are_found() -> None:
@@ -32,7 +31,7 @@ def expected_codes() -> set[str]:
     """String constants of all tests, docstrings apart."""
     found: set[str] = set()
     for path in TESTS.rglob("*.py"):
-        if path != Path(__file__):
+        if path != Path(__file__).resolve():
             tree = ast.parse(path.read_text())
             texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
             constants = (n for n in ast.walk(tree) if isinstance(n, ast.Constant) and n not in texts)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"pipeline": "edgec.pipeline", "targets": "edgec.targets", "calib_data": "edgec.calib_data"}
 
 # Lower rows know nothing of higher ones. A module belongs to the longest prefix that fits.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from fresh_copy import ROOT, differing
+from fresh_copy import differing
+from places import ROOT
 
 
 def test_an_equal_copy_is_fine_and_any_difference_is_named(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import TESTS
 
-TESTS = Path(__file__).parents[1]
 RAISES = """
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.toml_file import read_toml

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import TESTS
 from strict_skips import Allowed, Skip, read_list, surplus, unused
 
-TESTS = Path(__file__).parents[1]
 HERE = Skip("tests/a/test_x.py::test_one[8.6.0]", "no wheel")
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from places import REAL
 
 from edgec.pipeline.network import models
 from edgec.pipeline.network.models.spec import build_network
 from edgec.pipeline.network.models.weights import load_weights, resolve_weights
-
-REAL = Path(__file__).resolve().parents[3] / "shared" / "real"
 
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="../shared/real is absent")
 

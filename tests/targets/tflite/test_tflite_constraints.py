@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from places import ROOT
 from qdq_graphs import QdqGraph, integers
 
 from edgec.pipeline.core.errors import EdgecError
@@ -16,8 +17,6 @@ from edgec.targets.tflite.compiler import check, to_tflite
 from edgec.targets.tflite.constraints import CONSTRAINTS, document
 from edgec.targets.tflite.options import TfliteOptions
 from edgec.targets.tflite.rules import RULES
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def graph(*shape: int, quantized: bool = True) -> QdqGraph:

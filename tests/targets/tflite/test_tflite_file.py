@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from places import REAL
 from qdq_graphs import MICRO, QdqGraph, integers, run_onnx
 
 from edgec.pipeline.cli.inspect import command as inspect_command
@@ -23,7 +24,6 @@ from edgec.targets.tflite.flatbuffer import read_tflite
 from edgec.targets.tflite.options import TfliteOptions
 from edgec.targets.tflite.runner import LiteRtRunner
 
-REAL = Path(__file__).resolve().parents[4] / "shared" / "real"
 PIXELS = Preprocess(crop_px=8, mean=(127.0,) * 3, std=(64.0,) * 3)
 
 

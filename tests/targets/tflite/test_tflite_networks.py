@@ -26,7 +26,6 @@ from edgec.targets.tflite.flatbuffer import read_tflite
 from edgec.targets.tflite.options import TfliteOptions
 from edgec.targets.tflite.runner import LiteRtRunner
 
-REAL = Path(__file__).resolve().parents[4] / "shared" / "real"
 NETWORKS = {"mobilenetv1": 32, "mobilenetv2": 32, "mobilenetv3": 32, "mobilenetv3-small": 32, "xception": 79}
 CASES = [*((name, "torch") for name in NETWORKS), ("mobilenetv2", "tf-same"), ("mobilenetv3-small", "tf-same")]
 torch.set_num_threads(1)
