@@ -79,7 +79,7 @@ def store_of_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _build(target: str, model: Path, images: Path, folder: Path, store: Path) -> Path:
-    from edgec.pipeline.job import Measuring, run_job
+    from edgec.pipeline.deliver import Judging, deliver
     from edgec.pipeline.recipe import Choices, DataFolders, make_recipe
 
     everything = target == "mcu"  # that a bundle may hold
@@ -87,7 +87,7 @@ def _build(target: str, model: Path, images: Path, folder: Path, store: Path) ->
     recipe = make_recipe(str(model), target, DataFolders(images), Choices(), 12, "fast", max_drop_pp=limit)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEC_CACHE", str(store))
-        run_job(recipe, folder, Measuring(timed=False, ranked=everything))
+        deliver(recipe, folder, Judging(timed=False, ranked=everything))
     return folder
 
 
