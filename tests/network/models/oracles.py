@@ -1,7 +1,7 @@
 """The definitions that ours are compared with, filled with the same reproducible weights.
 
-``python -m tests.models.oracles`` writes ``oracle_logits.json`` again: the first logits of every definition, so that
-the comparison also runs where torchvision and timm are not installed.
+``python tests/network/models/oracles.py`` writes ``oracle_logits.json`` again: the first logits of every definition, so
+that the comparison also runs where torchvision and timm are not installed.
 """
 
 from __future__ import annotations
