@@ -17,7 +17,7 @@ from places import ROOT
 from edgec.pipeline.core.errors import EdgecError
 
 FOLDERS = ("pipeline", "targets", "calib_data")
-CODE_POSITION = {"EdgecError": 0, "Refusal": 0, "read_toml": 1, "validate": 3}
+CODE_POSITION = {"EdgecError": 0, "Refusal": 0, "read_record": 2, "read_toml": 1, "validate": 3}
 """Which argument of these calls is a code."""
 
 SEEN: set[str] = set()
