@@ -8,7 +8,7 @@ from edgec.pipeline.core.toml_file import read_toml
 
 
 def test_every_package_is_listed() -> None:
-    """Discovery cannot rename folders, so the list is written by hand. What else a copy lacks, the install of CI shows."""
+    """Discovery cannot rename folders, so the list is written by hand; CI installs a copy and sees the rest."""
     setuptools = read_toml(ROOT / "pyproject.toml", "bad-toml")["tool"]["setuptools"]
     found = {
         ".".join(("edgec", *file.parent.relative_to(ROOT).parts))
