@@ -79,8 +79,8 @@ def test_the_file_is_valid_and_answers_like_the_float_network(
     onnx.checker.check_model(result.model, full_check=True)
     onnx.save(source.model, tmp_path / "float.onnx")
     onnx.save(result.model, tmp_path / "qdq.onnx")
-    wanted = OrtRunner(tmp_path / "float.onnx").predict(source.images)
-    answer = OrtRunner(tmp_path / "qdq.onnx", as_written=True).predict(source.images)
+    wanted = OrtRunner(tmp_path / "float.onnx").predict(source.images)[0]
+    answer = OrtRunner(tmp_path / "qdq.onnx", as_written=True).predict(source.images)[0]
     assert sqnr_db(answer, wanted) > 10
 
 
@@ -270,8 +270,8 @@ def test_unknown_operators_stay_in_float(strange: Calibrated, scheme: str, tmp_p
     assert {"softsign", "erf"} <= set(result.floats)
     onnx.save(strange.model, tmp_path / "float.onnx")
     onnx.save(result.model, tmp_path / "qdq.onnx")
-    wanted = OrtRunner(tmp_path / "float.onnx").predict(strange.images)
-    assert sqnr_db(OrtRunner(tmp_path / "qdq.onnx", as_written=True).predict(strange.images), wanted) > 20
+    wanted = OrtRunner(tmp_path / "float.onnx").predict(strange.images)[0]
+    assert sqnr_db(OrtRunner(tmp_path / "qdq.onnx", as_written=True).predict(strange.images)[0], wanted) > 20
 
 
 def code(error: pytest.ExceptionInfo[EdgecError]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import py_compile
 import shutil
 import signal
@@ -205,7 +206,7 @@ from edgec.targets.tensorrt import open_runner, probe
 
 found, target = probe(settings_of("jetson")), settings_of("jetson")
 runner = open_runner(Path(sys.argv[1]), target, 1)
-outputs = runner.predict(np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32))
+(outputs,) = runner.predict(np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32))
 runner.single(np.zeros((1, 3, 32, 32), np.float32))()
 print(found.can_run, found.facts, outputs.shape, outputs.dtype, sep="|")
 """
@@ -213,6 +214,7 @@ print(found.can_run, found.facts, outputs.shape, outputs.dtype, sep="|")
 
 def test_a_gpu_in_this_machine_runs_the_engine_in_process(artifact: Path, stand_in: StandIn, tmp_path: Path) -> None:
     environment = stand_in.environment() | {"EDGEC_CACHE": str(tmp_path / "cache")}
+    environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], *sys.path])
     command = [sys.executable, "-c", HERE, str(artifact)]
     for _ in range(2):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from seams import settings_of
 
 from edgec.pipeline.forms.spec import Gpu, load_target, names
 from edgec.pipeline.quantize.calibrate import collect
@@ -62,7 +63,7 @@ def test_no_rates_no_estimate(tiny_onnx: Path) -> None:
 def test_boards_without_rates_stay_without_an_estimate(jetson_bundle: Path) -> None:
     boards = [load_target(name) for name in names() if load_target(name).compiler == "tensorrt"]
     assert len(boards) == 7
-    known = {board.name for board in boards if estimate(jetson_bundle / "tensorrt", board)}
+    known = {board.name for board in boards if estimate(jetson_bundle / "tensorrt", settings_of(board))}
     assert known == {"jetson", "jetson-orin-nano", "jetson-orin-nx", "jetson-agx-orin", "jetson-nano"}
     assert all(board.device.gpu and board.device.gpu.source for board in boards)
 
