@@ -23,16 +23,17 @@ from typing import Any
 import numpy as np
 import zstandard
 
+from edgec.pipeline.build import build
 from edgec.pipeline.bundle.archive import pack, unpack
 from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.bundle.manifest import parse_manifest
 from edgec.pipeline.bundle.read import Bundle, open_bundle
+from edgec.pipeline.bundle.release import release_of
 from edgec.pipeline.bundle.verify import verify
 from edgec.pipeline.bundle.verify_standalone import Refused, checked_manifest
 from edgec.pipeline.bundle.write import write_bundle
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import Store, default_root
-from edgec.pipeline.job import build_release
 from edgec.pipeline.report.page import render_report
 from edgec.pipeline.reproduce import Material, recipe_of
 
@@ -91,8 +92,8 @@ def seconds(work: Callable[[], object]) -> dict[str, float]:
 def write_seconds(bundle: Bundle, work: Path) -> dict[str, float]:
     """``write_bundle`` on the same build, out of the store: everything beside stages and measuring."""
     store = Store(default_root())
-    release = build_release(recipe_of(bundle, Material()), store)
-    return seconds(lambda: write_bundle(work / "written", release))
+    release = release_of(build(recipe_of(bundle, Material()), store))
+    return seconds(lambda: write_bundle(work / "written", release, render_report))
 
 
 def first_paint_ms(page: Path) -> float | str:

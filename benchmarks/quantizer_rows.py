@@ -88,13 +88,13 @@ def pool(answers: list[Answers], p50_ms: float | None = None) -> Row:
     logits = np.concatenate([a.logits for a in answers])
     reference = np.concatenate([a.reference for a in answers])
     labels = np.concatenate([a.labels for a in answers])
-    only_tool, only_float = metrics.discordant(logits, reference, labels)
+    only_tool, only_float = metrics.discordant(metrics.answers(logits), metrics.answers(reference), labels)
     return Row(
         tool=answers[0].tool.label,
         splits=tuple(a.split for a in answers),
         top1_percent=metrics.topk_percent(logits, labels),
         float_top1_percent=metrics.topk_percent(reference, labels),
-        agreement_percent=metrics.agreement_percent(logits, reference),
+        agreement_percent=metrics.right_percent(metrics.answers(logits), metrics.answers(reference)),
         sqnr_db=metrics.sqnr_db(logits, reference),
         only_tool=only_tool,
         only_float=only_float,

@@ -161,21 +161,21 @@ def predict(artifact: Path, images: Images) -> metrics.Logits:
     from edgec.targets.openvino.runner import OpenVinoRunner
 
     if artifact.is_dir():
-        return OpenVinoRunner(artifact, threads=1).predict(images)
+        return OpenVinoRunner(artifact, threads=1).predict(images)[0]
     runner = OrtRunner(artifact, as_written=True)
-    return np.concatenate([runner.predict(images[start : start + 20]) for start in range(0, len(images), 20)])
+    return np.concatenate([runner.predict(images[start : start + 20])[0] for start in range(0, len(images), 20)])
 
 
 def latencies(source: Path, artifacts: dict[Tool, Path], image: Images, rounds: int) -> dict[Tool, float]:
     """Median milliseconds of each IR and of the float network: one call each, round by round."""
     from edgec.pipeline.forms.spec import load_target
-    from edgec.targets.openvino import compile_model
+    from edgec.targets.openvino import compile_model, settings
     from edgec.targets.openvino.runner import OpenVinoRunner
 
     if not artifacts:
         return {}
     folder = source.with_suffix("")
-    compile_model(source, folder, load_target("cpu"))
+    compile_model(source, folder, settings(load_target("cpu")))
     calls = {name: OpenVinoRunner(path, threads=1).single(image) for name, path in {FLOAT: folder, **artifacts}.items()}
     samples: dict[Tool, list[float]] = {name: [] for name in calls}
     for _ in range(WARM_UP_ROUNDS + rounds):

@@ -24,7 +24,7 @@ from quantizers import CARDS, ROOT, float_onnx, halves, read
 from edgec.pipeline.data.dataset import open_dataset
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.network.models.weights import resolve_weights
-from edgec.pipeline.tasks.metrics import agreement_percent, sqnr_db, topk_percent
+from edgec.pipeline.tasks.metrics import answers, right_percent, sqnr_db, topk_percent
 from edgec.targets.tflite.compiler import to_tflite
 from edgec.targets.tflite.flatbuffer import read_tflite
 from edgec.targets.tflite.options import TfliteOptions
@@ -67,11 +67,12 @@ def whole_network(model: str, qdq: Path, images: Array, labels: npt.NDArray[np.i
     artifact = qdq.with_suffix(".tflite")
     artifact.write_bytes(to_tflite(onnx.load(qdq), TfliteOptions()))
     reference = OrtRunner(qdq, as_written=True)
-    expected = np.concatenate([reference.predict(images[start : start + 20]) for start in range(0, len(images), 20)])
+    expected = np.concatenate([reference.predict(images[start : start + 20])[0] for start in range(0, len(images), 20)])
     print(f"{model}: {len(images)} images, top-1 of the reference {topk_percent(expected, labels):.2f} %")
     for kernels, is_reference in KERNELS.items():
-        found = LiteRtRunner(artifact, reference=is_reference).predict(images)
-        facts = agreement_percent(found, expected), sqnr_db(found, expected), 100 * (found == expected).all(1).mean()
+        found = LiteRtRunner(artifact, reference=is_reference).predict(images)[0]
+        same = right_percent(answers(found), answers(expected))
+        facts = same, sqnr_db(found, expected), 100 * (found == expected).all(1).mean()
         print(f"  {kernels:<18} agree {facts[0]:.1f} %, {facts[1]:.1f} dB, equal logits on {facts[2]:.1f} % of images")
 
 
@@ -104,7 +105,7 @@ def reference_integers(model: onnx.ModelProto, images: Array, path: Path) -> dic
             exposed.graph.output.append(onnx.helper.make_tensor_value_info(node.output[0], onnx.TensorProto.INT8, None))
     onnx.save(exposed, path)
     runner = OrtRunner(path, as_written=True)
-    return dict(zip(runner.outputs, runner.predict_all(images), strict=True))
+    return dict(zip(runner.outputs, runner.predict(images), strict=True))
 
 
 def pieces(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, list[onnx.NodeProto]]]:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from edgec.targets.tflite.flatbuffer import FileOperator, TfliteFile
 
 
+TFLITE_MARK = b"TFL3"  # file_identifier of TFLite's schema, behind the offset of the root table
+ONNX_FIRST = b"\x08"  # field 1 of ModelProto, ir_version, as a varint: writers put it first
+
+
 @dataclass(frozen=True)
 class OperatorRow:
     """One operator.
@@ -72,18 +76,23 @@ class Inspection:
 
 
 def inspect_file(path: Path) -> Inspection:
-    """Read a file by its suffix.
+    """Read a file by what it holds.
 
     Raises:
         EdgecError: ``no-such-file``, ``unknown-format``, ``corrupt-tflite``, ``corrupt-onnx``, ``corrupt-ir``.
     """
-    readers = {".tflite": _inspect_tflite, ".onnx": _inspect_onnx, ".xml": _inspect_ir}
-    if path.suffix not in readers:
-        known = ", ".join(readers)
-        raise EdgecError("unknown-format", f"'{path}': suffix '{path.suffix}', expected one of {known}", "")
     if not path.is_file():
         raise EdgecError("no-such-file", f"no file '{path}'", "check the path")
-    return readers[path.suffix](path)
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start[4:8] == TFLITE_MARK:
+        return _inspect_tflite(path)
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        return _inspect_ir(path)
+    if start[:1] == ONNX_FIRST:
+        return _inspect_onnx(path)
+    hint = "expected a .tflite file, an OpenVINO .xml or an ONNX model"
+    raise EdgecError("unknown-format", f"'{path}' starts with {start[:8]!r}, which no known format does", hint)
 
 
 def _inspect_tflite(path: Path) -> Inspection:

@@ -62,7 +62,7 @@ def requantized(total: np.ndarray, sw: np.ndarray) -> np.ndarray:
 
 def executed(network: onnx.ModelProto, x: np.ndarray, folder: Path) -> np.ndarray:
     onnx.save(network, folder / "network.onnx")
-    return OrtRunner(folder / "network.onnx", as_written=True).predict(x)
+    return OrtRunner(folder / "network.onnx", as_written=True).predict(x)[0]
 
 
 def as_written(network: onnx.ModelProto, x: np.ndarray) -> np.ndarray:

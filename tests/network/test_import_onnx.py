@@ -35,7 +35,7 @@ def test_opsets_13_to_21_with_static_or_symbolic_batch(tmp_path: Path, batch: st
     assert onnx.load(tmp_path / "imported.onnx").opset_import[0].version == 17
     noise = OrtRunner(path).noise()
     np.testing.assert_allclose(
-        OrtRunner(tmp_path / "imported.onnx").predict(noise), OrtRunner(path).predict(noise), rtol=1e-5
+        OrtRunner(tmp_path / "imported.onnx").predict(noise)[0], OrtRunner(path).predict(noise)[0], rtol=1e-5
     )
 
 

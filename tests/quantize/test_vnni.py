@@ -86,7 +86,7 @@ def test_a_pointwise_convolution_saturates_as_worked_by_hand(tmp_path: Path, dty
     lowest = 0 if dtype == "uint8" else -128
     real = 255 + lowest - zero_point
     expected = (2 * 127 * real - (64770 - 32767)) * 0.125 * 0.0625
-    np.testing.assert_allclose(SaturatingRunner(path).predict(images), np.full((1, 1, 5, 5), expected))
+    np.testing.assert_allclose(SaturatingRunner(path).predict(images)[0], np.full((1, 1, 5, 5), expected))
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_convolutions_saturate_at_each_position(tmp_path: Path, attributes: str)
     weight = stream.integers(90, 128, (4, 3, 3, 3)) * stream.choice([-1, 1], (4, 3, 3, 3))
     path = quantized_conv(tmp_path, weight, "uint8", 20, attributes)
     images = stream.integers(-20, 236, (2, 3, 5, 5)).astype(np.float32) / 8
-    exact = OrtRunner(path, as_written=True).predict(images)
-    lost = (exact - SaturatingRunner(path, batch_size=1).predict(images)) * 128
+    (exact,) = OrtRunner(path, as_written=True).predict(images)
+    lost = (exact - SaturatingRunner(path, batch_size=1).predict(images)[0]) * 128
     stored = np.pad(images * 8 + 20, ((0, 0), (0, 0), (2, 2), (2, 2)), constant_values=20)
     expected = np.zeros_like(exact)
     dilation = 2 if "dilations" in attributes else 1
@@ -127,5 +127,5 @@ def test_depthwise_convolutions_stay_exact(tmp_path: Path, group: str) -> None:
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 2
     onnx.save(model, path)
     images = np.full((1, 2, 5, 5), 1000.0, np.float32)
-    exact = OrtRunner(path, as_written=True).predict(images)
-    np.testing.assert_allclose(SaturatingRunner(path).predict(images), exact, rtol=1e-6)
+    (exact,) = OrtRunner(path, as_written=True).predict(images)
+    np.testing.assert_allclose(SaturatingRunner(path).predict(images)[0], exact, rtol=1e-6)

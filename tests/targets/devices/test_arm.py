@@ -64,9 +64,9 @@ def test_instructions_repeat_exactly_and_tell_cores_apart(network: Network, aarc
 
 def test_a_device_answers_like_the_runner_of_this_machine(network: Network, aarch64: None) -> None:
     images = np.random.default_rng(5).normal(size=(2, 3, 32, 32)).astype(np.float32)
-    outputs = DeviceRunner(open_device("qemu:cortex-a72"), network.path).predict(images)
+    (outputs,) = DeviceRunner(open_device("qemu:cortex-a72"), network.path).predict(images)
     assert outputs.dtype == np.float32
-    np.testing.assert_array_equal(outputs, LiteRtRunner(network.path).predict(images))
+    np.testing.assert_array_equal(outputs, LiteRtRunner(network.path).predict(images)[0])
 
 
 def test_what_is_emulated_says_so(aarch64: None) -> None:

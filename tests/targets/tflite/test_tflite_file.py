@@ -13,11 +13,11 @@ import pytest
 from click.testing import CliRunner
 from places import REAL
 from qdq_graphs import MICRO, QdqGraph, integers, run_onnx
+from seams import settings_of
 
 from edgec.pipeline.cli.inspect import command as inspect_command
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.preprocess import Preprocess
-from edgec.pipeline.forms.spec import load_target
 from edgec.targets.inspect import inspect_file
 from edgec.targets.tflite.compiler import LABELS, PREPROCESS, compile_model, to_tflite
 from edgec.targets.tflite.flatbuffer import read_tflite
@@ -89,7 +89,7 @@ def test_the_onnx_files_own_description_travels(tmp_path: Path) -> None:
         model.metadata_props.add(key=key, value=json.dumps(value))
     source, output = tmp_path / "m.onnx", tmp_path / "m.tflite"
     source.write_bytes(model.SerializeToString())
-    compile_model(source, output, load_target("arm"))
+    compile_model(source, output, settings_of("arm"))
     described = json.loads(inspect_file(output).metadata["edgec"])
     assert described["labels"] == ["bolt", "nut"]
     assert described["preprocess"]["std"] == [64.0] * 3
@@ -106,7 +106,7 @@ def test_input_types_agree_with_the_reference(input_type: str, tmp_path: Path) -
     expected = np.concatenate([run_onnx(g.model(y), image[None]) for image in batch])
     runner = LiteRtRunner(path)
     assert runner.interpreter.get_input_details()[0]["dtype"] == np.dtype(input_type)
-    got = runner.predict(batch)
+    (got,) = runner.predict(batch)
     assert got.dtype == np.float32
     assert np.abs(got - expected).max() <= (0.08 if input_type == "uint8" else 0.02 + 1e-6)
 
@@ -127,7 +127,7 @@ def test_folded_normalisation_is_exact_to_the_bias_rounding(tmp_path: Path) -> N
         "Conv", [float_twin.x, float_twin.weights("w", integers(rng, 6, 3, 3, 3), np.float32(0.004))], 1.0
     )
     expected = np.clip(np.concatenate([run_onnx(float_twin.model(z), i[None]) for i in batch]), -128 * 0.06, 127 * 0.06)
-    assert np.abs(LiteRtRunner(path).predict(batch) - expected).max() <= 0.06 * 0.51 + 0.001
+    assert np.abs(LiteRtRunner(path).predict(batch)[0] - expected).max() <= 0.06 * 0.51 + 0.001
 
 
 def test_float_model_becomes_a_float_file(tmp_path: Path) -> None:
@@ -136,18 +136,18 @@ def test_float_model_becomes_a_float_file(tmp_path: Path) -> None:
     path.write_bytes(to_tflite(g.model(y), TfliteOptions(input_type="uint8")))
     x = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
     expected = np.concatenate([run_onnx(g.model(y), image[None]) for image in x])
-    np.testing.assert_allclose(LiteRtRunner(path).predict(x), expected, atol=1e-5)
+    np.testing.assert_allclose(LiteRtRunner(path).predict(x)[0], expected, atol=1e-5)
 
 
 def test_runner_ways_agree(written: Path) -> None:
     x = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
-    plain = LiteRtRunner(written).predict(x)
+    (plain,) = LiteRtRunner(written).predict(x)
     for runner in (
         LiteRtRunner(written, 2),
         LiteRtRunner(written, xnnpack=False),
         LiteRtRunner(written, reference=True),
     ):
-        assert np.abs(runner.predict(x) - plain).max() <= 0.0201
+        assert np.abs(runner.predict(x)[0] - plain).max() <= 0.0201
     LiteRtRunner(written).single(x[:1])()
 
 
@@ -156,6 +156,7 @@ def test_damaged_file(damage: bytes | str, written: Path) -> None:
     content = written.read_bytes()
     written.write_bytes(content[: len(content) // 2] if damage == "half" else damage)  # type: ignore[arg-type]
     with pytest.raises(EdgecError) as refused:
+        read_tflite(written.read_bytes())
         inspect_file(written)
     assert refused.value.code == "corrupt-tflite"
 
@@ -182,7 +183,7 @@ def test_inspect_onnx(tmp_path: Path) -> None:
     assert found.macs == 6 * 6 * 6 * 27
     row = next(row for row in found.operators if row.kind == "Conv")
     assert (row.scale, row.zero_point, row.weight_bytes) == (pytest.approx(0.05), 0, 6 * 27)
-    path.write_bytes(b"\xff\xff not onnx")
+    path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(EdgecError) as refused:
         inspect_file(path)
     assert refused.value.code == "corrupt-onnx"
@@ -218,10 +219,21 @@ def test_inspect_openvino(tmp_path: Path) -> None:
 
 
 def test_inspect_refuses_other_files(tmp_path: Path) -> None:
-    for name, code in (("model.pb", "unknown-format"), ("missing.tflite", "no-such-file")):
+    """By what they hold: a name promises nothing."""
+    for name in ("model.pb", "model.tflite", "model.onnx"):
+        (tmp_path / name).write_bytes(b"PK\3\4 and so on")
         with pytest.raises(EdgecError) as refused:
             inspect_file(tmp_path / name)
-        assert refused.value.code == code
+        assert refused.value.code == "unknown-format"
+    with pytest.raises(EdgecError) as refused:
+        inspect_file(tmp_path / "missing.tflite")
+    assert refused.value.code == "no-such-file"
+
+
+def test_inspect_takes_any_name(written: Path, tmp_path: Path) -> None:
+    renamed = tmp_path / "weights.bin"
+    renamed.write_bytes(written.read_bytes())
+    assert inspect_file(renamed).format == "tflite"
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="../shared/real is absent")
