@@ -450,11 +450,13 @@ limits = { size_bytes = 10 }
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
-def test_update_changes_the_values_and_nothing_else(run: Run, bundle: Path, tmp_path: Path, line_end: str) -> None:
+def test_update_changes_the_values_and_nothing_else(
+    run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float], line_end: str
+) -> None:
     file = tmp_path / "budgets.toml"
     before = COMMENTED.replace("\n", line_end)
     file.write_bytes(before.encode())
-    run("budget", "update", bundle, "--budgets", file, "--write")
+    assert run("budget", "update", bundle, "--budgets", file, "--write")[0] == 0
     limits = load_budgets(file).budget[0].limits
     assert limits.size_bytes == (bundle / "model.onnx").stat().st_size
     expected = before.replace("size_bytes = 10  #", f"size_bytes = {limits.size_bytes}  #")
