@@ -50,8 +50,8 @@ def checked_manifest(folder: str) -> dict[str, Any]:
     with open(os.path.join(folder, "manifest.json"), "rb") as file:
         content = file.read()
     manifest: dict[str, Any] = json.loads(content.decode("utf-8"))
-    if manifest["schema_version"] != 1:
-        raise Refused("manifest.json: schema_version {!r}, expected 1".format(manifest["schema_version"]))
+    if manifest["schema_version"] != 2:
+        raise Refused("manifest.json: schema_version {!r}, expected 2".format(manifest["schema_version"]))
     listed = {entry["path"]: entry for entry in manifest["files"]}
     if len(listed) != len(manifest["files"]):
         raise Refused("manifest.json lists a file twice")

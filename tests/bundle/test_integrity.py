@@ -45,7 +45,7 @@ def files_of(folder: Path) -> list[Path]:
 
 def test_a_fresh_bundle_passes_everything(mcu_bundle: Path) -> None:
     manifest = read_checked_manifest(mcu_bundle)
-    assert manifest.schema_version == 1
+    assert manifest.schema_version == 2
     done = standalone(mcu_bundle)
     assert done.returncode == 0, done.stdout
     assert done.stdout.startswith("OK: colours 1.0.0 for mcu")
@@ -149,7 +149,7 @@ class TestManifest:
 
     def test_unknown_and_missing_fields(self, mcu_bundle: Path) -> None:
         assert "extra" in self.changed(mcu_bundle, {"extra": 1})
-        assert "schema_version" in self.changed(mcu_bundle, {"schema_version": 2})
+        assert "schema_version" in self.changed(mcu_bundle, {"schema_version": 3})
         assert "size_bytes" in self.changed(mcu_bundle, {"size_bytes": "12"})
 
     @pytest.mark.parametrize(

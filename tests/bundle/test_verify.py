@@ -165,7 +165,7 @@ class TestDiff:
         assert self.step(manifest, replace(manifest, contract=fewer))[0] == "patch"
         labels = replace(manifest, labels=("blue", "red", "green"))
         assert self.step(manifest, labels) == ("major", "2 of 3 labels are others or elsewhere")
-        worse = replace(manifest, accuracy=replace(manifest.accuracy, target_percent=91.5))
+        worse = replace(manifest, accuracy=replace(manifest.accuracy, target=91.5))
         assert self.step(manifest, worse)[0] == "minor"
         smaller = replace(manifest, size_bytes=manifest.size_bytes // 2)
         assert self.step(manifest, smaller)[0] == "patch"

@@ -77,7 +77,7 @@ def test_what_is_not_known_is_said(mcu_bundle: Path) -> None:
     page = (mcu_bundle / "report.html").read_text()
     for words in (
         "no budgets were given",
-        "not measured: not asked for",
+        "not-measured: not asked for",
         "A/A noise floor: not measured",
         "makes no error",
     ):

@@ -72,7 +72,7 @@ def test_build_evaluate_and_measure_on_a_jetson(
     engine = next(entry for entry in manifest["files"] if entry["path"] == "tensorrt/model.engine")
     assert (engine["role"], engine["reproducible"]) == ("engine", False)
     assert "tensorrt/model.engine" in (bundle / "SHA256SUMS").read_text()
-    assert manifest["accuracy"]["target_percent"] == result["accuracy"]["target"]
+    assert manifest["accuracy"]["target"] == result["accuracy"]["target"]
     assert manifest["latency"]["device"] == result["latency"]["device"]
     assert manifest["size_bytes"] == result["size_bytes"] < manifest["size_bytes"] + engine["bytes"]
     golden = json.loads((bundle / "golden" / "golden.json").read_text())
