@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import os
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -14,23 +17,94 @@ T = TypeVar("T")
 UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's names for a field that does not exist
 STRICT = {"extra": "forbid"}  # a dataclass read from outside carries this as ``__pydantic_config__``
 
+MAX_BYTES = 1 << 20
+MAX_NAME = 200  # characters of a key that a message repeats
+MAX_DEPTH = 32
+"""Brackets within brackets, and parts of a dotted key. A parser takes square the memory of what it is nested."""
+
+_TOKEN = re.compile(
+    r"""
+    \"{3}(?:\\.|[^\\])*?(?:\"{3}|\Z) | '{3}.*?(?:'{3}|\Z)     # strings of many lines; one left open runs to the end
+    | "(?:\\.|[^"\\\n])*"? | '[^'\n]*'? | \#[^\n]*            # strings of one line, comments
+    | (?P<opens>[\[{]) | (?P<closes>[\]}]) | (?P<dot>\.) | (?P<separates>[,=\n])
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+
 
 def read_toml(path: Path, code: str) -> dict[str, Any]:
-    """A TOML file as data.
+    """A TOML file as data; a byte order mark is skipped.
 
     Raises:
-        EdgecError: ``no-such-file``; ``code`` with the line that does not parse.
+        EdgecError: ``no-such-file``; ``code`` for a file that cannot be read, with the line that does not parse, and
+            for a number that is not finite or needs more than 64 bits.
     """
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
+    text = _text(path, code)
+    depth = _depth(text)
+    if depth > MAX_DEPTH:
+        message = f"'{path}' is nested deeper than {MAX_DEPTH} levels"
+        raise EdgecError(code, message, "edgec reads no such file: mend it")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise EdgecError("no-such-file", f"no file '{path}'", "check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        data = tomllib.loads(text)
+    except (
+        ValueError
+    ) as error:  # TOMLDecodeError is one; Python's own for a number of more than 4,300 digits is another
         raise EdgecError(code, f"'{path}' is not TOML: {error}", "mend the file") from error
+    for name, value in _values("", data):
+        if isinstance(value, float) and not math.isfinite(value):
+            message = f"'{path}': {name[:MAX_NAME]} is {value}, expected a finite number"
+            raise EdgecError(code, message, "mend the named field")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            message = f"'{path}': {name[:MAX_NAME]} needs more than 64 bits"
+            raise EdgecError(code, message, "mend the named field")
+    return data
+
+
+def _text(path: Path, code: str) -> str:
+    if os.path.isdir(path):
+        raise EdgecError(code, f"'{path}' is a folder, expected a TOML file", "give the file")
+    if not os.path.isfile(path):
+        raise EdgecError("no-such-file", f"no file '{path}'", "check the path")
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise EdgecError(code, f"'{path}' has more than {MAX_BYTES:,} bytes", "edgec reads no such file: mend it")
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise EdgecError(code, f"'{path}' is not UTF-8: {error}", "save it as UTF-8") from error
+    except OSError as error:
+        raise EdgecError(code, f"cannot read '{path}': {error.strerror}", "check its permissions") from error
+
+
+def _depth(text: str) -> int:
+    """The most brackets open at once, or parts of one dotted key, whichever is more; text in strings counts nothing."""
+    deepest = opened = dots = 0
+    for token in _TOKEN.finditer(text):
+        kind = token.lastgroup
+        if kind == "dot":
+            dots += 1
+        elif kind is not None:
+            opened += (kind == "opens") - (kind == "closes")
+            dots = 0
+        deepest = max(deepest, opened, dots)
+    return deepest
+
+
+def _values(name: str, value: object) -> Iterator[tuple[str, object]]:
+    """Every value that is no table and no array, with its dotted name."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _values(f"{name}.{key}" if name else key, inner)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _values(f"{name}.{index}", inner)
+    else:
+        yield name, value
 
 
 def validate(kind: type[T], data: Mapping[str, Any], path: Path, code: str, within: str = "") -> T:
@@ -47,9 +121,10 @@ def validate(kind: type[T], data: Mapping[str, Any], path: Path, code: str, with
     try:
         return TypeAdapter(kind).validate_python(data)
     except ValidationError as error:
-        found = error.errors()
+        found = error.errors(include_input=False, include_url=False)
         named = [".".join(map(str, (*([within] if within else []), *e["loc"]))) or "file" for e in found]
-        wrong = "; ".join(f"{name}: {e['msg']}" for name, e in list(zip(named, found, strict=True))[:10])
+        messages = [problem["msg"].removeprefix("Value error, ") for problem in found]
+        wrong = "; ".join(f"{name[:MAX_NAME]}: {text}" for name, text in list(zip(named, messages, strict=True))[:10])
         unknown = next((e["loc"] for e in found if e["type"] in UNKNOWN), ("",))
         known = field_names(kind, unknown[:-1]) if unknown[-1] else ()
         hint = nearest_hint(str(unknown[-1]), known) if known else "mend the named fields"
