@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,16 @@ from edgec.pipeline.forms.spec import TargetSpec
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle, every file of it checked."""
+    """An opened bundle, every file of it checked.
+
+    Attributes:
+        preprocess: how images become inputs.
+    """
 
     folder: Path
     manifest: Manifest
     target: TargetSpec
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """How images become inputs."""
-        stated = self.manifest.preprocessing
-        return Preprocess(stated.color, stated.resize_px, stated.crop_px, stated.mean, stated.std)
+    preprocess: Preprocess
 
     @cached_property
     def settings(self) -> Any:
@@ -63,7 +62,9 @@ def open_bundle(folder: Path) -> Bundle:
     """Check every file's digest, then take the rest from the manifest.
 
     Raises:
-        EdgecError: what ``read_checked_manifest`` raises.
+        EdgecError: what ``read_checked_manifest`` raises; ``corrupt-bundle`` where a field means nothing.
     """
-    manifest = read_checked_manifest(folder)
-    return Bundle(folder, manifest, validate(TargetSpec, manifest.origin.target, folder / MANIFEST, "corrupt-bundle"))
+    manifest, path = read_checked_manifest(folder), folder / MANIFEST
+    target = validate(TargetSpec, manifest.origin.target, path, "corrupt-bundle")
+    stated = {name: value for name, value in asdict(manifest.preprocessing).items() if name != "integer"}
+    return Bundle(folder, manifest, target, validate(Preprocess, stated, path, "corrupt-bundle"))

@@ -75,6 +75,13 @@ class TestSemantics:
         reseal(copy, change)
         assert code(copy) == "contract-mismatch"
 
+    @pytest.mark.parametrize(
+        "field", [{"color": "rgb"}, {"crop_px": 10**9}, {"resize_px": 0}, {"std": (1.0, 0.0, 1.0)}]
+    )
+    def test_a_preprocessing_that_cannot_be(self, copy: Path, field: dict[str, object]) -> None:
+        reseal(copy, lambda m: replace(m, preprocessing=replace(m.preprocessing, **field)))
+        assert code(copy) == "corrupt-bundle"
+
     def test_other_operators(self, copy: Path) -> None:
         reseal(copy, lambda m: replace(m, contract=replace(m.contract, operators={"CONV_2D": 1})))
         assert code(copy) == "contract-mismatch"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edgec.pipeline.core.toml_file import read_toml, validate
+from edgec.pipeline.data.labels import MAX_CLASSES, check_labels
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.network.models.spec import Padding
 
@@ -15,22 +15,19 @@ Triple = tuple[float, float, float]
 
 
 class PreprocessTable(BaseModel):
-    """``[preprocess]``: see ``Preprocess``, which it becomes."""
+    """``[preprocess]``: see ``Preprocess``, which it becomes and whose rules it has; here nothing has a default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    color: Literal["RGB", "BGR"] = "RGB"
-    resize_px: int = Field(ge=1)
+    color: str = "RGB"
+    resize_px: int
     crop_px: int = Field(ge=32)
     mean: Triple
     std: Triple
 
     @model_validator(mode="after")
     def _is_possible(self) -> PreprocessTable:
-        if self.resize_px < self.crop_px:
-            raise ValueError(f"resize_px {self.resize_px} is smaller than crop_px {self.crop_px}")
-        if min(self.std) <= 0:
-            raise ValueError("std has to be positive")
+        Preprocess(**self.model_dump())
         return self
 
 
@@ -52,8 +49,8 @@ class Card(BaseModel):
     preprocess: PreprocessTable
     names: str = "edgec"
     padding: Padding = "torch"
-    width_multiplier: float = 1.0
-    num_classes: int = Field(default=1000, ge=1)
+    width_multiplier: float = Field(default=1.0, gt=0, le=4)
+    num_classes: int = Field(default=1000, ge=1, le=MAX_CLASSES)
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     accuracy: float | None = Field(default=None, ge=0, le=100)
     labels: tuple[str, ...] | None = None
@@ -64,6 +61,7 @@ class Card(BaseModel):
     def _has_one_label_per_class(self) -> Card:
         if self.labels is not None and len(self.labels) != self.num_classes:
             raise ValueError(f"{len(self.labels)} labels for num_classes {self.num_classes}")
+        check_labels(self.labels or ())
         return self
 
     def preprocessing(self) -> Preprocess:
