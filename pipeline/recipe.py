@@ -11,6 +11,7 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import reporter
 from edgec.pipeline.core.toml_file import STRICT, read_toml, validate
 from edgec.pipeline.data.dataset import Dataset, open_dataset, open_splits, split_off_deciding
+from edgec.pipeline.data.labels import check_labels
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.compiler import settings_of
 from edgec.pipeline.forms.scheme import Level as Level
@@ -55,6 +56,9 @@ class OnnxFile:
     preprocess: Preprocess
     labels: tuple[str, ...] = ()
     task: str | None = None
+
+    def __post_init__(self) -> None:
+        check_labels(self.labels)
 
 
 @dataclass(frozen=True)
@@ -234,11 +238,16 @@ def describe_onnx(path: Path) -> OnnxFile:
     Raises:
         EdgecError: ``no-such-file``, ``bad-model-file``, and what ``read_onnx`` and ``input_px`` raise.
     """
-    if path.suffix == ".toml":
-        described = validate(OnnxFile, read_toml(path, "bad-model-file"), path, "bad-model-file")
-        return replace(described, onnx=str(path.parent / described.onnx))
     from edgec.pipeline.network.import_onnx import input_px, read_onnx
 
+    if path.suffix == ".toml":
+        described = validate(OnnxFile, read_toml(path, "bad-model-file"), path, "bad-model-file")
+        onnx = path.parent / described.onnx
+        side, crop = input_px(read_onnx(onnx), onnx), described.preprocess.crop_px
+        if side != crop:
+            message = f"'{path}' has preprocess.crop_px {crop}, and '{onnx}' takes pictures of {side} px"
+            raise EdgecError("bad-model-file", message, f"write crop_px = {side}")
+        return replace(described, onnx=str(onnx))
     return OnnxFile(str(path), at_resolution(Preprocess(), input_px(read_onnx(path), path)))
 
 
@@ -250,7 +259,7 @@ def _data(folders: DataFolders, network: _Network) -> tuple[Dataset, Dataset]:
             "give --data, or --calibration-data with --test-data",
         )
     if folders.calibration and folders.test:
-        return open_dataset(folders.calibration), open_dataset(folders.test)
+        return open_dataset(folders.calibration, "calibration"), open_dataset(folders.test)
     if folders.data:
         return open_splits(folders.data)
     if not network.has_own_data:

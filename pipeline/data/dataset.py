@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,13 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import Artifact, file_sha256
 from edgec.pipeline.data.preprocess import Preprocess
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"})
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+)
 SPLIT_SEED = 20261  # which images calibrate and which test, when one folder serves both
+
+Purpose = Literal["calibration", "test"]
+_PARTS: dict[Purpose, tuple[str, ...]] = {"calibration": ("calibration", "train"), "test": ("test", "val")}
 
 
 @dataclass(frozen=True)
@@ -34,11 +40,13 @@ class Dataset:
     Attributes:
         samples: the images.
         classes: names by class index; empty where the set is unlabelled or has indices only.
+        left_out: what lies there and is not used, counted in words.
     """
 
     root: Path
     samples: tuple[Sample, ...]
     classes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = field(default=(), compare=False)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -53,14 +61,14 @@ class Dataset:
     def take(self, count: int) -> Dataset:
         """The first ``count`` images of a seeded shuffle, in that order: a subset without class bias."""
         order = np.random.default_rng(SPLIT_SEED).permutation(len(self))[:count]
-        return Dataset(self.root, tuple(self.samples[i] for i in order), self.classes)
+        return replace(self, samples=tuple(self.samples[i] for i in order))
 
     def halves(self) -> tuple[Dataset, Dataset]:
         """Two disjoint halves of a seeded shuffle: (calibration, test)."""
         order = np.random.default_rng(SPLIT_SEED).permutation(len(self))
         middle = len(self) // 2
         first, second = (tuple(self.samples[i] for i in sorted(part)) for part in (order[:middle], order[middle:]))
-        return Dataset(self.root, first, self.classes), Dataset(self.root, second, self.classes)
+        return replace(self, samples=first), replace(self, samples=second)
 
     def artifact(self) -> Artifact:
         """The set as a stage's input. Its digest covers the images' bytes, order and labels, not where they lie."""
@@ -70,26 +78,20 @@ class Dataset:
         return Artifact(self.root, digest.hexdigest())
 
 
-def open_dataset(root: Path) -> Dataset:
-    """Read a folder: ``labels.csv``, one folder per class, or plain images.
+def open_dataset(root: Path, purpose: Purpose = "test") -> Dataset:
+    """The images of a folder for one purpose: all of them, or its part for that where it is parted.
 
-    ``labels.csv`` has the columns ``file`` and ``class_index`` or ``label``.
+    A folder holds ``labels.csv``, one folder of images per class, or images. It is parted by folders ``train``,
+    ``val``, ``test`` or ``calibration`` with any of these inside, or by a column ``split`` of ``labels.csv``. Images
+    to calibrate come from ``calibration``, else ``train``; to test from ``test``, else ``val``; they never mix.
 
     Raises:
-        EdgecError: ``no-such-file``, ``empty-data``, ``bad-labels``.
+        EdgecError: ``no-such-file``, ``empty-data``, ``bad-labels``, ``class-mismatch``, ``unreadable-data``,
+            ``unsafe-path``.
     """
-    if not root.is_dir():
-        raise EdgecError("no-such-file", f"no data folder '{root}'", "give a folder of images to --data")
-    if (root / "labels.csv").is_file():
-        dataset = _from_csv(root)
-    elif any(_images(folder) for folder in _folders(root)):
-        dataset = _from_folders(root)
-    else:
-        dataset = Dataset(root, tuple(Sample(file, None) for file in _images(root)))
-    if not dataset.samples:
-        expected = "labels.csv, one folder of images per class, or images: " + " ".join(sorted(IMAGE_SUFFIXES))
-        raise EdgecError("empty-data", f"no images in '{root}'", f"expected {expected}")
-    return dataset
+    from edgec.pipeline.data.layouts import open_parts
+
+    return _part(root, open_parts(root), purpose)
 
 
 def split_off_deciding(test: Dataset) -> tuple[Dataset, Dataset]:
@@ -106,17 +108,34 @@ def split_off_deciding(test: Dataset) -> tuple[Dataset, Dataset]:
 
 
 def open_splits(root: Path) -> tuple[Dataset, Dataset]:
-    """(calibration, test) of one folder: its ``calibration/`` and ``test/`` where they exist, else two disjoint halves.
+    """(calibration, test) of one folder: its parts for these where it is parted, else two disjoint halves.
 
     Raises:
         EdgecError: as ``open_dataset``; ``empty-data`` where fewer than two images are there to split.
     """
-    if (root / "calibration").is_dir() and (root / "test").is_dir():
-        return open_dataset(root / "calibration"), open_dataset(root / "test")
-    calibration, test = open_dataset(root).halves()
+    from edgec.pipeline.data.layouts import WHOLE, open_parts
+
+    parts = open_parts(root)
+    if WHOLE not in parts:
+        return _part(root, parts, "calibration"), _part(root, parts, "test")
+    calibration, test = parts[WHOLE].halves()
     if not calibration.samples:
         raise EdgecError("empty-data", f"'{root}' has one image, which cannot be split", "give at least two images")
     return calibration, test
+
+
+def _part(root: Path, parts: Mapping[str, Dataset], purpose: Purpose) -> Dataset:
+    name = _first(parts, purpose)
+    if name is None:
+        message = f"'{root}' has only the parts {', '.join(sorted(parts))}, and none for {purpose}"
+        raise EdgecError("empty-data", message, f"add images of {' or '.join(_PARTS[purpose])}")
+    used = {_first(parts, each) for each in _PARTS}
+    unused = tuple(f"{len(parts[part]):,} images of {part}" for part in sorted(parts.keys() - used - {name}))
+    return replace(parts[name], left_out=parts[name].left_out + unused)
+
+
+def _first(parts: Mapping[str, Dataset], purpose: Purpose) -> str | None:
+    return next((name for name in ("", *_PARTS[purpose]) if name in parts), None)
 
 
 def batches(dataset: Dataset, preprocess: Preprocess, batch_size: int = 16) -> Iterator[npt.NDArray[np.float32]]:
@@ -145,14 +164,9 @@ def read_image(path: Path, preprocess: Preprocess) -> npt.NDArray[np.uint8]:
     Raises:
         EdgecError: ``no-such-file``, ``unreadable-image``.
     """
-    try:
-        return preprocess.pixels(path)
-    except FileNotFoundError:
-        raise EdgecError("no-such-file", f"no image '{path}'", "check the path") from None
-    except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for a damaged file, by format
-        raise EdgecError(
-            "unreadable-image", f"cannot read the image '{path}': {error}", "replace or remove this file"
-        ) from error
+    if not os.path.isfile(path):
+        raise EdgecError("no-such-file", f"no image '{path}'", "check the path")
+    return preprocess.pixels(path)
 
 
 def check_classes(dataset: Dataset, num_classes: int) -> None:
@@ -169,72 +183,3 @@ def check_classes(dataset: Dataset, num_classes: int) -> None:
             f"'{dataset.root}' has class index {int(labels.max())}{named}, expected fewer than {num_classes} classes",
             "use weights trained for these classes, or a data set of the network's classes",
         )
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _images(root: Path) -> list[str]:
-    return sorted(path.name for path in root.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-
-
-def _from_folders(root: Path) -> Dataset:
-    folders = _folders(root)
-    order = root / "classes.txt"
-    names = order.read_text().split("\n") if order.is_file() else [folder.name for folder in folders]
-    classes = tuple(name.strip() for name in names if name.strip())
-    unknown = sorted({folder.name for folder in folders} - set(classes))
-    if unknown:
-        raise EdgecError(
-            "bad-labels", f"folder '{unknown[0]}' is not in '{order}'", "add it there, or remove the folder"
-        )
-    samples = [
-        Sample(f"{name}/{file}", i)
-        for i, name in enumerate(classes)
-        if (root / name).is_dir()
-        for file in _images(root / name)
-    ]
-    return Dataset(root, tuple(samples), classes)
-
-
-def _from_csv(root: Path) -> Dataset:
-    path = root / "labels.csv"
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    columns = set(rows[0]) if rows else set()
-    if "file" not in columns or not columns & {"class_index", "label"}:
-        found = ", ".join(sorted(columns)) or "nothing"
-        raise EdgecError(
-            "bad-labels", f"'{path}' has columns {found}, expected file and class_index or label", "add a header line"
-        )
-    if "class_index" not in columns:
-        classes = tuple(sorted({row["label"] for row in rows}))
-        indices = {name: i for i, name in enumerate(classes)}
-        return Dataset(
-            root,
-            tuple(Sample(_file(root, row["file"], n), indices[row["label"]]) for n, row in enumerate(rows, 2)),
-            classes,
-        )
-    samples = []
-    for line, row in enumerate(rows, 2):
-        if not row["class_index"].strip().isdecimal():
-            raise EdgecError(
-                "bad-labels", f"'{path}' line {line}: class_index '{row['class_index']}', expected a number from 0", ""
-            )
-        samples.append(Sample(_file(root, row["file"], line), int(row["class_index"])))
-    named = {int(row["class_index"]): row.get("label") or "" for row in rows}
-    classes = tuple(named.get(i, "") for i in range(max(named) + 1)) if any(named.values()) else ()
-    return Dataset(root, tuple(samples), classes)
-
-
-def _file(root: Path, file: str, line: int) -> str:
-    """Images lie beside ``labels.csv`` or in ``images/``."""
-    for name in (file, f"images/{file}"):
-        if (root / name).is_file():
-            return name
-    raise EdgecError(
-        "bad-labels",
-        f"'{root / 'labels.csv'}' line {line} names '{file}', which is not there",
-        "remove the line or add the image",
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import Report
 from edgec.pipeline.data.dataset import Dataset, check_classes, open_dataset
+from edgec.pipeline.data.layouts import WHOLE, open_parts
 
 HELD_OUT = 0.1
 """Share of an unsplit folder that is kept for validation."""
@@ -60,6 +61,14 @@ class TrainingData:
                 )
             if other is not None:
                 check_classes(other, self.num_classes)
+                self._check_taught(other)
+
+    def _check_taught(self, other: Dataset) -> None:
+        taught, asked = (set() if part.labels is None else {*part.labels.tolist()} for part in (self.training, other))
+        if missing := sorted(asked - taught):
+            named = f"'{other.classes[missing[0]]}'" if other.classes else str(missing[0])
+            message = f"'{other.root}' has images of class {named}, and '{self.training.root}' has none"
+            raise EdgecError("class-mismatch", message, "give both images of the same classes")
 
 
 def parts_data(cache: Path, num_images: int | None, report: Report | None = None) -> TrainingData:
@@ -73,16 +82,20 @@ def parts_data(cache: Path, num_images: int | None, report: Report | None = None
 
 
 def folder_data(root: Path, seed: int) -> TrainingData:
-    """A user's folder: its ``train``, ``validation`` (or ``val``) and ``test``, else a tenth held out by ``seed``.
+    """A user's folder: its ``train``, ``val`` and ``test``; without ``val`` a tenth of the rest, held out by ``seed``.
 
     Raises:
-        EdgecError: as ``open_dataset``; ``empty-data`` where there are too few images to hold any out.
+        EdgecError: as ``open_parts``; ``empty-data`` where there are too few images to hold any out.
     """
-    test = open_dataset(root / "test") if (root / "test").is_dir() else None
-    for name in ("validation", "val"):
-        if (root / "train").is_dir() and (root / name).is_dir():
-            return TrainingData(root.name, open_dataset(root / "train"), open_dataset(root / name), test)
-    whole = open_dataset(root / "train" if (root / "train").is_dir() else root)
+    parts = open_parts(root)
+    whole = parts.get(WHOLE) or parts.get("train")
+    if whole is None:
+        raise EdgecError(
+            "empty-data", f"'{root}' has the parts {', '.join(parts)}, and no train", "add images of train"
+        )
+    test = parts.get("test")
+    if "val" in parts:
+        return TrainingData(root.name, whole, parts["val"], test)
     count = round(HELD_OUT * len(whole))
     if count == 0:
         raise EdgecError(
@@ -90,5 +103,5 @@ def folder_data(root: Path, seed: int) -> TrainingData:
         )
     order = np.random.default_rng(seed).permutation(len(whole))
     held_out, kept = (tuple(whole.samples[i] for i in sorted(part)) for part in (order[:count], order[count:]))
-    training, validation = (Dataset(whole.root, part, whole.classes) for part in (kept, held_out))
+    training, validation = (replace(whole, samples=part) for part in (kept, held_out))
     return TrainingData(root.name, training, validation, test)

@@ -12,6 +12,7 @@ from tiny import TINY_PX
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.dataset import batches, check_classes, open_dataset, open_splits
 from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.recipe import describe_onnx
 
 SMALL = Preprocess(resize_px=TINY_PX + 4, crop_px=TINY_PX)
 
@@ -65,7 +66,7 @@ def test_plain_images_have_no_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "fragment"),
     [
-        ("name,class_index\n1.png,0\n", "has columns class_index, name"),
+        ("name,class_index\n1.png,0\n", "has columns name, class_index"),
         ("file,class_index\n1.png,one\n", "line 2: class_index 'one'"),
         ("file,class_index\ngone.png,0\n", "names 'gone.png'"),
     ],
@@ -162,3 +163,37 @@ def test_preprocess_resizes_the_short_side_crops_the_centre_and_normalises(tmp_p
 def test_bgr_turns_the_channels_round(tmp_path: Path) -> None:
     Image.new("RGB", (32, 32), (1, 2, 3)).save(tmp_path / "p.png")
     assert Preprocess(color="BGR", resize_px=32, crop_px=32).pixels(tmp_path / "p.png")[0, 0].tolist() == [3, 2, 1]
+
+
+MODEL = """onnx = "tiny.onnx"
+labels = ["blue", "green", "red"]
+[preprocess]
+resize_px = 40
+crop_px = 32
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (("crop_px = 32", 'crop_px = 32\ncolor = "rgb"'), "preprocess: color is 'rgb', did you mean 'RGB'?"),
+        (("resize_px = 40", "resize_px = -1"), "resize_px is -1"),
+        (("resize_px = 40", "resize_px = 31"), "resize_px 31 is smaller"),
+        (("crop_px = 32", "crop_px = 24"), "crop_px 24, and"),
+        (("crop_px = 32", "crop_px = 32\nmean = [nan, 1.0, 1.0]"), "preprocess.mean.0 is nan"),
+        (("crop_px = 32", "crop_px = 32\nstd = [0.0, 1.0, 1.0]"), "std"),
+        (("crop_px = 32", "crop_px = 32\nresize = 40"), "preprocess.resize"),
+        (('"red"', '"red\\n"'), "class name"),
+    ],
+)
+def test_model_toml_says_what_can_be_meant(
+    tiny_onnx: Path, tmp_path: Path, change: tuple[str, str], named: str
+) -> None:
+    (tmp_path / "tiny.onnx").write_bytes(tiny_onnx.read_bytes())
+    (tmp_path / "model.toml").write_text(MODEL)
+    assert describe_onnx(tmp_path / "model.toml").preprocess == Preprocess(resize_px=40, crop_px=32)
+    (tmp_path / "model.toml").write_text(MODEL.replace(*change))
+    with pytest.raises(EdgecError) as caught:
+        describe_onnx(tmp_path / "model.toml")
+    assert caught.value.code == "bad-model-file"
+    assert named in caught.value.message
