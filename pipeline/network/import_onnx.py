@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import Artifact
+from edgec.pipeline.data.folders import check_inside
+from edgec.pipeline.data.labels import safe_path
+from edgec.pipeline.data.preprocess import MAX_CROP_PX
 from edgec.pipeline.network.export import OPSET
+from edgec.pipeline.network.onnx_bounds import check_bounds
 
 if TYPE_CHECKING:
     import onnx
 
 OLDEST_OPSET, NEWEST_OPSET = 13, 21
+AGAIN = "export it again"
+MEMORY_BYTES = 4 << 30  # of address space for one image, beside four times the weights
 
 
 @dataclass(frozen=True)
@@ -21,7 +33,12 @@ class ImportOnnx:
     """Check a float ONNX file and bring it to the opset that every target reads.
 
     One image input ``(N, 3, H, W)`` float32 with N symbolic or 1, and H, W fixed; no Q/DQ inside.
+
+    Attributes:
+        time_limit_s: for one image; after this the file is refused.
     """
+
+    time_limit_s: float = 45.0
 
     output: ClassVar[str] = "model.onnx"
     toolchain: ClassVar[tuple[str, ...]] = ("onnx",)
@@ -30,38 +47,32 @@ class ImportOnnx:
         """Convert ``inputs[0]``.
 
         Raises:
-            EdgecError: what ``read_onnx`` and ``input_px`` raise; ``opset-conversion``.
+            EdgecError: what ``read_onnx`` and ``input_px`` raise; ``opset-conversion``, ``onnx-does-not-run``.
         """
         import onnx
 
         model = read_onnx(inputs[0].path)
         input_px(model, inputs[0].path)
-        onnx.save(_to_opset(model), output)
+        converted = _to_opset(model)
+        _name_nodes_apart(converted)
+        onnx.save(converted, output)
+        _check_runs(output, inputs[0].path, self.time_limit_s)
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
     """Load and check a file.
 
     Raises:
-        EdgecError: ``no-such-file``, ``corrupt-onnx``, ``unsupported-opset``, ``already-quantized``, ``not-finite``.
+        EdgecError: ``no-such-file``, ``unsafe-path``, ``corrupt-onnx``, ``tensor-too-large``, ``unsupported-opset``,
+            ``already-quantized``, ``not-finite``, ``bad-output``.
     """
     import onnx
-    from google.protobuf.message import DecodeError
 
-    if not path.is_file():
-        raise EdgecError("no-such-file", f"no ONNX file '{path}'", "check the path")
-    try:
+    onnx_files(path)
+    with _named_damage(path):
         model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
-    except (
-        DecodeError,
-        onnx.checker.ValidationError,
-        onnx.shape_inference.InferenceError,
-        ValueError,
-        OSError,
-    ) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise EdgecError("corrupt-onnx", f"'{path}' is no valid ONNX model: {reason}", "export it again") from error
+        _check_finite(model, path)
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise EdgecError(
@@ -76,8 +87,66 @@ def read_onnx(path: Path) -> onnx.ModelProto:
                 f"'{path}' has the node '{node.name}' ({node.op_type})",
                 "give edgec the float network",
             )
-    _check_finite(model, path)
+    check_bounds(model, path)
     return model
+
+
+def onnx_files(path: Path) -> tuple[Path, ...]:
+    """The file and every file of external data that it names: what its content is.
+
+    Raises:
+        EdgecError: ``no-such-file``, ``corrupt-onnx``; ``unsafe-path`` for a name or link that leaves its folder.
+    """
+    import onnx
+    from onnx.external_data_helper import ExternalDataInfo, _get_all_tensors, uses_external_data
+
+    if not os.path.isfile(path):
+        raise EdgecError("no-such-file", f"no ONNX file '{path}'", "check the path")
+    with _named_damage(path):
+        model = onnx.load(path, load_external_data=False)
+        tensors = [tensor for tensor in _get_all_tensors(model) if uses_external_data(tensor)]
+        named = sorted({str(ExternalDataInfo(tensor).location) for tensor in tensors})
+    files = []
+    for name in named:
+        safe = safe_path(name)
+        if safe is None:
+            message = f"'{path}' keeps tensors in {name[:80]!a}, outside its folder"
+            raise EdgecError("unsafe-path", message, "save it again with its data beside it")
+        if not os.path.isfile(path.parent / safe):
+            message = f"'{path}' keeps tensors in '{name[:200]}', which is not there"
+            raise EdgecError("no-such-file", message, "copy that file beside it")
+        check_inside(path.parent / safe, path.parent)
+        files.append(path.parent / safe)
+    return (path, *files)
+
+
+@contextmanager
+def _named_damage(path: Path) -> Iterator[None]:
+    """Turn what reading a damaged file raises into ``corrupt-onnx``."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    damage = (
+        DecodeError,
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+        ArithmeticError,
+        LookupError,
+        MemoryError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    )
+    try:
+        yield
+    except damage as error:
+        raise EdgecError("corrupt-onnx", f"'{path}' is no valid ONNX model: {_first_line(error)}", AGAIN) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
 
 
 def input_px(model: onnx.ModelProto, path: Path) -> int:
@@ -102,11 +171,11 @@ def input_px(model: onnx.ModelProto, path: Path) -> int:
             "export with a fixed image size; only the batch may be symbolic",
         )
     channels, height, width = (side.dim_value for side in sides[1:])
-    if channels != 3 or height != width or sides[0].dim_value not in (0, 1):
+    if channels != 3 or height != width or sides[0].dim_value not in (0, 1) or not 1 <= height <= MAX_CROP_PX:
         raise EdgecError(
             "bad-input-shape",
             f"'{path}' has the input '{images[0].name}' of shape {text}",
-            f"{hint} with N symbolic or 1, H = W",
+            f"{hint} with N symbolic or 1, H = W, at most {MAX_CROP_PX}",
         )
     return int(height)
 
@@ -122,13 +191,58 @@ def _check_finite(model: onnx.ModelProto, path: Path) -> None:
             raise EdgecError("not-finite", message, "export again from finite weights")
 
 
+def _name_nodes_apart(model: onnx.ModelProto) -> None:
+    """ONNX lets nodes share a name, and runtimes do not: the second ``a`` becomes ``a_2``."""
+    taken = {node.name for node in model.graph.node}
+    seen: Counter[str] = Counter()
+    for node in model.graph.node:
+        seen[node.name] += 1
+        if node.name and seen[node.name] > 1:
+            base, number = node.name, seen[node.name]
+            while (name := f"{base}_{number}") in taken:
+                number += 1
+            node.name = name
+            taken.add(name)
+
+
+def _check_runs(converted: Path, path: Path, time_limit_s: float) -> None:
+    """One image through ONNX Runtime, the reference of every target, with a bound on memory and time.
+
+    In a process of its own: shapes that are computed may ask for terabytes, and a loop may have no end.
+    """
+    command = [sys.executable, "-m", "edgec.pipeline.network.import_onnx", str(converted)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=time_limit_s, check=False)
+    except subprocess.TimeoutExpired:
+        message = f"ONNX Runtime did not answer '{path}' within {time_limit_s:.0f} s"
+        raise EdgecError("onnx-does-not-run", message, "export a smaller network, without loops") from None
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        message = f"ONNX Runtime does not run '{path}': {reason[:300]}"
+        raise EdgecError("onnx-does-not-run", message, AGAIN)
+
+
+def _run_once(converted: Path) -> None:
+    from edgec.pipeline.forms.ort import OrtRunner
+
+    if sys.platform == "linux":
+        import resource
+
+        most = MEMORY_BYTES + 4 * converted.stat().st_size
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    runner = OrtRunner(converted)
+    runner.predict(runner.noise())
+
+
 def _to_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnx import version_converter
 
     try:
         return version_converter.convert_version(model, OPSET)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise EdgecError(
-            "opset-conversion", f"cannot convert the model to opset {OPSET}: {reason}", f"export it with opset {OPSET}"
-        ) from error
+        message = f"cannot convert the model to opset {OPSET}: {_first_line(error)}"
+        raise EdgecError("opset-conversion", message, f"export it with opset {OPSET}") from error
+
+
+if __name__ == "__main__":
+    _run_once(Path(sys.argv[1]))

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import random
+import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from tiny import TINY_PX, tiny_network
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import source
 from edgec.pipeline.forms.ort import OrtRunner
-from edgec.pipeline.network.import_onnx import ImportOnnx, input_px, read_onnx
+from edgec.pipeline.network.import_onnx import ImportOnnx, input_px, onnx_files, read_onnx
 
 
 def saved(model: onnx.ModelProto, folder: Path) -> Path:
@@ -123,3 +129,246 @@ def test_an_operator_that_has_no_older_form_is_named(tmp_path: Path) -> None:
     with pytest.raises(EdgecError) as caught:
         ImportOnnx().run(tmp_path / "out.onnx", source(saved(model, tmp_path)))
     assert caught.value.code == "opset-conversion"
+
+
+# Hostile or absurd files: a code, and no memory.
+
+
+def changed(folder: Path, change: Callable[[onnx.ModelProto], object]) -> Path:
+    model = tiny_network()
+    change(model)
+    return saved(model, folder)
+
+
+def imported(path: Path, time_limit_s: float = 45.0) -> str:
+    """The code of the refusal, or nothing."""
+    try:
+        ImportOnnx(time_limit_s).run(path.parent / "imported.onnx", source(path))
+    except EdgecError as error:
+        return error.code
+    return ""
+
+
+def add_before(model: onnx.ModelProto, kind: str, *constants: object, last: bool = False, **attributes: object) -> None:
+    """A node between the input and the first convolution, or one behind the logits (``last``)."""
+    names = []
+    for index, value in enumerate(constants):
+        names.append(f"constant{index}" if value is not None else "")
+        if value is not None:
+            model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), names[-1]))
+    if last:
+        model.graph.node[-1].output[0] = "before"
+        model.graph.node.append(helper.make_node(kind, ["before", *names], ["logits"], "added", **attributes))
+    else:
+        model.graph.node[0].input[0] = "added"
+        model.graph.node.insert(0, helper.make_node(kind, ["input", *names], ["added"], "added", **attributes))
+
+
+def add_to_logits(model: onnx.ModelProto, nodes: list[onnx.NodeProto], **constants: object) -> None:
+    """``nodes`` end in the tensor ``many``, whose largest value is added to the logits."""
+    for name, value in constants.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.array(value, np.int64), name))
+    model.graph.node[-1].output[0] = "before"
+    model.graph.node.extend(
+        [
+            *nodes,
+            helper.make_node("ReduceMax", ["many"], ["most"], keepdims=0),
+            helper.make_node("Add", ["before", "most"], ["logits"]),
+        ]
+    )
+
+
+def resize(model: onnx.ModelProto, factor: int) -> None:
+    add_before(model, "Resize", None, np.array([1, 1, factor, factor], np.float32), mode="nearest")
+
+
+def tile(model: onnx.ModelProto, times: int) -> None:
+    add_before(model, "Tile", np.array([1, 1, times, times], np.int64))
+
+
+def pad(model: onnx.ModelProto, pixels: int) -> None:
+    add_before(model, "Pad", np.array([0, 0, pixels, pixels] * 2, np.int64))
+
+
+def fill(model: onnx.ModelProto, side: int) -> None:
+    add_to_logits(model, [helper.make_node("ConstantOfShape", ["shape"], ["many"])], shape=[side, side])
+
+
+def expand(model: onnx.ModelProto, side: int) -> None:
+    nodes = [
+        helper.make_node("Cast", ["one"], ["as_float"], to=TensorProto.FLOAT),
+        helper.make_node("Expand", ["as_float", "shape"], ["many"]),
+    ]
+    add_to_logits(model, nodes, shape=[side, side], one=[1])
+
+
+def count(model: onnx.ModelProto, side: int) -> None:
+    nodes = [
+        helper.make_node("Range", ["start", "end", "step"], ["numbers"]),
+        helper.make_node("Cast", ["numbers"], ["many"], to=TensorProto.FLOAT),
+    ]
+    add_to_logits(model, nodes, start=0, end=side * side, step=1)
+
+
+@pytest.mark.parametrize("make", [resize, tile, pad, fill, expand, count])
+def test_a_tensor_of_terabytes_is_refused_before_it_is_made(
+    tmp_path: Path, make: Callable[[onnx.ModelProto, int], None]
+) -> None:
+    assert imported(changed(tmp_path, lambda model: make(model, 2))) == ""
+    assert imported(changed(tmp_path, lambda model: make(model, 1 << 18))) == "tensor-too-large"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded on Linux only")
+def test_a_tensor_of_computed_size_cannot_take_the_memory(tmp_path: Path) -> None:
+    """Shape inference does not see it; ONNX Runtime would fold it while it loads the file."""
+
+    def change(model: onnx.ModelProto, side: int) -> None:
+        nodes = [
+            helper.make_node("Mul", ["side", "two"], ["wide"]),
+            helper.make_node("ConstantOfShape", ["wide"], ["many"]),
+        ]
+        add_to_logits(model, nodes, side=[side, side], two=[2])
+
+    assert imported(changed(tmp_path, lambda model: change(model, 2))) == ""
+    assert imported(changed(tmp_path, lambda model: change(model, 1 << 16))) == "onnx-does-not-run"
+
+
+@pytest.mark.parametrize("dims", [[1] * 9, [1] * 70, [], [1 << 20, 1 << 20], [1 << 40], [(1 << 31) - 1] * 3])
+def test_initializers_of_absurd_shape(tmp_path: Path, dims: list[int]) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        tensor = model.graph.initializer[1]
+        del tensor.dims[:]
+        tensor.dims.extend(dims)
+
+    assert imported(changed(tmp_path, change)) in ("corrupt-onnx", "tensor-too-large")
+
+
+NUMBERS = st.sampled_from([-(2**62), -1, 0, 1, 2, 3, 1000, 2**31, 2**40, 2**62])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    node=st.sampled_from([0, 2]),
+    name=st.sampled_from(["kernel_shape", "pads", "strides", "dilations", "group", "auto_pad", "new"]),
+    value=NUMBERS | st.lists(NUMBERS, min_size=1, max_size=5) | st.sampled_from(["", "VALID", "x"]) | st.floats(),
+)
+def test_any_attribute_ends_in_a_code(tmp_path: Path, node: int, name: str, value: object) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        kept = [attribute for attribute in model.graph.node[node].attribute if attribute.name != name]
+        del model.graph.node[node].attribute[:]
+        model.graph.node[node].attribute.extend([*kept, helper.make_attribute(name, value)])
+
+    expected = ("", "corrupt-onnx", "onnx-does-not-run", "tensor-too-large", "opset-conversion")
+    assert imported(changed(tmp_path, change)) in expected
+
+
+def test_an_attribute_of_more_than_32_bits_is_named(tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.node[0].attribute.append(helper.make_attribute("strides", [1 << 40, 1 << 40]))
+
+    error = refusal(changed(tmp_path, change))
+    assert error.code == "corrupt-onnx"
+    assert "'first' (Conv) with strides 1099511627776" in error.message
+
+
+def test_what_the_runtime_does_not_run_is_refused_at_once(tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.node[0].attribute.append(helper.make_attribute("group", 2))
+
+    assert imported(changed(tmp_path, change)) == "onnx-does-not-run"
+
+
+def test_nodes_that_share_a_name_are_told_apart(tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        for node, name in zip(model.graph.node, ["n", "n", "n_2", "", "n", ""], strict=True):
+            node.name = name
+
+    assert imported(changed(tmp_path, change)) == ""
+    names = [node.name for node in onnx.load(tmp_path / "imported.onnx").graph.node]
+    assert len(set(names)) == len(names) - 1
+    assert names[:1] + names[2:4] + names[5:] == ["n", "n_2", "", ""]
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT8, TensorProto.INT32, TensorProto.INT64, TensorProto.UINT8])
+def test_outputs_of_integers_are_taken(tmp_path: Path, kind: int) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        add_before(model, "Cast", last=True, to=kind)
+        model.graph.output[0].type.tensor_type.elem_type = kind
+
+    assert imported(changed(tmp_path, change)) == ""
+
+
+def test_outputs_that_are_no_numbers(tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        add_before(model, "Cast", last=True, to=TensorProto.STRING)
+        model.graph.output[0].type.tensor_type.elem_type = TensorProto.STRING
+
+    assert imported(changed(tmp_path, change)) == "bad-output"
+
+
+def test_a_loop_without_end_is_ended(tmp_path: Path) -> None:
+    """One that would count to 2^62."""
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Identity", ["x"], ["y"])],
+        "body",
+        [value("i", TensorProto.INT64, []), value("go", TensorProto.BOOL, []), value("x", TensorProto.FLOAT, None)],
+        [value("on", TensorProto.BOOL, []), value("y", TensorProto.FLOAT, None)],
+    )
+
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.initializer.append(numpy_helper.from_array(np.array(1 << 62), "times"))
+        model.graph.node[-1].output[0] = "before"
+        model.graph.node.append(helper.make_node("Loop", ["times", "", "before"], ["logits"], "loop", body=body))
+
+    assert imported(changed(tmp_path, change), time_limit_s=6.0) == "onnx-does-not-run"
+
+
+def test_damaged_files_end_in_a_code(tmp_path: Path) -> None:
+    whole, stream = tiny_network().SerializeToString(), random.Random(8)
+    path = tmp_path / "model.onnx"
+    for number in range(60):
+        damaged = bytearray(whole[: stream.randrange(len(whole))] if number % 4 == 0 else whole)
+        for _ in range(stream.choice((1, 3)) if damaged and number % 4 else 0):
+            damaged[stream.randrange(len(damaged))] = stream.randrange(256)
+        path.write_bytes(damaged)
+        assert re.fullmatch(r"[a-z0-9-]*", imported(path))
+
+
+# Data outside the file.
+
+
+def with_external_data(folder: Path, location: str) -> Path:
+    onnx.save(tiny_network(), folder / "model.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        next(entry for entry in tensor.external_data if entry.key == "location").value = location
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    return folder / "model.onnx"
+
+
+def test_external_data_is_part_of_the_model(tmp_path: Path) -> None:
+    path = with_external_data(tmp_path, "w.bin")
+    assert onnx_files(path) == (path, tmp_path / "w.bin")
+    assert imported(path) == ""
+    assert onnx_files(saved(tiny_network(), tmp_path)) == (path,)
+
+
+@pytest.mark.parametrize("location", ["../w.bin", "/etc/passwd", "a/../../w.bin", "..", "w\0.bin", "link"])
+def test_external_data_outside_the_folder_is_refused(tmp_path: Path, location: str) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "w.bin").write_bytes(b"x" * 4096)
+    (tmp_path / "d" / "link").symlink_to(tmp_path / "w.bin")
+    path = with_external_data(tmp_path / "d", location)
+    for ask in (onnx_files, read_onnx):
+        with pytest.raises(EdgecError) as caught:
+            ask(path)
+        assert caught.value.code == "unsafe-path"
+
+
+def test_external_data_that_is_not_there(tmp_path: Path) -> None:
+    path = with_external_data(tmp_path, "w.bin")
+    (tmp_path / "w.bin").unlink()
+    error = refusal(path)
+    assert error.code == "no-such-file"
+    assert "'w.bin'" in error.message
