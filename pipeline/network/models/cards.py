@@ -37,6 +37,7 @@ class Card(BaseModel):
     Attributes:
         state_dict: file beside the card, ``.safetensors`` or ``.pth``.
         names: ``edgec``, or the definition whose parameter names the file uses, such as ``torchvision:mobilenet_v2``.
+        entry: which state dict of a file that holds several, such as ``state_dict_ema``.
         sha256: of the state dict; checked when given.
         accuracy: top-1 in percent on the test images of the data that the weights were trained on.
         labels: class names in the order of the logits.
@@ -48,6 +49,7 @@ class Card(BaseModel):
     state_dict: str
     preprocess: PreprocessTable
     names: str = "edgec"
+    entry: str = ""
     padding: Padding = "torch"
     width_multiplier: float = Field(default=1.0, gt=0, le=4)
     num_classes: int = Field(default=1000, ge=1, le=MAX_CLASSES)

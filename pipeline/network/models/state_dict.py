@@ -1,15 +1,16 @@
-"""State dicts: read safely, renamed to our parameter names, checked against a network before they enter it."""
+"""State dicts: freed of prefixes, renamed to our parameter names, checked against a network before they enter it."""
 
 from __future__ import annotations
 
-import pickle
-import struct
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.network import models
+from edgec.pipeline.network.models.checkpoint import BOOKKEEPING, StateDict, ambiguous
 from edgec.pipeline.network.models.spec import NetworkConfig
 
 if TYPE_CHECKING:
@@ -18,12 +19,11 @@ if TYPE_CHECKING:
 
 OWN_NAMES = "edgec"
 _MOST_NAMES = 10
-_BOOKKEEPING = "num_batches_tracked"  # batch norm's step counter; older files lack it, inference ignores it
-
-_DAMAGE = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error)
-"""What ``torch.load`` raises on damaged files beside ``UnpicklingError``: it checks little before it uses a value."""
-
-StateDict = dict[str, "torch.Tensor"]
+_HARMLESS = re.compile(r"(^|\.)(total_ops|total_params|n_averaged)$|activation_post_process|fake_quant|observer")
+"""Counters of operations and averages, observers of quantization-aware training: no part of a network."""
+_LIKE_OURS = 0.5  # share of module names that two sets have in common
+_LAST = "classifier."
+_DEPTH = 4  # parts of a prefix: model._orig_mod.module.backbone
 
 
 class Convention(NamedTuple):
@@ -33,73 +33,56 @@ class Convention(NamedTuple):
     names: str
 
 
-def read_state_dict(path: Path) -> StateDict:
-    """Read ``.safetensors``, or a torch file with ``weights_only=True``, as float32 tensors on the CPU.
+def free_of_prefix(state: StateDict, known: Sequence[set[str]], path: Path) -> tuple[StateDict, tuple[str, ...]]:
+    """(weights, names left out): what lies under the one prefix whose modules are ``known``, such as ``module.model``.
 
-    A checkpoint that keeps its weights under ``state_dict`` or ``model`` is unwrapped.
+    Args:
+        known: module names of the network, in each convention.
 
     Raises:
-        EdgecError: ``no-such-file``, ``corrupt-weights``, or ``unsafe-weights`` for a pickle that would run code.
+        EdgecError: ``ambiguous-weights`` where two prefixes hold such a network, as with a teacher and a student.
     """
-    if not path.is_file():
-        raise EdgecError("no-such-file", f"no weights file '{path}'")
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    return {
-        name: tensor.float() if tensor.is_floating_point() else tensor
-        for name, tensor in state.items()
-        if not name.endswith(_BOOKKEEPING)
-    }
+    counters = {name for name in state if _HARMLESS.search(name)}
+    modules = {name.rpartition(".")[0] for name in state if name not in counters}
+    best, share = _likeliest(modules, known)
+    if share < _LIKE_OURS:
+        best = ""
+    rival, rival_share = _likeliest({module for module in modules if not module.startswith(best)}, known)
+    if best and rival_share >= _LIKE_OURS:
+        raise ambiguous(path, sorted(prefix.rstrip(".") or "without prefix" for prefix in (best, rival)))
+    kept = {name[len(best) :]: state[name] for name in state if name.startswith(best) and name not in counters}
+    return kept, tuple(name for name in state if not name.startswith(best) or name in counters)
 
 
-def _read_safetensors(path: Path) -> StateDict:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise EdgecError("corrupt-weights", f"'{path}' is no safetensors file: {error}") from error
-
-
-def _read_torch(path: Path) -> StateDict:
-    import torch
-
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "GLOBAL" not in str(error):
-            raise EdgecError("corrupt-weights", f"'{path}' is no torch state dict") from error
-        raise EdgecError(
-            "unsafe-weights",
-            f"'{path}' holds more than tensors and could run code when loaded; refused",
-            "save the state dict alone: torch.save(model.state_dict(), FILE), or use safetensors",
-        ) from error
-    except _DAMAGE as error:
-        raise EdgecError("corrupt-weights", f"'{path}' is no torch state dict: {error}") from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
-            loaded = loaded[wrapper]
-    if not isinstance(loaded, dict) or not all(_is_entry(name, value) for name, value in loaded.items()):
-        raise EdgecError("corrupt-weights", f"'{path}' holds no state dict: expected names and plain tensors")
-    return dict(loaded)
+def _likeliest(modules: set[str], known: Sequence[set[str]]) -> tuple[str, float]:
+    """(prefix, share of names): the prefix below which the modules are most like one of ``known``."""
+    fewest = min(len(names) for names in known) * _LIKE_OURS
+    below = {prefix: _below(modules, prefix) for prefix, count in _prefixes(modules).items() if count >= fewest}
+    shares = {prefix: max(_share(below[prefix], names) for names in known) for prefix in below}
+    best = max(sorted(shares), key=lambda prefix: (shares[prefix], -len(prefix)), default="")
+    return best, shares.get(best, 0.0)
 
 
-def _is_entry(name: object, value: object) -> bool:
-    import torch
+def _prefixes(modules: set[str]) -> Counter[str]:
+    """Every beginning of a name, with the number of modules that have it."""
+    parts = [module.split(".") for module in modules]
+    return Counter(".".join((*each[:depth], "")) for each in parts for depth in range(min(len(each), _DEPTH + 1)))
 
-    is_plain = isinstance(value, torch.Tensor) and value.layout is torch.strided and not value.is_quantized
-    return is_plain and isinstance(name, str)
+
+def _below(modules: set[str], prefix: str) -> set[str]:
+    return {module[len(prefix) :] for module in modules if module.startswith(prefix)}
+
+
+def _share(some: set[str], others: set[str]) -> float:
+    return len(some & others) / max(len(some | others), 1)
 
 
 def recognise(keys: Iterable[str]) -> Convention | None:
     """The model and naming convention that share most module names with ``keys``; None below half of them."""
     modules = {key.rpartition(".")[0] for key in keys}
-    shares = {
-        Convention(model, names): len(modules & known) / max(len(modules | known), 1)
-        for model, names, known in _known_modules()
-    }
+    shares = {Convention(model, names): _share(modules, known) for model, names, known in _known_modules()}
     best = max(shares, key=lambda convention: shares[convention])
-    return best if shares[best] >= 0.5 else None
+    return best if shares[best] >= _LIKE_OURS else None
 
 
 def _known_modules() -> Iterator[tuple[str, str, set[str]]]:
@@ -122,7 +105,7 @@ def rename(state: Mapping[str, torch.Tensor], table: Mapping[str, str]) -> State
     renamed = {}
     for key, tensor in state.items():
         module, _, parameter = key.rpartition(".")
-        renamed[f"{table.get(module, module)}.{parameter}"] = tensor
+        renamed[f"{table.get(module, module)}.{parameter}".removeprefix(".")] = tensor
     return renamed
 
 
@@ -132,19 +115,24 @@ def check(state: Mapping[str, torch.Tensor], network: nn.Module, origin: str, mo
     Raises:
         EdgecError: ``weights-mismatch`` with at most ten names and the likely mistake; ``weights-not-finite``.
     """
-    wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith(_BOOKKEEPING)}
-    problems = [f"missing {name}" for name in wanted if name not in state]
-    problems += [f"unexpected {name}" for name in state if name not in wanted]
+    wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith(BOOKKEEPING)}
     shapes = {
         name: (tuple(state[name].shape), tuple(tensor.shape))
         for name, tensor in wanted.items()
         if name in state and state[name].shape != tensor.shape
     }
-    problems += [f"{name}: file {list(file)}, network {list(net)}" for name, (file, net) in shapes.items()]
+    problems = {name: f"missing {name}" for name in wanted if name not in state}
+    problems |= {name: f"unexpected {_shown(name)}" for name in state if name not in wanted}
+    problems |= {name: f"{name}: file {list(file)}, network {list(net)}" for name, (file, net) in shapes.items()}
+    problems |= {
+        name: f"{name}: {state[name].dtype} in the file"
+        for name in wanted.keys() - problems.keys()
+        if not state[name].is_floating_point()
+    }
     if problems:
         more = f", and {len(problems) - _MOST_NAMES} more" if len(problems) > _MOST_NAMES else ""
-        listed = "; ".join(problems[:_MOST_NAMES])
-        hint = _likely_mistake(state, wanted, shapes, model)
+        listed = "; ".join([*problems.values()][:_MOST_NAMES])
+        hint = _likely_mistake(state, wanted, problems, shapes, model)
         raise EdgecError("weights-mismatch", f"'{origin}' does not fit '{model}': {listed}{more}", hint)
     broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
     if broken:
@@ -158,17 +146,24 @@ def check(state: Mapping[str, torch.Tensor], network: nn.Module, origin: str, mo
 def _likely_mistake(
     state: Mapping[str, torch.Tensor],
     wanted: Mapping[str, torch.Tensor],
+    problems: Iterable[str],
     shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]],
     model: str,
 ) -> str:
+    if all(name.startswith(_LAST) for name in problems):
+        file, _ = shapes.get("classifier.bias", ((), ()))
+        classes = f"the file has {file[0]} classes: --num-classes {file[0]}" if file else "its layer is another"
+        return f"everything but the classifier fits; {classes}"
     found = recognise(state)
     if found is not None and found.model != model:
         return f"the names look like those of '{found.model}': build that model, or pass its weights"
-    if shapes.keys() == {"classifier.weight", "classifier.bias"}:
-        num_classes = shapes["classifier.bias"][0][0]
-        return f"the file has {num_classes} classes: --num-classes {num_classes}"
+    file, net = shapes.get(next(iter(wanted)), ((), ()))
+    if len(file) == len(net) == 4 and file[0] != net[0]:
+        return f"wrong width multiplier? the first layer has {file[0]} channels in the file, {net[0]} in the network"
     if shapes:
-        stem = next(iter(wanted))
-        channels, expected = state[stem].shape[0], wanted[stem].shape[0]
-        return f"wrong width multiplier? the first layer has {channels} channels in the file, {expected} in the network"
+        return "the layers have other shapes than the network's: check --width-multiplier and --num-classes"
     return "the names are not this model's; in a card, names = '...' says which definition they follow"
+
+
+def _shown(name: str) -> str:
+    return (name if name.isprintable() else ascii(name))[:200]

@@ -1,8 +1,9 @@
-"""``--weights NAME | FILE.safetensors | FILE.pth | CARD.toml | random``: what was asked for, and into the network."""
+"""``--weights NAME | FILE | FILE#ENTRY | CARD.toml | random``: what was asked for, and into the network."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ Progress = Callable[[int, int], None]
 Kind = Literal["random", "bundled", "imagenet", "card", "file"]
 
 RANDOM, IMAGENET = "random", "imagenet"
-_FILE_SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".toml"})
+_FILE_SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".ckpt", ".tar", ".bin", ".toml"})
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Weights:
         path: the state dict, None for random weights; no part of the identity, which is ``sha256``.
         sha256: of the state dict's bytes; of seed and method for random weights.
         names: parameter names that the file follows; None means recognise them.
+        entry: the state dict to take of a file that holds several; empty where there is one.
         num_classes: None where the source does not say (a bare file).
         width_multiplier: None where the source does not say.
         labels: class names in the order of the logits, where the source has them.
@@ -52,6 +54,7 @@ class Weights:
     padding: Padding = "torch"
     path: Path | None = field(default=None, compare=False)
     names: str | None = None
+    entry: str = ""
     num_classes: int | None = None
     width_multiplier: float | None = None
     labels: tuple[str, ...] | None = None
@@ -131,15 +134,16 @@ def resolve_weights(
         return _imagenet(spec, cache, progress)
     if argument in cards:
         return _from_card(cards[argument], argument, spec, "bundled")
-    path = Path(argument)
+    file, _, entry = (argument, "", "") if os.path.isfile(argument) else argument.partition("#")
+    path = Path(file)
     if path.suffix not in _FILE_SUFFIXES:
         hint = nearest_hint(argument, available(spec))
         raise EdgecError("unknown-weights", f"no weights named '{argument}' for '{spec.name}'", hint)
-    if not path.is_file():
-        raise EdgecError("no-such-file", f"no weights file '{argument}'")
+    if not os.path.isfile(path):
+        raise EdgecError("no-such-file", f"no weights file '{file}'")
     if path.suffix == ".toml":
         return _from_card(path, argument, spec, "card")
-    return Weights("file", argument, spec.name, file_sha256(path), spec.preprocess, path=path)
+    return Weights("file", argument, spec.name, file_sha256(path), spec.preprocess, path=path, entry=entry)
 
 
 def _random(spec: ModelSpec, seed: int) -> Weights:
@@ -180,7 +184,7 @@ def _from_card(path: Path, name: str, spec: ModelSpec, kind: Kind) -> Weights:
         message = f"weights card '{path}' is for model '{card.model}', not '{spec.name}'"
         raise EdgecError("weights-mismatch", message, f"edgec build {card.model} --weights {path}")
     file = path.parent / card.state_dict
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise EdgecError("no-such-file", f"weights card '{path}' names '{card.state_dict}', which is not beside it")
     if card.sha256 is not None:
         check_digest(file, card.sha256, str(file))
@@ -193,6 +197,7 @@ def _from_card(path: Path, name: str, spec: ModelSpec, kind: Kind) -> Weights:
         padding=card.padding,
         path=file,
         names=card.names,
+        entry=card.entry,
         num_classes=card.num_classes,
         width_multiplier=card.width_multiplier,
         labels=card.labels,
@@ -202,23 +207,32 @@ def _from_card(path: Path, name: str, spec: ModelSpec, kind: Kind) -> Weights:
     )
 
 
-def load_weights(network: nn.Module, weights: Weights) -> None:
+def load_weights(network: nn.Module, weights: Weights) -> tuple[str, ...]:
     """Fill ``network``, built from ``weights.network_config(...)``, and set it to evaluation mode.
 
+    Returns:
+        Names in the file that are no part of the network and were left: counters, observers, what lies beside it.
+
     Raises:
-        EdgecError: ``no-such-file``, ``corrupt-weights``, ``unsafe-weights``, ``weights-mismatch``,
-            ``weights-not-finite``, ``invalid-card`` for a naming convention that the model does not know.
+        EdgecError: what ``read_checkpoint`` raises; ``weights-mismatch``, ``weights-not-finite``, ``invalid-card`` for
+            a naming convention that the model does not know.
     """
+    left: tuple[str, ...] = ()
     if weights.path is None:
         _randomise(network, weights)
     else:
         from edgec.pipeline.network.models import state_dict
+        from edgec.pipeline.network.models.checkpoint import read_checkpoint
 
-        state = state_dict.read_state_dict(weights.path)
+        state = read_checkpoint(weights.path, weights.entry)
+        known = [{name.rpartition(".")[0] for name in network.state_dict()}]
+        known += [set(table) for table in models.get(weights.model).conventions.values()]
+        state, left = state_dict.free_of_prefix(state, known, weights.path)
         state = state_dict.rename(state, _naming_table(weights, state))
         state_dict.check(state, network, str(weights.path), weights.model)
         network.load_state_dict(state, strict=False)  # strict would miss batch norm's step counters only
     network.eval()
+    return left
 
 
 def _naming_table(weights: Weights, state: dict[str, Tensor]) -> Mapping[str, str]:

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from edgec.pipeline.network import models
 from edgec.pipeline.network.models import state_dict
+from edgec.pipeline.network.models.checkpoint import read_checkpoint
 from edgec.pipeline.network.models.spec import NetworkConfig, build_network
 
 TOLERANCE = 1e-4
@@ -33,7 +34,7 @@ def _load(network: torch.nn.Module, state: dict[str, torch.Tensor], model: str, 
     """Through a file, as a user's weights come in."""
     file = folder / "oracle.safetensors"
     save_file(state, file)
-    ours = state_dict.rename(state_dict.read_state_dict(file), models.get(model).conventions[names])
+    ours = state_dict.rename(read_checkpoint(file), models.get(model).conventions[names])
     state_dict.check(ours, network, str(file), model)
     network.load_state_dict(ours, strict=False)
 

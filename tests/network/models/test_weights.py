@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import pickle
 import random
 import struct
+import tracemalloc
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.network import models
 from edgec.pipeline.network.models import state_dict, weights
+from edgec.pipeline.network.models.checkpoint import read_checkpoint
 from edgec.pipeline.network.models.spec import NetworkConfig, build_network
 from edgec.pipeline.network.models.weights import load_weights, resolve_weights
 
@@ -130,6 +137,126 @@ def test_conventions_name_every_module_once(model: str) -> None:
         assert sorted(table.values()) == sorted(ours)
 
 
+# Checkpoints as training tools write them.
+
+PREFIXES = ["module.", "model.", "_orig_mod.", "backbone.", "net.", "model._orig_mod.module.", "a.b.c."]
+WRAPPERS = ["state_dict", "model", "net", "model_state_dict", "weights", "anything"]
+EXTRAS = {
+    "total_ops": torch.zeros(1),
+    "blocks.1.total_params": torch.zeros(1),
+    "n_averaged": torch.tensor(5),
+    "blocks.2.activation_post_process.scale": torch.ones(1),
+    "stem.weight_fake_quant.zero_point": torch.zeros(1),
+}
+
+
+def _torchvision(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    table = SMALL.conventions["torchvision:mobilenet_v3_small"]
+    return state_dict.rename(state, {ours: theirs for theirs, ours in table.items()})
+
+
+def _loads(path: Path, source: nn.Module, argument: str = "") -> tuple[str, ...]:
+    """Fill a network from the file, see that it is ``source``, and say what was left."""
+    network = _network()
+    left = load_weights(network, resolve_weights(argument or str(path), SMALL))
+    assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in source.state_dict().items())
+    return left
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    prefix=st.sampled_from(["", *PREFIXES]),
+    wrappers=st.lists(st.sampled_from(WRAPPERS), max_size=3),
+    extras=st.sets(st.sampled_from(sorted(EXTRAS))),
+    foreign=st.booleans(),
+)
+def test_weights_are_found_wherever_they_lie(
+    tmp_path: Path, prefix: str, wrappers: list[str], extras: set[str], *, foreign: bool
+) -> None:
+    source = _network()
+    state = source.state_dict()
+    state = _torchvision(state) if foreign else state
+    state |= {name: EXTRAS[name] for name in extras}
+    content: dict[str, object] = {f"{prefix}{name}": value for name, value in state.items()}
+    optimizer = {"state": {0: {"step": torch.ones(1)}}, "param_groups": []}
+    for wrapper in wrappers:
+        content = {wrapper: content, "epoch": 3, "optimizer": optimizer}
+    torch.save(content, tmp_path / "checkpoint.ckpt")
+    left = _loads(tmp_path / "checkpoint.ckpt", source)
+    assert sorted(left) == sorted(f"{prefix}{name}" for name in extras)
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.pt", "w.ckpt", "w.pth.tar", "w.bin"])
+def test_what_training_scripts_save_beside_weights(name: str, tmp_path: Path) -> None:
+    source = _network()
+    beside = {
+        "args": argparse.Namespace(lr=0.1, data="x"),
+        "best_acc1": np.float64(71.5),
+        "losses": [np.float32(1.0), np.int64(3)],
+        "loss": torch.tensor(0.5),
+        "hyper_parameters": {"lr": 0.1, "class_weights": [1.0, 2.0]},
+    }
+    torch.save({"state_dict": source.state_dict(), **beside}, tmp_path / name)
+    assert _loads(tmp_path / name, source) == ()
+
+
+def test_what_lies_beside_the_network_is_left(tmp_path: Path) -> None:
+    source = _network()
+    state = {f"model.{name}": value for name, value in source.state_dict().items()}
+    torch.save({"state_dict": {**state, "criterion.weight": torch.ones(5)}}, tmp_path / "l.ckpt")
+    assert _loads(tmp_path / "l.ckpt", source) == ("criterion.weight",)
+
+
+def _two(raw: dict, averaged: dict, form: str) -> object:
+    flat = {
+        "apart": ("module.", "ema_model."),
+        "teacher": ("student.backbone.", "teacher.backbone."),
+        "top": ("", "ema."),
+    }
+    if form in flat:
+        first, second = flat[form]
+        return {**{first + name: raw[name] for name in raw}, **{second + name: averaged[name] for name in averaged}}
+    wrapped = {"module." + name: value for name, value in averaged.items()}
+    return {
+        "timm": {"state_dict": raw, "state_dict_ema": averaged},
+        "torchvision": {"model": raw, "model_ema": {**wrapped, "n_averaged": torch.tensor(5)}},
+        "deep": {"models": {"raw": raw, "ema": averaged}},
+    }[form]
+
+
+@pytest.mark.parametrize(
+    ("form", "raw", "averaged"),
+    [
+        ("timm", "state_dict", "state_dict_ema"),
+        ("torchvision", "model", "model_ema"),
+        ("deep", "models/raw", "models/ema"),
+        ("apart", "module", "ema_model"),
+        ("teacher", "student.backbone", "teacher.backbone"),
+        ("top", "", "ema"),
+    ],
+)
+def test_averaged_weights_are_asked_for_and_never_chosen(form: str, raw: str, averaged: str, tmp_path: Path) -> None:
+    path, networks = tmp_path / "both.pth", (_network(), _network())
+    torch.save(_two(*(network.state_dict() for network in networks), form), path)
+    error = _refused(path)
+    assert error.code == "ambiguous-weights"
+    assert averaged in error.message
+    for entry, network in zip((raw, averaged), networks, strict=True):
+        if entry:
+            assert f"{path}#{entry}" in error.hint
+            _loads(path, network, f"{path}#{entry}")
+    card = CARD.replace("small.safetensors", "both.pth").replace("names", f'entry = "{averaged}"\nnames')
+    (tmp_path / "both.toml").write_text(card)
+    _loads(path, networks[1], str(tmp_path / "both.toml"))
+
+
+def test_an_entry_that_is_not_there(tmp_path: Path) -> None:
+    torch.save({"state_dict": _network().state_dict()}, tmp_path / "w.pth")
+    with pytest.raises(EdgecError) as caught:
+        load_weights(_network(), resolve_weights(f"{tmp_path / 'w.pth'}#state_dic", SMALL))
+    assert (caught.value.code, caught.value.hint) == ("unknown-weights", "did you mean 'state_dict'?")
+
+
 # Random weights.
 
 
@@ -232,13 +359,101 @@ def test_damaged_torch_file_never_shows_a_traceback(is_zip: bool, tmp_path: Path
             damaged[stream.randrange(min(len(damaged), 700))] = stream.randrange(256)
         (tmp_path / "w.pth").write_bytes(damaged)
         with contextlib.suppress(EdgecError):
-            state_dict.read_state_dict(tmp_path / "w.pth")
+            read_checkpoint(tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize("value", [[1, 2], {1: torch.ones(1)}, {"a": torch.ones(2).to_sparse()}, {"a": 3}])
 def test_torch_file_that_holds_something_else(value: object, tmp_path: Path) -> None:
     torch.save(value, tmp_path / "other.pth")
     assert _refused(tmp_path / "other.pth").code == "corrupt-weights"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.int8])
+@pytest.mark.parametrize("values", [1 << 31, 1 << 40])
+def test_expanded_tensors_are_refused_before_they_are_made(dtype: torch.dtype, values: int, tmp_path: Path) -> None:
+    state = {**_network().state_dict(), "stem.conv.weight": torch.zeros(1, dtype=dtype).expand(values)}
+    torch.save(state, tmp_path / "w.pth")
+    error = _refused(tmp_path / "w.pth")
+    assert error.code == "corrupt-weights"
+    assert "states tensors of" in error.message
+
+
+def test_packed_members_are_refused_before_they_are_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(1 << 28))
+        archive.writestr("archive/version", "3")
+    tracemalloc.start()
+    assert _refused(tmp_path / "w.pth").code == "corrupt-weights"
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_a_torch_file_cut_anywhere_is_refused(is_zip: bool, tmp_path: Path) -> None:
+    torch.save(_network().state_dict(), tmp_path / "w.pth", _use_new_zipfile_serialization=is_zip)
+    whole, stream = (tmp_path / "w.pth").read_bytes(), random.Random(4)
+    for _ in range(25):
+        (tmp_path / "w.pth").write_bytes(whole[: stream.randrange(len(whole) - 1)])
+        with pytest.raises(EdgecError) as caught:
+            read_checkpoint(tmp_path / "w.pth")
+        assert caught.value.code == "corrupt-weights"
+
+
+def _scalars(state: dict, network: nn.Module) -> None:
+    for name in ("classifier.weight", "classifier.bias"):
+        state[name] = torch.tensor(1.0)
+
+
+def _scalar_stem(state: dict, network: nn.Module) -> None:
+    state[next(iter(state))] = torch.tensor(1.0)
+
+
+def _no_stem(state: dict, network: nn.Module) -> None:
+    names = [name for name in state if "num_batches" not in name]
+    del state[names[0]]
+    state[names[5]] = torch.zeros(3, 3)
+
+
+def _all_wrong(state: dict, network: nn.Module) -> None:
+    for name in state:
+        state[name] = torch.zeros(2)
+
+
+def _integers(state: dict, network: nn.Module) -> None:
+    state["stem.conv.weight"] = state["stem.conv.weight"].to(torch.int8)
+
+
+def _escape(state: dict, network: nn.Module) -> None:
+    state["a\n\x1b[31m"] = torch.zeros(1)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (_scalars, "everything but the classifier fits"),
+        (_scalar_stem, "other shapes"),
+        (_no_stem, "other shapes"),
+        (_all_wrong, "other shapes"),
+        (_integers, "int8"),
+        (_escape, "'a\\n\\x1b[31m'"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_wrong_layers_are_named_whatever_they_are(change, named: str, suffix: str, tmp_path: Path) -> None:
+    state = _network().state_dict()
+    change(state, _network())
+    (torch.save if suffix == ".pth" else save_file)(dict(state), tmp_path / f"w{suffix}")
+    error = _refused(tmp_path / f"w{suffix}")
+    assert error.code == "weights-mismatch"
+    assert named in str(error)
+
+
+def test_a_missing_or_another_classifier_is_all_that_is_said(tmp_path: Path) -> None:
+    state = {name: value for name, value in _network().state_dict().items() if not name.startswith("classifier.")}
+    for head in ({}, {"classifier.1.weight": torch.zeros(4, 4)}):
+        save_file({**state, **head}, tmp_path / "headless.safetensors")
+        assert "everything but the classifier fits" in _refused(tmp_path / "headless.safetensors").hint
 
 
 def test_safetensors_header_that_claims_too_much(tmp_path: Path) -> None:
