@@ -27,8 +27,7 @@ from edgec.pipeline.forms.golden import Golden
 from edgec.pipeline.forms.score import Score
 from edgec.pipeline.network import models
 from edgec.pipeline.network.export import Export
-from edgec.pipeline.network.external_data import onnx_artifact
-from edgec.pipeline.network.import_onnx import ImportOnnx
+from edgec.pipeline.network.import_onnx import ImportOnnx, onnx_artifact
 from edgec.pipeline.network.simplify import Simplify
 from edgec.pipeline.quantize.stages import Calibrate, Quantize, Rank
 from edgec.pipeline.recipe import OnnxSource, Recipe

@@ -162,6 +162,7 @@ def make_result(release: Release, runs: Sequence[Run], folder: Path) -> dict[str
         "placement": asdict(release.placement),
         "memory": asdict(fit),
         "float_layers": [asdict(layer) for layer in release.quantization.float_layers],
+        "left_out": sorted({*recipe.calibration.left_out, *recipe.test.left_out}),
         "notes": list(release.notes),
     }
 

@@ -38,7 +38,7 @@ from edgec.pipeline.forms.golden import read_golden
 from edgec.pipeline.forms.integer_preprocess import fold
 from edgec.pipeline.forms.measure import summary
 from edgec.pipeline.forms.memory import arena_with_margin
-from edgec.pipeline.network.external_data import onnx_artifact
+from edgec.pipeline.network.import_onnx import onnx_artifact
 from edgec.pipeline.quantize.stages import read_ranking
 from edgec.pipeline.recipe import OnnxSource, Recipe
 

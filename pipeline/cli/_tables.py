@@ -25,6 +25,8 @@ def print_result(result: dict[str, Any]) -> None:
     print_latency(result["latency"], console)
     print_float_layers(result["float_layers"], console)
     print_memory(result["memory"], console)
+    for words in result["left_out"]:
+        console.print(f"data left out: {words}")
     for note in result["notes"]:
         console.print(f"[yellow]note:[/] {note}")
     cached = len(result["cached_stages"])

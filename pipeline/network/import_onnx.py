@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import Artifact
+from edgec.pipeline.core.store import Artifact, file_sha256
 from edgec.pipeline.data.folders import check_inside
 from edgec.pipeline.data.labels import safe_path
 from edgec.pipeline.data.preprocess import MAX_CROP_PX
@@ -118,6 +119,16 @@ def onnx_files(path: Path) -> tuple[Path, ...]:
         check_inside(path.parent / safe, path.parent)
         files.append(path.parent / safe)
     return (path, *files)
+
+
+def onnx_artifact(path: Path) -> Artifact:
+    """A user's ONNX file as a stage's input: its digest covers its external data, where there is any.
+
+    Raises:
+        EdgecError: as ``onnx_files``.
+    """
+    parts = [file_sha256(file) for file in onnx_files(path)]
+    return Artifact(path, parts[0] if len(parts) == 1 else hashlib.sha256("\n".join(parts).encode()).hexdigest())
 
 
 @contextmanager
