@@ -49,7 +49,7 @@ def mobilenet(tmp_path_factory: pytest.TempPathFactory) -> Network:
 def test_outputs_equal_this_machines_bit_for_bit(core: str, mobilenet: Network, aarch64: None) -> None:
     seen: list[tuple[int, int]] = []
     device = open_device(f"qemu:{core}")
-    outputs = predict(device, mobilenet.path, mobilenet.inputs, progress=lambda *step: seen.append(step))
+    (outputs,) = predict(device, mobilenet.path, mobilenet.inputs, progress=lambda *step: seen.append(step))
     assert outputs.dtype == np.int8
     assert np.ptp(outputs.astype(int)) > 20  # a constant would prove nothing
     np.testing.assert_array_equal(outputs, mobilenet.outputs)
@@ -105,7 +105,7 @@ def test_armv7_runs_the_same_file(network: Network, userlands: Callable[[Machine
     """32-bit Arm has its own kernels (no XNNPACK for int8 in tflite-runtime): close, not equal."""
     userlands(ARMV7)
     device = open_device("qemu:armv7")
-    difference = predict(device, network.path, network.inputs).astype(int) - network.outputs
+    difference = predict(device, network.path, network.inputs)[0].astype(int) - network.outputs
     assert np.abs(difference).max() <= 1
     assert count_instructions(device, network.path) > 100_000
 
@@ -144,7 +144,7 @@ def arm_board(board: Board, aarch64: None) -> Board:
 
 def test_an_arm_board_behind_ssh(arm_board: Board, network: Network) -> None:
     device = arm_board.device("arm-python3")
-    outputs = predict(device, network.path, network.inputs)
+    (outputs,) = predict(device, network.path, network.inputs)
     np.testing.assert_array_equal(outputs, network.outputs)
     names = set(arm_board.uploads())
     measured = measure_latency(device, network.path, budget_s=0.2)
