@@ -1,4 +1,4 @@
-"""Explicit-QDQ ONNX in the words that every TensorRT from 8.2 to 11 reads. What the file computes stays the same.
+"""Explicit-QDQ ONNX in the words that every TensorRT from 8.2 to 11 reads. The function stays the same.
 
 The differences, from the operator table of onnx-tensorrt (``docs/operators.md``) and the developer guide:
 
@@ -6,13 +6,14 @@ The differences, from the operator table of onnx-tensorrt (``docs/operators.md``
 2. Weights before TensorRT 10 must be float with QuantizeLinear and DequantizeLinear behind them: int8 initializers
    become the float values that quantize back to the same integers.
 3. HardSwish is not in the table of 8.4: ``x * HardSigmoid(x)`` with alpha 1/6 and beta 1/2, its definition in ONNX.
-4. Older versions read older operator sets (8.4 up to 13): the file declares the oldest one, from 13 on, in which its
+4. A constant per channel beside a Q or DQ stops 8.6: ``scales.py`` moves it elsewhere.
+5. Older versions read older operator sets (8.4 up to 13): the file declares the oldest one, from 13 on, in which its
    operators have their present definition.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,7 @@ import onnx
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.network.graph import Array, Graph, Node
+from edgec.targets.tensorrt.scales import separate_scales
 
 OLDEST_OPSET = 13  # the first with a scale per channel
 
@@ -30,22 +32,28 @@ def to_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         EdgecError: ``bad-quantization`` where weights lie off the grid that their scale spans.
     """
-    graph = Graph.read(model)
-    constants: dict[str, Array] = {}
-    nodes = [new for node in graph.nodes for new in _rewritten(graph, node, constants)]
-    rewritten = graph.with_nodes(nodes, constants).write()
+    graph = _each(separate_scales(_each(Graph.read(model), _plain)), _with_float_weights)
+    rewritten = graph.write()
     _lower_opset(rewritten)
     onnx.checker.check_model(rewritten)
     return rewritten
 
 
-def _rewritten(graph: Graph, node: Node, constants: dict[str, Array]) -> Iterator[Node]:
-    """The nodes that stand for ``node``; float values of its stored integers go to ``constants``."""
-    stored = graph.constants.get(node.inputs[0]) if node.op == "DequantizeLinear" else None
+Rewrite = Callable[[Graph, Node, dict[str, Array]], Iterator[Node]]
+
+
+def _each(graph: Graph, rewrite: Rewrite) -> Graph:
+    """Every node in the words of ``rewrite``, which puts new constants into the dictionary that it gets."""
+    constants: dict[str, Array] = {}
+    nodes = [new for node in graph.nodes for new in rewrite(graph, node, constants)]
+    return graph.with_nodes(nodes, constants)
+
+
+def _plain(graph: Graph, node: Node, constants: dict[str, Array]) -> Iterator[Node]:
+    """Rules 1 and 3."""
+    stored = _stored(graph, node)
     if stored is not None and stored.dtype == np.int32:
         constants[node.output] = dequantized(graph, node, stored)
-    elif stored is not None:
-        yield from _quantized_again(graph, node, stored, constants)
     elif node.op == "HardSwish":
         gate = f"{node.output}.gate"
         yield Node("HardSigmoid", node.inputs, (gate,), {"alpha": 1 / 6, "beta": 0.5}, f"{node.name}.gate")
@@ -54,7 +62,12 @@ def _rewritten(graph: Graph, node: Node, constants: dict[str, Array]) -> Iterato
         yield node
 
 
-def _quantized_again(graph: Graph, node: Node, stored: Array, constants: dict[str, Array]) -> Iterator[Node]:
+def _with_float_weights(graph: Graph, node: Node, constants: dict[str, Array]) -> Iterator[Node]:
+    """Rule 2."""
+    stored = _stored(graph, node)
+    if stored is None:
+        yield node
+        return
     values, scale, zero_point = f"{node.output}.float", *node.inputs[1:]
     constants[values] = dequantized(graph, node, stored)
     if not np.array_equal(np.rint(constants[values] / _along(graph, node, scale, stored)), stored):
@@ -63,6 +76,11 @@ def _quantized_again(graph: Graph, node: Node, stored: Array, constants: dict[st
     quantized = f"{node.output}.quantized"
     yield Node("QuantizeLinear", (values, scale, zero_point), (quantized,), node.attributes, quantized)
     yield replace(node, inputs=(quantized, scale, zero_point))
+
+
+def _stored(graph: Graph, node: Node) -> Array | None:
+    """The integers that a DequantizeLinear takes from the file."""
+    return graph.constants.get(node.inputs[0]) if node.op == "DequantizeLinear" else None
 
 
 def dequantized(graph: Graph, node: Node, stored: Array) -> Array:

@@ -15,9 +15,11 @@ import numpy as np
 import onnx
 
 from edgec.pipeline.network.graph import Graph, Node
+from edgec.targets.tensorrt.scales import meets_quantization, scale_size
 
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-POOLING = ("MaxPool", "AveragePool", "GlobalAveragePool")
+AVERAGING = ("AveragePool", "GlobalAveragePool")
+POOLING = ("MaxPool", *AVERAGING)
 MOVING = ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Concat", "Resize", "Slice", "Pad")
 INTEGER = (*LINEAR, *POOLING, *MOVING, "Add", "Relu", "Clip")
 """Operators with an INT8 kernel, or that move values whatever their type."""
@@ -105,6 +107,16 @@ def whole_add(graph: Graph, node: Node) -> Iterator[Finding]:
     yield Finding("violation", "half-quantized", node.name, f"'{plain[0]}' has no Q/DQ: the Add stays in float")
 
 
+def integer_output(graph: Graph, node: Node) -> Iterator[Finding]:
+    """A layer without weights that takes INT8 must give INT8 ("quantize both inputs and outputs"), or it is float."""
+    if node.op not in ("Add", *AVERAGING) or not all(_is_dequantized(graph, name) for name in node.inputs):
+        return
+    readers = graph.consumers.get(node.output, ())
+    inner = [graph.consumers.get(reader.output, ()) if reader.op in ABSORBED else (reader,) for reader in readers]
+    if node.output in graph.outputs or any(reader.op != "QuantizeLinear" for group in inner for reader in group):
+        yield Finding("advice", "float-output", node.name, "its output has no Q: it computes in float")
+
+
 def readers_take_integers(graph: Graph, node: Node) -> Iterator[Finding]:
     """A DQ vanishes into readers that compute on integers; in front of others it is a kernel of its own."""
     if node.op != "DequantizeLinear" or node.output in graph.outputs:
@@ -138,15 +150,28 @@ def enough_channels(graph: Graph, node: Node) -> Iterator[Finding]:
         yield Finding("advice", "few-channels", node.name, message)
 
 
+def one_granularity(graph: Graph, node: Node) -> Iterator[Finding]:
+    """A constant Mul, Div, Add, Sub or batch norm holds one value where a Q or DQ of one scale is its neighbour.
+
+    TensorRT merges neighbouring scales, and 8.6 fails where one has a factor per channel and the other a single one.
+    """
+    neighbour = meets_quantization(graph, node)
+    if neighbour is not None:
+        message = f"its {scale_size(graph, node)} constants meet the single scale of '{neighbour.name}'"
+        yield Finding("violation", "scale-granularity", node.name, message)
+
+
 RULES: tuple[Rule, ...] = (
     symmetric_int8,
     one_scale_per_activation,
     stored_integers,
     whole_linear,
     whole_add,
+    integer_output,
     readers_take_integers,
     activation_inside,
     enough_channels,
+    one_granularity,
 )
 
 

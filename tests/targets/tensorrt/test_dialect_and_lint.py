@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from graphs import CHANNELS, Builder
 from onnx import helper, numpy_helper
 from seams import settings_of
 
@@ -18,55 +18,13 @@ from edgec.targets.tensorrt import check, compile_model
 from edgec.targets.tensorrt.dialect import to_tensorrt
 from edgec.targets.tensorrt.lint import RULES, lint
 
-CHANNELS = 16
-
-
-class Builder:
-    """A QDQ network, node by node."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, np.ndarray] = {}
-        self.stream = np.random.default_rng(1)
-
-    def add(self, op: str, inputs: list[str], name: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(op, inputs, [name], name, **attributes))
-        return name
-
-    def pair(self, source: str, zero_point: int = 0, scale: Any = 0.05, dtype: type = np.int8) -> str:
-        self.constants |= {f"{source}.s": np.float32(scale), f"{source}.z": np.full(np.shape(scale), zero_point, dtype)}
-        axis = {"axis": 1} if np.ndim(scale) else {}
-        self.add("QuantizeLinear", [source, f"{source}.s", f"{source}.z"], f"{source}.q", **axis)
-        return self.add("DequantizeLinear", [f"{source}.q", f"{source}.s", f"{source}.z"], f"{source}.dq", **axis)
-
-    def conv(self, source: str, name: str, stored: bool = True, channels: int = CHANNELS) -> str:
-        weight = self.stream.integers(-127, 128, (CHANNELS, channels, 1, 1)).astype(np.int8)
-        scale = self.stream.uniform(1e-3, 1e-2, CHANNELS).astype(np.float32)
-        self.constants[f"{name}.b"] = self.stream.integers(-999, 999, CHANNELS).astype(np.int32)
-        self.constants |= {f"{name}.w": weight, f"{name}.s": scale, f"{name}.z": np.zeros(CHANNELS, np.int8)}
-        self.constants |= {f"{name}.bs": scale * np.float32(0.05), f"{name}.bz": np.zeros(CHANNELS, np.int32)}
-        if not stored:
-            self.constants[f"{name}.w"] = weight.astype(np.float32)
-            return self.add("Conv", [source, f"{name}.w"], name)
-        weights = self.add("DequantizeLinear", [f"{name}.w", f"{name}.s", f"{name}.z"], f"{name}.wd", axis=0)
-        bias = self.add("DequantizeLinear", [f"{name}.b", f"{name}.bs", f"{name}.bz"], f"{name}.bd", axis=0)
-        return self.add("Conv", [source, weights, bias], name)
-
-    def model(self, output: str) -> onnx.ModelProto:
-        self.nodes[-1].output[0] = output
-        shape = ["N", CHANNELS, 8, 8]
-        values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("input", output)]
-        constants = [numpy_helper.from_array(np.asarray(value), name) for name, value in self.constants.items()]
-        graph = helper.make_graph(self.nodes, "g", values[:1], values[1:], constants)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
 
 def residual_network() -> onnx.ModelProto:
     net = Builder()
     first = net.add("HardSwish", [net.conv(net.pair("input"), "first")], "hs")
     stored = net.pair(first)
     second = net.pair(net.conv(stored, "second"))
-    net.add("Add", [stored, second], "add")
+    net.pair(net.add("Add", [stored, second], "add"))
     return net.model("logits")
 
 
@@ -81,7 +39,7 @@ def test_the_dialect_computes_the_same_bits(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, expected)
     operators = Counter(node.op_type for node in ours.graph.node)
     assert "HardSwish" not in operators
-    assert operators["QuantizeLinear"] == operators["DequantizeLinear"] == 5
+    assert operators["QuantizeLinear"] == operators["DequantizeLinear"] == 6
     assert ours.opset_import[0].version == 14
     assert all(tensor.data_type != onnx.TensorProto.INT32 for tensor in ours.graph.initializer)
     assert lint(ours) == []
@@ -113,6 +71,8 @@ def broken(rule: str) -> onnx.ModelProto:
         net.add("Relu", [net.pair(net.conv(net.pair("input"), "c"))], "r")
     elif rule == "dequantize-for-float":
         net.add("HardSigmoid", [net.pair("input")], "h")
+    elif rule == "float-output":
+        net.add("AveragePool", [net.pair("input")], "p", kernel_shape=[1, 1])
     elif rule == "few-channels":
         net.constants |= {"g": np.arange(8)}
         net.conv(net.pair(net.add("Gather", ["input", "g"], "few", axis=1)), "c", channels=8)
@@ -127,6 +87,7 @@ EXAMPLES = [
     "float-weight",
     "activation-outside",
     "few-channels",
+    "float-output",
 ]
 
 
@@ -146,7 +107,7 @@ def test_a_residual_needs_both_sides_or_a_convolution() -> None:
         net = Builder()
         left = net.pair("input")
         right = net.conv(left, "c") if source == "conv" else net.add("Relu", ["input"], "r")
-        net.add("Add", [left, right], "add")
+        net.pair(net.add("Add", [left, right], "add"))
         found = [finding.rule for finding in lint(to_tensorrt(net.model("logits"))) if finding.severity == "violation"]
         assert found == expected
 
@@ -208,4 +169,4 @@ def test_no_network_of_ours_breaks_a_rule(name: str, tmp_path: Path) -> None:
     onnx.save(quantized.model, tmp_path / "qdq.onnx")
     compile_model(tmp_path / "qdq.onnx", tmp_path / "out", target)
     rules = {finding["rule"] for finding in json.loads((tmp_path / "out" / "lint.json").read_text())}
-    assert rules <= {"float-weight"}  # layers with fewer than 16 channels stay in float
+    assert rules <= {"float-weight", "float-output"}  # layers with fewer than 16 channels stay in float
