@@ -24,8 +24,10 @@ REFUSALS = {
     "tampered-file": "build the bundle again, or get a fresh copy",
     "missing-file": "copy the bundle's whole folder",
     "engine-build-failed": "run the trtexec line of engine_spec.json with --verbose for the full story",
+    "engine-crashed": "what was built is kept: run the command again; if it happens again, report it",
     "foreign-engine": "delete the engine on the device, and run the command again",
     "golden-mismatch": "try --precision fp16; if that answers right, report the model",
+    "wrong-precision": "engine.json lists every layer with its type; try --precision fp16, and report the model",
     "too-many-reformats": "raise 'max_reformats' in the board's [options], or try --precision fp16",
     "cuda-failed": "is the device out of memory? Close what else uses its GPU",
 }

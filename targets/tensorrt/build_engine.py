@@ -2,15 +2,19 @@
 """Builds a TensorRT engine on the device that will run it, proves it with the golden inputs and measures it.
 
 One file, Python 3.8 or newer, the standard library and TensorRT 8.5 to 11. It reads what lies beside it (model.onnx,
-engine_spec.json, golden.bin) and writes model.engine, timing.cache and engine.json, each whole or not at all.
+model_typed.onnx, engine_spec.json, golden.bin) and writes model.engine, timing.cache and engine.json.
 
     build_engine.py                    check, build unless it was built before, prove, measure
+    build_engine.py --precision auto   the same for every candidate of the bundle; keeps the one that pays
     build_engine.py --check            only check the files, the driver, the GPU and TensorRT
     build_engine.py --facts            only the driver, the GPU and TensorRT
     build_engine.py --predict IN OUT   instead of measuring, run the images of IN; both are raw float32
+    build_engine.py --batch 32         an engine for 32 images at a time, and its throughput
 
-People read standard error. Programs read standard output: JSON lines, the answer as the last one, or
-{"error": code, "message": ...} and exit status 1.
+An engine is kept the moment it exists. Inspection and proof come after that, and mark it: engine.json says "status":
+"built", "proved" or "refused". Whatever a library prints goes to standard error. Programs read standard output: JSON
+lines, progress as {"done": ..., "total": ...}, and as the last one the answer, or {"error": code, "message": ...} with
+exit status 1. The answer comes even where TensorRT takes its process along: the work is done in a second one.
 """
 
 from __future__ import annotations
@@ -27,33 +31,117 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
+import traceback
+from collections.abc import Iterator
 from typing import Any
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PRODUCTS = ("model.engine", "timing.cache", "engine.json")  # the last one vouches for the others
 WITHOUT_INT8 = ("5.0", "5.2", "5.3", "6.0", "6.2", "7.0")  # compute capabilities, from TensorRT's support matrix
 TYPES = (("INT8", "int8"), ("HALF", "fp16"), ("FP16", "fp16"), ("FLOAT", "fp32"), ("FP32", "fp32"))
+TYPED = (10, 3)  # the first version that takes its types from the file; older ones get flags
+DLA_VERSIONS = (((8, 5), (10, 8)), ((11, 4, 1), (12,)))  # from the release notes: none between
 WINDOW, STEADY = 32, 0.02  # calls per warm-up window; two windows' medians closer than this end the warm-up
-MIN_SAMPLES, MAX_SAMPLES = 20, 1000
+MIN_SAMPLES, MAX_SAMPLES, COPIES = 20, 1000, 50
+LEAST_GAIN, MOST_LOSS_PP = 1.10, 1.0  # what another precision must gain over FP16, and may lose
+LAST_ERRORS = 8
+HEARTBEAT_S = 20.0
 
 
 class Refusal(Exception):
     """``args`` = (code, message): what is wrong, for edgec and for people."""
 
+    def answer(self) -> dict[str, str]:
+        return {"error": self.args[0], "message": self.args[1]}
+
+
+# ---- answers
+
+answers_to = 1  # a file descriptor; the worker's is a pipe to the process that was started
+
 
 def say(answer: dict[str, Any]) -> None:
-    """One JSON line on standard output."""
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
+    """One JSON line for programs."""
+    os.write(answers_to, (json.dumps(answer) + "\n").encode())
 
 
 def tell(text: str) -> None:
     """One line for people."""
     sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def phase(name: str, record: dict[str, Any]) -> Iterator[None]:
+    """Say what begins, and write down how long it took."""
+    say({"phase": name})
+    tell(f"{name} ...")
+    started = time.perf_counter()
+    yield
+    took = record.setdefault("phases_s", {})[name] = round(time.perf_counter() - started, 3)
+    tell(f"{name}: {took:.1f} s")
+
+
+def supervise(arguments: list[str]) -> int:
+    """Do the work in a second process, whose standard output is ours for people, and pass its answers on.
+
+    Returns:
+        Exit status 0, or 1 with an error as the answer; that is so even if the second process was killed.
+    """
+    reading, writing = os.pipe()
+    command = [sys.executable, os.path.abspath(__file__), *arguments, "--answers", str(writing)]
+    worker = subprocess.Popen(command, stdout=2, pass_fds=[writing])
+    os.close(writing)
+    answer: dict[str, Any] = {}
+    doing = "start"
+    with os.fdopen(reading, encoding="utf-8") as lines:
+        for line in lines:
+            value = json.loads(line) if line.endswith("}\n") else {}  # the last line of one that died may be cut
+            doing = value.get("phase", doing)
+            if value.keys() == {"done", "total"}:
+                say(value)
+            elif value and "phase" not in value:
+                answer = value
+    status = worker.wait()
+    if not answer:
+        how = f"signal {-status}" if status < 0 else f"status {status}"
+        message = f"TensorRT's process ended with {how} while it was to {doing}; an engine that was built is kept"
+        answer = Refusal("engine-crashed", message).answer()
+    say(answer)
+    tell(answer.get("message") or "done: " + ", ".join(answer.get("products") or ["this device can build the engine"]))
+    return 1 if "error" in answer else 0
+
+
+def answer_anyway(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """The worker's last word after an error that nobody foresaw."""
+    traceback.print_exception(kind, error, trace)
+    where = traceback.extract_tb(trace)[-1]
+    message = f"{kind.__name__}: {error} (line {where.lineno}); an engine that was built is kept"
+    say(Refusal("engine-crashed", message).answer())
+
+
+def die_with_parent() -> None:
+    """Linux ends this process when the one that started it ends."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def end_with_connection() -> None:
+    """Exit when standard input ends: a lost connection leaves nothing running."""
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+# ---- files
 
 
 def sha256(path: str) -> str:
@@ -69,14 +157,62 @@ def sha256(path: str) -> str:
 
 
 def read_spec(options: argparse.Namespace) -> dict[str, Any]:
-    """engine_spec.json, after the model and the golden vectors proved to be the files that it describes."""
+    """engine_spec.json, after the models and the golden vectors proved to be the files that it describes."""
     sha256(options.spec)
     with open(options.spec, encoding="utf-8") as file:
         spec: dict[str, Any] = json.load(file)
-    for path, wanted in ((options.model, spec["model_sha256"]), (options.golden, spec["golden_sha256"])):
+    files = [(options.model, spec["model_sha256"]), (options.golden, spec["golden_sha256"])]
+    if spec["typed_sha256"]:
+        files.append((options.typed, spec["typed_sha256"]))
+    for path, wanted in files:
         if sha256(path) != wanted:
             raise Refusal("tampered-file", f"'{path}' is not the file that engine_spec.json describes")
     return spec
+
+
+def read_bytes(path: str) -> bytes:
+    """A file's content; nothing where there is none."""
+    if not os.path.isfile(path):
+        return b""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def keep(folder: str, contents: dict[str, bytes]) -> None:
+    """First all files beside their places, then all into place: a full disk leaves the old ones."""
+    os.makedirs(folder, exist_ok=True)
+    paths = {os.path.join(folder, name): content for name, content in contents.items()}
+    for path, content in paths.items():
+        with open(f"{path}.{os.getpid()}.part", "wb") as file:
+            file.write(content)
+            os.fsync(file.fileno())
+    for path in paths:
+        os.replace(f"{path}.{os.getpid()}.part", path)
+
+
+def as_json(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, indent=1).encode()
+
+
+def built_before(folder: str, names: tuple[str, ...], key: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    """The engine of an earlier run with the same key, and its record; both empty where there is none."""
+    plan = read_bytes(os.path.join(folder, names[0]))
+    try:
+        record: dict[str, Any] = json.loads(read_bytes(os.path.join(folder, names[2])))
+    except ValueError:
+        return b"", {}
+    fits = record.get("key") == key and record.get("engine_sha256") == hashlib.sha256(plan).hexdigest()
+    return (plan, record) if fits else (b"", {})
+
+
+def shared_cache(key: dict[str, Any]) -> str:
+    """Where kernels' times are kept for every bundle that is built on this GPU with this TensorRT."""
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    name = re.sub(r"[^\w.]+", "-", f"{key['gpu']}-{key['compute_capability']}-{key['driver']}-{key['tensorrt']}")
+    return os.path.join(root, "edgec", "tensorrt", f"{name}.timing.cache")
+
+
+# ---- CUDA
 
 
 class Cuda:
@@ -133,88 +269,172 @@ def import_tensorrt() -> tuple[Any, tuple[int, ...]]:
     return tensorrt, version
 
 
-def check_device(spec: dict[str, Any], cuda: Cuda, version: tuple[int, ...]) -> None:
+def is_typed(spec: dict[str, Any], version: tuple[int, ...]) -> bool:
+    """Whether this version builds the typed file; the other one gets its precision from flags."""
+    return version >= TYPED and bool(spec["typed_sha256"])
+
+
+def check_device(spec: dict[str, Any], cuda: Cuda, version: tuple[int, ...], dla: int | None) -> None:
     """The GPU is the one that the bundle was made for, and has the arithmetic that it needs."""
     wanted, found = spec["compute_capability"], f"'{cuda.name}' with {cuda.compute_capability}"
     if wanted and cuda.compute_capability != wanted:
         raise Refusal("wrong-gpu", f"'{spec['target']}' has compute capability {wanted}, got {found}")
-    if spec["precision"] == "int8" and cuda.compute_capability in WITHOUT_INT8:
+    if spec["precision"] != "fp16" and cuda.compute_capability in WITHOUT_INT8:
         raise Refusal("wrong-gpu", f"expected a GPU with INT8 arithmetic, got {found}")
-    if spec["precision"] == "fp16" and version >= (11,):
-        raise Refusal("wrong-tensorrt", "TensorRT 11 takes types from the file alone: FP16 needs 8.5 to 10")
-    if spec["hardware_compatible"] and version < (8, 6):
-        raise Refusal("wrong-tensorrt", "hardware compatibility needs TensorRT 8.6")
+    if version >= (11,) and not spec["typed_sha256"]:
+        raise Refusal("wrong-tensorrt", "TensorRT 11 takes types from the file alone, and the bundle has no typed file")
+    for option in ("hardware_compatible", "version_compatible"):
+        if spec[option] and version < (8, 6):
+            raise Refusal("wrong-tensorrt", f"'{option}' needs TensorRT 8.6")
+    if dla is None:
+        return
+    if not spec["dla_cores"]:
+        raise Refusal("wrong-gpu", f"'{spec['target']}' has no DLA")
+    if not any(first <= version < last for first, last in DLA_VERSIONS):
+        raise Refusal("wrong-tensorrt", "DLA needs TensorRT 8.5 to 10.7, or 11.4.1 with JetPack 7.2.2")
+    if version < (11,) and spec["precision"] != "fp16":
+        raise Refusal("wrong-tensorrt", "before TensorRT 11 DLA takes no Q/DQ: build the bundle with --precision fp16")
+
+
+def make_logger(trt: Any) -> Any:
+    """Sends TensorRT's lines to standard error; TensorRT's own logger writes to standard output."""
+
+    class Log(trt.ILogger):  # type: ignore[misc]  # tensorrt is not there when types are checked
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, msg: str) -> None:
+            if int(severity) > int(trt.ILogger.WARNING):
+                return
+            is_error = int(severity) <= int(trt.ILogger.ERROR)
+            tell(f"TensorRT {'error' if is_error else 'warning'}: {msg}")
+            if is_error:
+                self.errors = [*self.errors, msg][-LAST_ERRORS:]
+
+        def last(self) -> str:
+            return "; ".join(self.errors) or "it gave no reason"
+
+    return Log()
 
 
 def make_monitor(trt: Any) -> Any:
-    """Reports the outermost phases of a build as {"done": ..., "total": ...} lines."""
+    """Reports the outermost phases of a build as {"done": ..., "total": ...} lines, and the time left."""
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # tensorrt is not there when types are checked
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # as above
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
-            self.totals: dict[str, int] = {}
+            self.phases: dict[str, tuple[int, float]] = {}
+            self.told = time.monotonic()
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             if parent_phase is None:
-                self.totals[phase_name] = num_steps
+                self.phases[phase_name] = (num_steps, time.monotonic())
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            if phase_name in self.totals:
-                say({"done": step + 1, "total": self.totals[phase_name]})
+            if phase_name in self.phases:
+                (total, started), now = self.phases[phase_name], time.monotonic()
+                say({"done": step + 1, "total": total})
+                if now - self.told > HEARTBEAT_S / 4:
+                    left = (now - started) * (total - step - 1) / (step + 1)
+                    tell(f"  {phase_name}: {step + 1} of {total}, about {left:.0f} s left")
+                    self.told = now
             return True
 
         def phase_finish(self, phase_name: str) -> None:
-            self.totals.pop(phase_name, None)
+            self.phases.pop(phase_name, None)
 
     return Monitor()
 
 
-def configure(trt: Any, version: tuple[int, ...], builder: Any, spec: dict[str, Any], cache: bytes) -> Any:
+@contextlib.contextmanager
+def heartbeat() -> Iterator[None]:
+    """Tell how long a build has been going on; TensorRT before 10 says nothing of it."""
+    done, started = threading.Event(), time.monotonic()
+
+    def beat() -> None:
+        while not done.wait(HEARTBEAT_S):
+            tell(f"  building for {time.monotonic() - started:.0f} s; a MobileNet takes one to three minutes")
+
+    threading.Thread(target=beat, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def configure(
+    trt: Any, version: tuple[int, ...], builder: Any, spec: dict[str, Any], cache: bytes, dla: int | None
+) -> Any:
     """Precision, workspace, timing cache, verbosity and compatibility, in the words of the version."""
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, spec["workspace_bytes"])
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    if version < (11,):  # since then types are those of the file: INT8 by its Q/DQ, the rest FP32
+    if not is_typed(spec, version):
         config.set_flag(trt.BuilderFlag.FP16)
-        if spec["precision"] == "int8":
+        if spec["precision"] != "fp16":
             config.set_flag(trt.BuilderFlag.INT8)
     if spec["hardware_compatible"]:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if spec["version_compatible"]:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if dla is not None:
+        config.default_device_type = trt.DeviceType.DLA
+        config.DLA_core = dla
+        config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
     if version >= (10,):
         config.progress_monitor = make_monitor(trt)
     config.set_timing_cache(config.create_timing_cache(cache), False)
     return config
 
 
-def build(trt: Any, version: tuple[int, ...], spec: dict[str, Any], model: str, cache: bytes) -> tuple[bytes, bytes]:
-    """(engine, timing cache) of an ONNX file."""
-    logger = trt.Logger(trt.Logger.WARNING)
+def network_flags(trt: Any, version: tuple[int, ...], typed: bool) -> int:
+    """What ``create_network`` wants to hear."""
+    if typed:
+        return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    return 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH) if version < (10,) else 0
+
+
+def build(
+    trt: Any, version: tuple[int, ...], spec: dict[str, Any], options: argparse.Namespace, cache: bytes, batch: int
+) -> tuple[bytes, bytes]:
+    """(engine, timing cache) of the file that this version takes."""
+    typed, logger = is_typed(spec, version), make_logger(trt)
+    model = options.typed if typed else options.model
     try:
         builder = trt.Builder(logger)
     except TypeError as error:  # the bindings' way to say that TensorRT gave them no builder
         raise Refusal("missing-driver", f"TensorRT found no GPU that it can use: {error}") from None
-    explicit_batch = 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH) if version < (10,) else 0
-    network = builder.create_network(explicit_batch)
+    network = builder.create_network(network_flags(trt, version, typed))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(model):
         errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
         raise Refusal("engine-build-failed", f"TensorRT cannot read '{model}': {errors}")
-    config = configure(trt, version, builder, spec, cache)
-    plan = builder.build_serialized_network(network, config)
+    if batch > 1:
+        network.get_input(0).shape = [batch, *spec["input_shape"][1:]]
+    config = configure(trt, version, builder, spec, cache, options.dla)
+    with heartbeat():
+        plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise Refusal("engine-build-failed", "TensorRT built no engine: its own words are on standard error")
+        raise Refusal("engine-build-failed", f"TensorRT built no engine: {logger.last()}")
     return bytes(plan), bytes(config.get_timing_cache().serialize())
 
 
 class Engine:
     """A loaded engine, its first input and first output bound to device memory; both are float32."""
 
-    def __init__(self, trt: Any, cuda: Cuda, plan: bytes) -> None:
-        self.trt, self.cuda = trt, cuda
-        self.runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
+    def __init__(self, trt: Any, cuda: Cuda, plan: bytes, trusted: bool = False, dla: int | None = None) -> None:
+        self.trt, self.cuda, self.graph = trt, cuda, None
+        self.logger = make_logger(trt)
+        self.runtime = trt.Runtime(self.logger)
+        if trusted:  # a version-compatible engine brings code of its own along
+            self.runtime.engine_host_code_allowed = True
+        if dla is not None:
+            self.runtime.DLA_core = dla
         self.engine = self.runtime.deserialize_cuda_engine(plan)
         if self.engine is None:
-            raise Refusal("foreign-engine", "TensorRT refuses the engine: it is of another GPU or version")
+            why = self.logger.last()
+            raise Refusal("foreign-engine", f"TensorRT refuses the engine, of another GPU or version: {why}")
         self.context = self.engine.create_execution_context()
         self.stream = cuda.create("cuStreamCreate", 0)
         self.events = [cuda.create("cuEventCreate", 0) for _ in range(2)]
@@ -225,55 +445,117 @@ class Engine:
             self.context.set_tensor_address(name, pointer.value)
             self.memory.setdefault(self.engine.get_tensor_mode(name), (pointer, num_bytes))
 
-    def upload(self, image: bytes) -> None:
-        """Put one image into the input's memory."""
+    def upload(self, images: bytes) -> None:
+        """Put a batch into the input's memory."""
         pointer, num_bytes = self.memory[self.trt.TensorIOMode.INPUT]
-        self.cuda("cuMemcpyHtoD_v2", pointer, image, ctypes.c_size_t(num_bytes))
+        self.cuda("cuMemcpyHtoD_v2", pointer, images, ctypes.c_size_t(num_bytes))
 
-    def enqueue(self) -> None:
-        """Start one inference on the stream."""
-        if not self.context.execute_async_v3(self.stream.value or 0):
-            raise Refusal("cuda-failed", "TensorRT could not start an inference")
-
-    def run(self, image: bytes) -> bytes:
-        """One image to its outputs."""
-        self.upload(image)
-        self.enqueue()
-        self.cuda("cuStreamSynchronize", self.stream)
+    def download(self) -> bytes:
+        """Fetch the first output."""
         pointer, num_bytes = self.memory[self.trt.TensorIOMode.OUTPUT]
         outputs = ctypes.create_string_buffer(num_bytes)
         self.cuda("cuMemcpyDtoH_v2", outputs, pointer, ctypes.c_size_t(num_bytes))
         return outputs.raw
 
-    def time(self) -> tuple[float, float]:
-        """One inference in milliseconds: between two events on the GPU, and from enqueue to its end on the host."""
+    def enqueue(self) -> None:
+        """Start one inference on the stream, kernel by kernel or as the graph that ``capture`` made of them."""
+        if self.graph is not None:
+            self.cuda("cuGraphLaunch", self.graph, self.stream)
+        elif not self.context.execute_async_v3(self.stream.value or 0):
+            raise Refusal("cuda-failed", "TensorRT could not start an inference")
+
+    def capture(self) -> None:
+        """From now on ``enqueue`` launches a CUDA graph; once without, as the developer guide wants it."""
+        self.run(bytes(self.memory[self.trt.TensorIOMode.INPUT][1]))
+        self.cuda("cuStreamBeginCapture_v2", self.stream, 0)
+        self.enqueue()
+        captured = ctypes.c_void_p()
+        self.cuda("cuStreamEndCapture", self.stream, ctypes.byref(captured))
+        self.graph = self.cuda.create("cuGraphInstantiateWithFlags", captured, ctypes.c_ulonglong(0))
+
+    def run(self, images: bytes) -> bytes:
+        """One batch to its outputs."""
+        self.upload(images)
+        self.enqueue()
+        self.cuda("cuStreamSynchronize", self.stream)
+        return self.download()
+
+    def time(self, calls: int = 1) -> tuple[float, float]:
+        """Inferences back to back, in milliseconds for all: between two events on the GPU, and on the host."""
         started, elapsed = time.perf_counter(), ctypes.c_float()
         self.cuda("cuEventRecord", self.events[0], self.stream)
-        self.enqueue()
+        for _ in range(calls):
+            self.enqueue()
         self.cuda("cuEventRecord", self.events[1], self.stream)
         self.cuda("cuEventSynchronize", self.events[1])
         on_host = (time.perf_counter() - started) * 1000
         self.cuda("cuEventElapsedTime", ctypes.byref(elapsed), *self.events)
         return elapsed.value, on_host
 
-    def layers(self) -> dict[str, int]:
-        """Layers by the type of their input; those that only change a tensor's format are counted apart."""
+    def layers(self) -> list[dict[str, str]]:
+        """``name``, ``words`` (where TensorRT says which nodes of the file went in) and ``kind`` of each layer.
+
+        The kind is the type of the first input; layers that only change a tensor's format are ``reformats``.
+        """
         text = self.engine.create_engine_inspector().get_engine_information(self.trt.LayerInformationFormat.JSON)
-        found = [layer for layer in json.loads(text)["Layers"] if isinstance(layer, dict)]
-        counts = {"total": len(found), "int8": 0, "fp16": 0, "fp32": 0, "other": 0, "reformats": 0}
-        for layer in found:
+        found = []
+        for layer in json.loads(text, strict=False)["Layers"]:  # TensorRT 8.6 writes raw control characters
+            if not isinstance(layer, dict):
+                continue
             tensors = layer.get("Inputs") or layer.get("Outputs") or [{}]
-            words = str(tensors[0].get("Format/Datatype", "")).upper()
-            kind = next((name for word, name in TYPES if word in words), "other")
-            is_reformat = "reformat" in f"{layer.get('LayerType')} {layer.get('Name')}".lower()
-            counts["reformats" if is_reformat else kind] += 1
-        return counts
+            words = " ".join(str(v) for k, v in tensors[0].items() if "format" in k.lower() or "type" in k.lower())
+            kind = next((name for word, name in TYPES if word in words.upper()), "other")
+            if "reformat" in f"{layer.get('LayerType')} {layer.get('Name')}".lower():
+                kind = "reformats"
+            name = str(layer.get("Name"))
+            found.append({"name": name, "words": f"{name} {layer.get('Metadata', '')}", "kind": kind})
+        return found
 
 
-# ---- proof and measurement
+# ---- inspection, proof and measurement
 
 
-def prove(engine: Engine, spec: dict[str, Any], golden: str) -> dict[str, Any]:
+def inspect(engine: Engine, spec: dict[str, Any], typed: bool, record: dict[str, Any]) -> None:
+    """Count the layers by the precision that they really have, and demand the one that the bundle promises.
+
+    INT8 is promised by Q/DQ, whatever the version; FP16 only where the types are in the file. Without types it is
+    allowed to the builder, who may find float32 faster. A node that no layer names, as those that TensorRT fuses into a
+    ``ForeignNode``, is written down as unaccounted for.
+    """
+    try:
+        found = engine.layers()
+    except ValueError as error:
+        raise Refusal("wrong-precision", f"TensorRT's account of the layers cannot be read: {error}") from None
+    counts = {"total": len(found), "int8": 0, "fp16": 0, "fp32": 0, "other": 0, "reformats": 0}
+    kinds: dict[str, set[str]] = {}
+    for layer in found:
+        counts[layer["kind"]] += 1
+        for word in re.split(r"[\s()\[\]{},+\x1e\x1f]+", layer["words"]) if layer["kind"] != "reformats" else ():
+            kinds.setdefault(word, set()).add(layer["kind"])
+    promised = {
+        **dict.fromkeys(spec["fp16_layers"] if typed else (), "fp16"),
+        **dict.fromkeys(spec["int8_layers"], "int8"),
+    }
+    record["layers"], record["layer_kinds"] = counts, [[layer["name"], layer["kind"]] for layer in found]
+    record["unaccounted"] = [name for name in promised if name not in kinds]
+    least = {"int8": {"int8"}, "fp16": {"int8", "fp16"}}
+    wrong = [name for name, kind in promised.items() if name in kinds and not kinds[name] & least[kind]]
+    if spec["int8_layers"] and not counts["int8"]:
+        wrong = wrong or spec["int8_layers"]
+    if wrong:
+        named = ", ".join(f"'{name}' ({'/'.join(sorted(kinds.get(name, ['?'])))})" for name in wrong[:5])
+        raise Refusal("wrong-precision", f"{len(wrong)} layers are not in the precision of the file: {named}")
+    if spec["max_reformats"] is not None and counts["reformats"] > spec["max_reformats"]:
+        expected = f"{counts['reformats']} reformats, expected at most {spec['max_reformats']}"
+        raise Refusal("too-many-reformats", f"the engine has {expected}")
+
+
+def largest(values: Any) -> int:
+    """The first of the largest; NaN is none."""
+    return max(range(len(values)), key=lambda index: (values[index] == values[index], values[index]))
+
+
+def prove(engine: Engine, spec: dict[str, Any], golden: str, batch: int) -> dict[str, Any]:
     """Run the golden inputs: the outputs must be as near to the reference's as engine_spec.json demands."""
     size_in, size_out, count = math.prod(spec["input_shape"]), math.prod(spec["output_shape"]), spec["num_golden"]
     with open(golden, "rb") as file:
@@ -281,21 +563,28 @@ def prove(engine: Engine, spec: dict[str, Any], golden: str) -> dict[str, Any]:
     inputs, outputs = values[: count * size_in], values[count * size_in :]
     signal = noise = 0.0
     agreed = 0
-    for i in range(count):
-        wanted = outputs[i * size_out : (i + 1) * size_out]
-        found = array.array("f", engine.run(inputs[i * size_in : (i + 1) * size_in].tobytes()))
-        signal += sum(value * value for value in wanted)
-        noise += sum((found[k] - wanted[k]) ** 2 for k in range(size_out))
-        agreed += found.index(max(found)) == wanted.index(max(wanted))
-    sqnr_db = 10 * math.log10(max(signal, 1e-30) / max(noise, 1e-30))
-    if not sqnr_db >= spec["least_sqnr_db"]:  # NaN is refused as well
+    for first in range(0, count, batch):
+        slots = [(first + k) % count for k in range(batch)]  # a batch that is not full takes the first ones again
+        images = b"".join(inputs[i * size_in : (i + 1) * size_in].tobytes() for i in slots)
+        answers = array.array("f", engine.run(images))
+        for k, i in enumerate(slots[: count - first]):
+            wanted, found = outputs[i * size_out : (i + 1) * size_out], answers[k * size_out : (k + 1) * size_out]
+            signal += sum(value * value for value in wanted)
+            noise += sum((found[j] - wanted[j]) ** 2 for j in range(size_out))
+            agreed += largest(found) == largest(wanted)
+    sqnr_db = 10 * math.log10(max(signal, 1e-30) / max(noise, 1e-30)) if noise == noise else -math.inf  # NaN
+    if not sqnr_db >= spec["least_sqnr_db"]:
         message = f"the engine answers unlike the reference: {sqnr_db:.1f} dB on {count} golden inputs"
         raise Refusal("golden-mismatch", f"{message}, expected at least {spec['least_sqnr_db']:.1f}")
     return {"num_golden": count, "agreed": agreed, "sqnr_db": sqnr_db}
 
 
-def measure(engine: Engine, budget_s: float) -> dict[str, Any]:
-    """Every sample after a warm-up that ends when times are steady, and the state of the board around them."""
+def measure(engine: Engine, budget_s: float, batch: int) -> dict[str, Any]:
+    """Every sample after a warm-up that ends when times are steady, and the state of the board around them.
+
+    Calls one by one give ``gpu_ms`` and ``host_ms``, back to back the throughput. Copies between host and GPU, from
+    pageable memory, are in neither.
+    """
     before, deadline, num_warmup, last = state(), time.perf_counter() + budget_s / 4, 0, math.inf
     while True:
         now = sorted(engine.time()[1] for _ in range(WINDOW))[WINDOW // 2]
@@ -308,7 +597,31 @@ def measure(engine: Engine, budget_s: float) -> dict[str, Any]:
     count = max(MIN_SAMPLES, min(MAX_SAMPLES, int(1000 * budget_s / max(now, 1e-3))))
     samples = [engine.time() for _ in range(count)]
     times = {"gpu_ms": [sample[0] for sample in samples], "host_ms": [sample[1] for sample in samples]}
-    return {**times, "num_warmup": num_warmup, "before": before, "after": state()}
+    together = engine.time(count)[0]
+    return {
+        **times,
+        "batch": batch,
+        "images_per_s": 1000 * batch * count / max(together, 1e-6),
+        "cuda_graph": engine.graph is not None,
+        "copy_ms": copies(engine),
+        "num_warmup": num_warmup,
+        "before": before,
+        "after": state(),
+    }
+
+
+def copies(engine: Engine) -> dict[str, float]:
+    """Median milliseconds of bringing a batch in and its answers out."""
+    images = bytes(engine.memory[engine.trt.TensorIOMode.INPUT][1])
+    medians = {}
+    for name, call in (("in", lambda: engine.upload(images)), ("out", engine.download)):
+        taken = []
+        for _ in range(COPIES):
+            started = time.perf_counter()
+            call()
+            taken.append((time.perf_counter() - started) * 1000)
+        medians[name] = sorted(taken)[COPIES // 2]
+    return medians
 
 
 def read_mhz(name: str) -> float | None:
@@ -341,39 +654,6 @@ def state() -> dict[str, Any]:
     }
 
 
-# ---- the whole
-
-
-def read_bytes(path: str) -> bytes:
-    """A file's content; nothing where there is none."""
-    if not os.path.isfile(path):
-        return b""
-    with open(path, "rb") as file:
-        return file.read()
-
-
-def built_before(folder: str, key: dict[str, Any]) -> bytes:
-    """The engine of an earlier run with the same key, or nothing."""
-    plan = read_bytes(os.path.join(folder, "model.engine"))
-    try:
-        record = json.loads(read_bytes(os.path.join(folder, "engine.json")))
-    except ValueError:
-        return b""
-    fits = record.get("key") == key and record.get("engine_sha256") == hashlib.sha256(plan).hexdigest()
-    return plan if fits else b""
-
-
-def write_all(folder: str, contents: tuple[bytes, ...]) -> None:
-    """First all files beside their places, then all into place: a full disk leaves the old ones."""
-    paths = [os.path.join(folder, name) for name in PRODUCTS]
-    for i, path in enumerate(paths):
-        with open(path + ".part", "wb") as file:
-            file.write(contents[i])
-            os.fsync(file.fileno())
-    for path in paths:
-        os.replace(path + ".part", path)
-
-
 def predict(engine: Engine, images: str, outputs: str) -> dict[str, Any]:
     """Run every image of a raw float32 file."""
     size = engine.memory[engine.trt.TensorIOMode.INPUT][1]
@@ -386,78 +666,140 @@ def predict(engine: Engine, images: str, outputs: str) -> dict[str, Any]:
     return {"outputs": outputs, "num_images": total}
 
 
+# ---- the whole
+
+
 def work(options: argparse.Namespace) -> dict[str, Any]:
-    """Everything, in order; nothing is written before the engine is proved."""
+    """Check; then one engine, or each candidate's."""
     spec = {} if options.facts else read_spec(options)
+    say({"phase": "find driver and TensorRT"})
     cuda = Cuda()
     trt, version = import_tensorrt()
     key = {"gpu": cuda.name, "compute_capability": cuda.compute_capability, "driver": cuda.driver}
     key["tensorrt"] = trt.__version__
     if options.facts:
         return key
-    check_device(spec, cuda, version)
-    key["spec_sha256"] = sha256(options.spec)
+    check_device(spec, cuda, version, options.dla)
     if options.check:
-        return key
-    os.makedirs(options.output, exist_ok=True)
-    plan, cache = built_before(options.output, key), read_bytes(os.path.join(options.output, "timing.cache"))
-    is_new = not plan
-    if is_new:
-        tell(f"building for '{cuda.name}' with TensorRT {trt.__version__}: this takes minutes; as trtexec does it:")
-        tell("  " + spec["trtexec"])
-        plan, cache = build(trt, version, spec, options.model, cache)
-    engine = Engine(trt, cuda, plan)
-    record: dict[str, Any] = {"key": key, "engine_sha256": hashlib.sha256(plan).hexdigest(), "layers": engine.layers()}
-    record.update(timing_cache_sha256=hashlib.sha256(cache).hexdigest(), golden=prove(engine, spec, options.golden))
-    if spec["max_reformats"] is not None and record["layers"]["reformats"] > spec["max_reformats"]:
-        found = f"{record['layers']['reformats']} reformats, expected at most {spec['max_reformats']}"
-        raise Refusal("too-many-reformats", f"the engine has {found}")
+        return {**key, "spec_sha256": sha256(options.spec)}
+    return one_engine(trt, cuda, version, key, spec, options)
+
+
+def one_engine(
+    trt: Any,
+    cuda: Cuda,
+    version: tuple[int, ...],
+    found: dict[str, Any],
+    spec: dict[str, Any],
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    """Build unless it was built before and keep; then inspect, prove, measure, and write down what came of each."""
+    key = {**found, "spec_sha256": sha256(options.spec), "batch": options.batch, "dla": options.dla}
+    names = tuple(f"batch{options.batch}-{name}" if options.batch > 1 else name for name in PRODUCTS)
+    plan, record = built_before(options.output, names, key)
+    if not plan:
+        plan, record = new_engine(trt, version, key, spec, options, names)
+    try:
+        with phase("load", record):
+            engine = Engine(trt, cuda, plan, spec["version_compatible"], options.dla)
+        with phase("inspect", record):
+            inspect(engine, spec, is_typed(spec, version), record)
+        with phase("prove", record):
+            record["golden"] = prove(engine, spec, options.golden, options.batch)
+    except Refusal as refusal:
+        refused = {"status": "refused", "refusal": refusal.answer()}
+        keep(options.output, {names[2]: as_json({**record, **refused})})
+        raise
+    record.pop("refusal", None)
+    record["status"] = "proved"
     predicted = predict(engine, *options.predict) if options.predict else {}
     if options.budget_s > 0 and not options.predict:
-        record["latency"] = measure(engine, options.budget_s)
-    if is_new or "latency" in record:
-        write_all(options.output, (plan, cache, json.dumps(record, indent=1).encode()))
-    products = [os.path.join(options.output, name) for name in PRODUCTS]
+        if options.cuda_graph:
+            engine.capture()
+        with phase("measure", record):
+            record["latency"] = measure(engine, options.budget_s, options.batch)
+    keep(options.output, {names[2]: as_json(record)})
+    products = [os.path.join(options.output, name) for name in names]
     if options.copy:
         products = [shutil.copyfile(path, path + ".copy") for path in products]
     return {**record, **predicted, "products": products}
 
 
-def end_with_connection() -> None:
-    """Exit when standard input ends: a lost connection leaves nothing running."""
+def new_engine(
+    trt: Any,
+    version: tuple[int, ...],
+    key: dict[str, Any],
+    spec: dict[str, Any],
+    options: argparse.Namespace,
+    names: tuple[str, ...],
+) -> tuple[bytes, dict[str, Any]]:
+    """Build, and keep engine, timing cache and a first record at once."""
+    typed = is_typed(spec, version)
+    record: dict[str, Any] = {"key": key, "status": "failed", "precision": spec["precision"], "typed": typed}
+    shared = options.timing_cache or shared_cache(key)
+    cache = read_bytes(shared) or read_bytes(os.path.join(options.output, names[1]))
+    tell(f"building for '{key['gpu']}' with TensorRT {key['tensorrt']}: this takes minutes; as trtexec does it:")
+    tell("  " + spec["trtexec_typed" if typed else "trtexec"])
+    os.makedirs(options.output, exist_ok=True)
+    try:
+        with phase("build", record):
+            plan, cache = build(trt, version, spec, options, cache, options.batch)
+    except Refusal as refusal:
+        record["refusal"] = refusal.answer()
+        keep(options.output, {names[2]: as_json(record)})
+        raise
+    digests = {"engine_sha256": plan, "timing_cache_sha256": cache}
+    record.update(status="built", **{name: hashlib.sha256(content).hexdigest() for name, content in digests.items()})
+    keep(options.output, {names[0]: plan, names[1]: cache, names[2]: as_json(record)})
+    try:
+        keep(os.path.dirname(shared), {os.path.basename(shared): cache})
+    except OSError as error:
+        tell(f"warning: the timing cache is not shared with other bundles: '{shared}': {error.strerror}")
+    return plan, record
 
-    def watch() -> None:
-        while os.read(0, 1024):
-            pass
-        os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0, or 1 after a refusal."""
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
     command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, file in (("model", "model.onnx"), ("spec", "engine_spec.json"), ("golden", "golden.bin"), ("output", "")):
+    files = {"model": "model.onnx", "typed": "model_typed.onnx", "spec": "engine_spec.json", "golden": "golden.bin"}
+    for name, file in {**files, "output": ""}.items():
         command.add_argument(f"--{name}", default=os.path.join(HERE, file), metavar="PATH")
     command.add_argument("--facts", action="store_true")
     command.add_argument("--check", action="store_true")
     command.add_argument("--predict", nargs=2, metavar=("IN", "OUT"))
     command.add_argument("--budget-s", type=float, default=8.0, help="seconds of measuring")
+    command.add_argument("--batch", type=int, default=1, help="images at a time")
+    command.add_argument("--cuda-graph", action="store_true", help="measure launches of a CUDA graph")
+    command.add_argument(
+        "--dla", type=int, metavar="CORE", help="what DLA can, on this core of it; the rest on the GPU"
+    )
+    command.add_argument("--timing-cache", metavar="PATH", help="shared between bundles; ~/.cache/edgec by default")
     command.add_argument("--attached", action="store_true", help="for edgec: stop when standard input ends")
     command.add_argument("--copy", action="store_true", help="for edgec: copies of the products, to be moved")
-    options = command.parse_args(arguments)
+    command.add_argument("--answers", type=int, help=argparse.SUPPRESS)  # a pipe: this is the worker
+    return command.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 0, or 1 with an error as the answer."""
+    global answers_to
+    options = parse(arguments)
+    os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
     if options.attached:
         end_with_connection()
+    if options.answers is None:
+        return supervise(sys.argv[1:] if arguments is None else arguments)
+    die_with_parent()
+    answers_to, sys.excepthook = options.answers, answer_anyway
     try:
         answer = work(options)
     except Refusal as refusal:
-        answer = {"error": refusal.args[0], "message": refusal.args[1]}
+        answer = refusal.answer()
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         answer = {"error": "remote-disk-full", "message": f"no space left for '{error.filename}'"}
     say(answer)
-    tell(answer.get("message") or "done: " + ", ".join(answer.get("products") or ["this device can build the engine"]))
     return 1 if "error" in answer else 0
 
 

@@ -1,6 +1,7 @@
 """QDQ ONNX to the folder from which a device builds its engine. Needs neither TensorRT nor a GPU.
 
-model.onnx        the QDQ reference in TensorRT's dialect, batch of one; computes the same bits
+model.onnx        the QDQ reference in TensorRT's dialect, batch of one; for 8.5 to 10.2, with flags
+model_typed.onnx  the same with FP16 and INT8 written into it; for 10.3 and later
 engine_spec.json  digests, precision and limits: what build_engine.py must find on the device
 golden.bin        inputs and the reference's outputs, raw little-endian float32
 lint.json         Q/DQ nodes that TensorRT will not fuse
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,20 +22,25 @@ import numpy as np
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import file_sha256
 from edgec.pipeline.forms.format import Batch, Format
-from edgec.targets.tensorrt.dialect import to_tensorrt
+from edgec.targets.tensorrt.build_engine import TYPED
+from edgec.targets.tensorrt.dialect import in_dialect, with_float_weights
 from edgec.targets.tensorrt.format import EngineFormat
-from edgec.targets.tensorrt.lint import Finding, lint
+from edgec.targets.tensorrt.lint import LINEAR, Finding, is_dequantized, lint
 from edgec.targets.tensorrt.options import TensorRtSettings
-from edgec.targets.tensorrt.proof import same_function
+from edgec.targets.tensorrt.proof import FLOAT_DB, same_function, typed_function
+from edgec.targets.tensorrt.typed import largest_magnitudes, to_typed
 
 if TYPE_CHECKING:
     import onnx
 
+    from edgec.pipeline.forms.spec import Gpu
+    from edgec.pipeline.network.graph import Graph
+
 FORMAT: Format = EngineFormat()
 TOOLCHAIN: tuple[str, ...] = ("onnx", "tensorrt")
 SCRIPT = Path(__file__).with_name("build_engine.py")
+MODEL, TYPED_MODEL = "model.onnx", "model_typed.onnx"
 NUM_GOLDEN = 4
-FLOAT_DB = 80.0  # of outputs without rounding: float32's own error over a hundred layers
 PATCHES = 8  # golden inputs are random patches of colour, this many to a side
 
 UNSUPPORTED = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul", "DynamicQuantizeLinear", "Det", "Unique")
@@ -66,24 +73,51 @@ def compile_model(qdq: Path, output: Path, settings: TensorRtSettings) -> None:
     import onnx
 
     reference = _single(onnx.load(qdq))
-    model = to_tensorrt(reference)
+    graph = in_dialect(reference)
+    model = with_float_weights(graph)
     findings = lint(model)
     _refuse_violations(findings)
     inputs = _golden_inputs(reference)
     golden = inputs, same_function(model, reference, inputs, FLOAT_DB)
+    typed = to_typed(graph, largest_magnitudes(graph.write(), inputs)) if takes_types(settings.gpu) else None
+    if typed:
+        typed_function(typed.model, reference, inputs)
     output.mkdir()
-    onnx.save(model, output / "model.onnx")
+    onnx.save(model, output / MODEL)
+    if typed:
+        onnx.save(typed.model, output / TYPED_MODEL)
     (output / "golden.bin").write_bytes(b"".join(array.astype("<f4").tobytes() for array in golden))
-    _write_json(output / "engine_spec.json", _spec(output, golden, settings))
+    layers = promised_layers(graph, typed.kept if typed else {})
+    _write_json(output / "engine_spec.json", _spec(output, golden, settings) | layers)
     _write_json(output / "lint.json", [asdict(finding) for finding in findings])
     shutil.copyfile(SCRIPT, output / SCRIPT.name)
 
 
-def trtexec_command(precision: str, workspace_mib: int) -> str:
-    """What TensorRT's own tool needs to build the same engine; for TensorRT 8.5 to 10."""
-    flags = "--fp16 --int8" if precision == "int8" else "--fp16"
+def takes_types(gpu: Gpu) -> bool:
+    """Whether some TensorRT for this GPU is new enough for the typed file; any server's is."""
+    return not gpu.jetpack or any(version_of(text) >= TYPED for text in gpu.jetpack.values())
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """``"10.3"`` as ``(10, 3)``."""
+    return tuple(int(part) for part in text.split("."))
+
+
+def promised_layers(graph: Graph, kept: Mapping[str, str]) -> dict[str, Any]:
+    """Convolutions and products by the precision that the file gives them: what the engine must show."""
+    linear = [node for node in graph.nodes if node.op in LINEAR]
+    integer = [node.name for node in linear if all(is_dequantized(graph, name) for name in node.inputs[:2])]
+    return {
+        "int8_layers": integer,
+        "fp16_layers": [node.name for node in linear if node.name not in {*integer, *kept}],
+        "fp32_layers": dict(kept),
+    }
+
+
+def trtexec_command(model: str, flags: str, workspace_mib: int) -> str:
+    """What TensorRT's own tool needs to build the same engine."""
     return (
-        f"trtexec --onnx=model.onnx --saveEngine=model.engine --timingCacheFile=timing.cache {flags} "
+        f"trtexec --onnx={model} --saveEngine=model.engine --timingCacheFile=timing.cache {flags} "
         f"--memPoolSize=workspace:{workspace_mib} --profilingVerbosity=detailed --useSpinWait"
     )
 
@@ -115,13 +149,16 @@ def _golden_inputs(model: onnx.ModelProto) -> Batch:
 
 
 def _spec(folder: Path, golden: tuple[Batch, Batch], settings: TensorRtSettings) -> dict[str, Any]:
-    options = settings.options
+    options, gpu = settings.options, settings.gpu
+    typed = folder / TYPED_MODEL
+    flags = "--fp16" if settings.precision == "fp16" else "--fp16 --int8"
     return {
-        "schema": 1,
+        "schema": 2,
         "target": settings.board,
         "precision": settings.precision,
-        "compute_capability": settings.gpu.compute_capability,
-        "model_sha256": file_sha256(folder / "model.onnx"),
+        "compute_capability": gpu.compute_capability,
+        "model_sha256": file_sha256(folder / MODEL),
+        "typed_sha256": file_sha256(typed) if typed.is_file() else None,
         "golden_sha256": file_sha256(folder / "golden.bin"),
         "num_golden": NUM_GOLDEN,
         "input_shape": [1, *golden[0].shape[1:]],
@@ -129,8 +166,11 @@ def _spec(folder: Path, golden: tuple[Batch, Batch], settings: TensorRtSettings)
         "least_sqnr_db": options.least_sqnr_db,
         "workspace_bytes": options.workspace_mib << 20,
         "hardware_compatible": options.hardware_compatible,
+        "version_compatible": options.version_compatible,
         "max_reformats": options.max_reformats,
-        "trtexec": trtexec_command(settings.precision, options.workspace_mib),
+        "dla_cores": gpu.dla_cores,
+        "trtexec": trtexec_command(MODEL, flags, options.workspace_mib),
+        "trtexec_typed": trtexec_command(TYPED_MODEL, "--stronglyTyped", options.workspace_mib),
     }
 
 
@@ -144,5 +184,5 @@ def estimate(artifact: Path, settings: TensorRtSettings) -> tuple[float, float] 
 
     from edgec.targets.tensorrt.roofline import estimate_latency
 
-    found = estimate_latency(onnx.load(artifact / "model.onnx"), settings.gpu, settings.precision)
+    found = estimate_latency(onnx.load(artifact / MODEL), settings.gpu, settings.precision)
     return (found.low_ms, found.high_ms) if found else None

@@ -86,6 +86,8 @@ class DeviceEngine:
     def _run(self, arguments: Sequence[str], step: str) -> dict[str, Any]:
         upload = reporter("upload")
         names = {"model": "model.onnx", "spec": "engine_spec.json", "golden": "golden.bin"}
+        if (self.artifact / "model_typed.onnx").is_file():
+            names["typed"] = "model_typed.onnx"
         there = {name: self.device.push(self.artifact / file, upload) for name, file in names.items()}
         folder = f"{PurePosixPath(there['spec']).with_suffix('')}-engine"
         given = [part for name, path in there.items() for part in (f"--{name}", path)]

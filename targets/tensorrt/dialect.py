@@ -27,13 +27,26 @@ OLDEST_OPSET = 13  # the first with a scale per channel
 
 
 def to_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Rewrite a QDQ or float model.
+    """Rewrite a QDQ or float model for every version.
 
     Raises:
         EdgecError: ``bad-quantization`` where weights lie off the grid that their scale spans.
     """
-    graph = _each(separate_scales(_each(Graph.read(model), _plain)), _with_float_weights)
-    rewritten = graph.write()
+    return with_float_weights(in_dialect(model))
+
+
+def in_dialect(model: onnx.ModelProto) -> Graph:
+    """Rules 1, 3 and 4: what TensorRT 10 and later reads; weights are stored integers."""
+    return separate_scales(_each(Graph.read(model), _plain))
+
+
+def with_float_weights(graph: Graph) -> onnx.ModelProto:
+    """Rules 2 and 5.
+
+    Raises:
+        EdgecError: ``bad-quantization``.
+    """
+    rewritten = _each(graph, _with_float_weights).write()
     _lower_opset(rewritten)
     onnx.checker.check_model(rewritten)
     return rewritten

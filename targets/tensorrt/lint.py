@@ -90,7 +90,7 @@ def whole_linear(graph: Graph, node: Node) -> Iterator[Finding]:
     """
     if node.op not in LINEAR:
         return
-    given = [_is_dequantized(graph, name) for name in node.inputs[:2]]
+    given = [is_dequantized(graph, name) for name in node.inputs[:2]]
     if given == [True, False]:
         yield Finding("advice", "float-weight", node.name, "its weight has no Q/DQ: it computes in float")
     if given == [False, True]:
@@ -101,7 +101,7 @@ def whole_add(graph: Graph, node: Node) -> Iterator[Finding]:
     """An Add is integer when all its inputs are, or when the other one is a convolution that it fuses with."""
     if node.op != "Add":
         return
-    plain = [name for name in node.inputs if not _is_dequantized(graph, name)]
+    plain = [name for name in node.inputs if not is_dequantized(graph, name)]
     if len(plain) in (0, len(node.inputs)) or all(_fuses_with_add(graph, name) for name in plain):
         return
     yield Finding("violation", "half-quantized", node.name, f"'{plain[0]}' has no Q/DQ: the Add stays in float")
@@ -109,7 +109,7 @@ def whole_add(graph: Graph, node: Node) -> Iterator[Finding]:
 
 def integer_output(graph: Graph, node: Node) -> Iterator[Finding]:
     """A layer without weights that takes INT8 must give INT8 ("quantize both inputs and outputs"), or it is float."""
-    if node.op not in ("Add", *AVERAGING) or not all(_is_dequantized(graph, name) for name in node.inputs):
+    if node.op not in ("Add", *AVERAGING) or not all(is_dequantized(graph, name) for name in node.inputs):
         return
     readers = graph.consumers.get(node.output, ())
     inner = [graph.consumers.get(reader.output, ()) if reader.op in ABSORBED else (reader,) for reader in readers]
@@ -140,7 +140,7 @@ def activation_inside(graph: Graph, node: Node) -> Iterator[Finding]:
 
 def enough_channels(graph: Graph, node: Node) -> Iterator[Finding]:
     """A dense integer convolution with few channels is no faster than in FP16."""
-    if node.op != "Conv" or not _is_dequantized(graph, node.inputs[1]) or int(node.attributes.get("group", 1)) > 1:
+    if node.op != "Conv" or not is_dequantized(graph, node.inputs[1]) or int(node.attributes.get("group", 1)) > 1:
         return
     channels = min(graph.shapes[node.inputs[1]][:2], key=lambda size: size or 0)
     if channels is not None and channels < MIN_CHANNELS:
@@ -175,7 +175,8 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def _is_dequantized(graph: Graph, name: str) -> bool:
+def is_dequantized(graph: Graph, name: str) -> bool:
+    """Whether a tensor comes from a DequantizeLinear."""
     producer = graph.producer.get(name)
     return producer is not None and producer.op == "DequantizeLinear"
 

@@ -15,7 +15,9 @@ class TensorRtOptions:
 
     Attributes:
         workspace_mib: memory that the builder may offer to a kernel.
-        hardware_compatible: the engine runs on every GPU from Ampere on, and more slowly (TensorRT 8.6).
+        hardware_compatible: the engine runs on every GPU from Ampere on, and more slowly (TensorRT 8.6); NVIDIA offers
+            it for no Jetson.
+        version_compatible: the engine runs on later TensorRT as well, one of 10 on 11 say, and more slowly (8.6).
         least_sqnr_db: how near to the reference the golden outputs must be.
         max_reformats: layers that only change a tensor's format; more are refused. None takes any number.
     """
@@ -24,6 +26,7 @@ class TensorRtOptions:
 
     workspace_mib: int = 512
     hardware_compatible: bool = False
+    version_compatible: bool = False
     least_sqnr_db: float = 10.0
     max_reformats: int | None = None
 

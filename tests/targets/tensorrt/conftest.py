@@ -1,4 +1,4 @@
-"""Stand-ins for TensorRT and the CUDA driver. No GPU is used anywhere in these tests."""
+"""A bundle for Jetson, and stand-ins for TensorRT and the CUDA driver. No GPU is used anywhere in these tests."""
 
 from __future__ import annotations
 
@@ -6,14 +6,40 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import onnx
 import pytest
+from graphs import classifier
+from seams import settings_of
 from stand_ins import FOLDER, StandIn
+
+from edgec.pipeline.cli import main
+from edgec.targets.tensorrt import compile_model
+
+
+@pytest.fixture(scope="session")
+def jetson_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path, tiny_images: Path) -> Path:
+    """What ``edgec build tiny.onnx --target jetson`` hands over on a machine without a GPU."""
+    folder = tmp_path_factory.mktemp("jetson")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEC_CACHE", str(folder / "cache"))
+        arguments = ["build", str(tiny_onnx), "--target", "jetson", "--data", str(tiny_images)]
+        assert main([*arguments, "--output", str(folder / "bundle"), "--json"]) == 0
+    return folder / "bundle"
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What goes to the device: integer layers and a float one; read only."""
+    folder = tmp_path_factory.mktemp("compiled")
+    onnx.save(classifier(), folder / "qdq.onnx")
+    compile_model(folder / "qdq.onnx", folder / "tensorrt", settings_of("jetson"))
+    return folder / "tensorrt"
 
 
 @pytest.fixture
-def artifact(jetson_bundle: Path, tmp_path: Path) -> Path:
-    """A copy of the folder that goes to the device, to be changed at will."""
-    return Path(shutil.copytree(jetson_bundle / "tensorrt", tmp_path / "tensorrt"))
+def artifact(compiled: Path, tmp_path: Path) -> Path:
+    """A copy of that folder, to be changed at will."""
+    return Path(shutil.copytree(compiled, tmp_path / "tensorrt"))
 
 
 @pytest.fixture(scope="session")

@@ -80,3 +80,14 @@ class Builder:
         constants = [numpy_helper.from_array(np.asarray(value), name) for name, value in self.constants.items()]
         graph = helper.make_graph(self.nodes, "g", values[:1], values[1:], constants)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def classifier() -> onnx.ModelProto:
+    """Integer convolutions around a hard-swish, a residual Add, and a last layer that stays in float."""
+    net = Builder()
+    first = net.add("HardSwish", [net.conv(net.pair("input"), "first")], "hs")
+    stored = net.pair(first)
+    second = net.pair(net.conv(stored, "second"))
+    summed = net.pair(net.add("Add", [stored, second], "add"))
+    net.conv(net.add("GlobalAveragePool", [net.conv(summed, "third")], "pool"), "last", stored=False)
+    return net.model("logits")

@@ -20,7 +20,8 @@ class StandIn:
     settings: dict[str, str] = field(default_factory=dict)
 
     def environment(self, **settings: str) -> dict[str, str]:
-        own = {"PYTHONPATH": str(FOLDER), "LD_LIBRARY_PATH": str(self.libraries), "STAND_IN_LOG": str(self.log)}
+        path = os.pathsep.join(filter(None, (str(FOLDER), os.environ.get("PYTHONPATH"))))
+        own = {"PYTHONPATH": path, "LD_LIBRARY_PATH": str(self.libraries), "STAND_IN_LOG": str(self.log)}
         names = {f"STAND_IN_{name.upper()}": value for name, value in (self.settings | settings).items()}
         return {"PATH": os.defpath, "HOME": str(self.log.parent), **own, **names}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import py_compile
 import shutil
 import signal
@@ -15,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
-from seen_codes import note
 from stand_ins import StandIn
 
 from edgec.targets.tensorrt import build_engine
@@ -26,16 +25,22 @@ PRODUCTS = ["engine.json", "model.engine", "timing.cache"]
 
 
 def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    assert "Traceback" not in done.stderr, done.stderr
-    value: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    """What programs read: progress lines, then one answer, and nothing else."""
+    *progress, last = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(line.keys() == {"done", "total"} for line in progress)
+    value: dict[str, Any] = last
     assert done.returncode == (1 if "error" in value else 0)
-    if "error" in value:
-        note(value["error"])
+    assert ("Traceback" in done.stderr) == ("Error: stand-in" in value.get("message", "")), done.stderr
     return value
 
 
 def products(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name in PRODUCTS or path.suffix == ".part")
+
+
+def record_in(folder: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((folder / "engine.json").read_text())
+    return value
 
 
 def test_it_builds_proves_measures_and_keeps_everything(artifact: Path, stand_in: StandIn) -> None:
@@ -46,11 +51,21 @@ def test_it_builds_proves_measures_and_keeps_everything(artifact: Path, stand_in
     assert found["key"]["tensorrt"] == "10.3.0+stand-in"
     assert found["golden"]["num_golden"] == found["golden"]["agreed"] == 4
     assert found["golden"]["sqnr_db"] > 10
-    assert found["layers"] == {"total": 3, "int8": 1, "fp16": 1, "fp32": 0, "other": 0, "reformats": 1}
+    assert found["status"] == "proved"
+    assert found["layers"]["reformats"] == 1
+    assert found["layers"]["int8"] + found["layers"]["fp16"] + 1 == found["layers"]["total"]
+    assert len(found["layer_kinds"]) == found["layers"]["total"]
+    assert found["unaccounted"] == []
     assert len(found["latency"]["gpu_ms"]) == len(found["latency"]["host_ms"]) >= 20
-    record = json.loads((artifact / "engine.json").read_text())
-    assert record == {key: value for key, value in found.items() if key != "products"}
-    assert "trtexec --onnx=model.onnx" in done.stderr
+    assert found["latency"]["images_per_s"] > 0
+    assert found["latency"]["copy_ms"].keys() == {"in", "out"}
+    assert list(found["phases_s"]) == ["build", "load", "inspect", "prove", "measure"]
+    assert record_in(artifact) == {key: value for key, value in found.items() if key != "products"}
+    assert "trtexec --onnx=model_typed.onnx" in done.stderr
+    assert "stand-in: a warning" in done.stderr
+    assert "nobody reads this" not in done.stderr
+    for told in ("build ...", "prove ...", "measure ..."):
+        assert told in done.stderr
 
 
 def test_an_engine_is_built_once_and_again_for_another_version(artifact: Path, stand_in: StandIn) -> None:
@@ -66,24 +81,31 @@ def test_an_engine_is_built_once_and_again_for_another_version(artifact: Path, s
 
 
 @pytest.mark.parametrize(
-    ("version", "network", "flags"),
-    [("8.5.2", 1, ["FP16", "INT8"]), ("10.3.0", 0, ["FP16", "INT8"]), ("11.4.0", 0, [])],
+    ("version", "file", "network", "flags"),
+    [
+        ("8.5.2", "model.onnx", 1, ["FP16", "INT8"]),
+        ("8.6.1", "model.onnx", 1, ["FP16", "INT8"]),
+        ("10.2.0", "model.onnx", 0, ["FP16", "INT8"]),
+        ("10.3.0", "model_typed.onnx", 2, []),
+        ("11.4.0", "model_typed.onnx", 2, []),
+    ],
 )
 def test_precision_in_the_words_of_each_version(
-    version: str, network: int, flags: list[str], artifact: Path, stand_in: StandIn
+    version: str, file: str, network: int, flags: list[str], artifact: Path, stand_in: StandIn
 ) -> None:
     done = stand_in.run(artifact, version=version)
-    answer(done)
+    assert answer(done)["typed"] == (file == "model_typed.onnx")
     calls = stand_in.calls()
     assert f"network {network}" in calls
+    assert f"parse {file}" in calls
     assert [call.removeprefix("flag ") for call in calls if call.startswith("flag")] == flags
     assert f"workspace {512 << 20}" in calls
-    assert (json.dumps({"done": 1, "total": 2}) in done.stdout) == (version != "8.5.2")
+    assert (json.dumps({"done": 1, "total": 2}) in done.stdout) == version.startswith("1")
 
 
 def test_fp16_asks_for_no_int8(artifact: Path, stand_in: StandIn) -> None:
-    change_spec(artifact, precision="fp16")
-    answer(stand_in.run(artifact))
+    change_spec(artifact, precision="fp16", int8_layers=[])
+    answer(stand_in.run(artifact, version="8.6.1"))
     assert [call for call in stand_in.calls() if call.startswith("flag")] == ["flag FP16"]
 
 
@@ -110,19 +132,24 @@ REFUSALS: list[tuple[str, dict[str, str], dict[str, Any]]] = [
     ("missing-driver", {"no_gpu": "1"}, {}),
     ("wrong-tensorrt", {"version": "8.4.1"}, {}),
     ("wrong-tensorrt", {"version": "12.0.0"}, {}),
-    ("wrong-tensorrt", {"version": "11.4.0"}, {"precision": "fp16"}),
+    ("wrong-tensorrt", {"version": "11.4.0"}, {"typed_sha256": None}),
     ("wrong-tensorrt", {"version": "8.5.2"}, {"hardware_compatible": True}),
-    ("engine-build-failed", {"fault": "bad-onnx"}, {}),
-    ("engine-build-failed", {"fault": "no-engine"}, {}),
+    ("wrong-tensorrt", {"version": "8.5.2"}, {"version_compatible": True}),
+]
+FAILED_BUILDS = [("bad-onnx", "cannot read"), ("no-engine", "[mergeScales] Assertion failed")]
+REFUSED_ENGINES: list[tuple[str, dict[str, str], dict[str, Any]]] = [
     ("foreign-engine", {"fault": "foreign"}, {}),
     ("cuda-failed", {"fault": "no-start"}, {}),
     ("golden-mismatch", {"fault": "wrong-answers"}, {}),
+    ("golden-mismatch", {"fault": "nan-answers"}, {}),
     ("too-many-reformats", {}, {"max_reformats": 0}),
+    ("wrong-precision", {"fault": "float-layers"}, {}),
+    ("wrong-precision", {"fault": "broken-json"}, {}),
 ]
 
 
 @pytest.mark.parametrize(("code", "settings", "spec"), REFUSALS, ids=lambda value: str(value))
-def test_refusals_leave_nothing_behind(
+def test_refusals_before_the_build_leave_nothing_behind(
     code: str, settings: dict[str, str], spec: dict[str, Any], artifact: Path, stand_in: StandIn
 ) -> None:
     change_spec(artifact, **spec)
@@ -130,7 +157,111 @@ def test_refusals_leave_nothing_behind(
     assert products(artifact) == []
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "golden.bin"])
+@pytest.mark.parametrize(("fault", "words"), FAILED_BUILDS)
+def test_a_failed_build_says_and_keeps_tensorrts_last_words(
+    fault: str, words: str, artifact: Path, stand_in: StandIn
+) -> None:
+    found = answer(stand_in.run(artifact, fault=fault))
+    assert found["error"] == "engine-build-failed"
+    assert words in found["message"]
+    assert products(artifact) == ["engine.json"]
+    record = record_in(artifact)
+    assert (record["status"], record["refusal"]) == ("failed", found)
+    assert answer(stand_in.run(artifact))["status"] == "proved"
+
+
+@pytest.mark.parametrize(("code", "settings", "spec"), REFUSED_ENGINES, ids=lambda value: str(value))
+def test_an_engine_that_is_refused_is_kept_and_marked(
+    code: str, settings: dict[str, str], spec: dict[str, Any], artifact: Path, stand_in: StandIn
+) -> None:
+    change_spec(artifact, **spec)
+    found = answer(stand_in.run(artifact, **settings))
+    assert found["error"] == code
+    assert products(artifact) == PRODUCTS
+    record = record_in(artifact)
+    assert (record["status"], record["refusal"]) == ("refused", found)
+    again = answer(stand_in.run(artifact, **settings))
+    assert (again, stand_in.calls().count("build")) == (found, 1)
+    if not spec:  # what was wrong is mended: the same engine is proved, and no mark stays
+        assert answer(stand_in.run(artifact))["status"] == "proved"
+        assert "refusal" not in record_in(artifact)
+        assert stand_in.calls().count("build") == 1
+
+
+def test_wrong_precision_names_the_layers(artifact: Path, stand_in: StandIn) -> None:
+    spec = json.loads((artifact / "engine_spec.json").read_text())
+    found = answer(stand_in.run(artifact, fault="float-layers"))
+    assert found["error"] == "wrong-precision"
+    assert all(f"'{name}'" in found["message"] for name in spec["int8_layers"][:5])
+    change_spec(artifact, int8_layers=[], fp16_layers=spec["int8_layers"])
+    assert answer(stand_in.run(artifact))["status"] == "proved"  # INT8 where FP16 was promised is no loss
+
+
+def test_types_are_promised_by_the_typed_file_only(artifact: Path, stand_in: StandIn) -> None:
+    """With flags FP16 is allowed to the builder, with types it is demanded."""
+    change_spec(artifact, int8_layers=[], fp16_layers=["first"])
+    model = onnx.load(artifact / "model_typed.onnx")
+    name = next(node.name for node in model.graph.node if node.op_type == "Conv")
+    change_spec(artifact, fp16_layers=[name])
+    assert answer(stand_in.run(artifact, version="8.6.1", fault="float-layers"))["status"] == "proved"
+    assert answer(stand_in.run(artifact, version="10.3.0", fault="float-layers"))["error"] == "wrong-precision"
+
+
+def test_layers_that_tensorrt_hides_are_counted_and_named(artifact: Path, stand_in: StandIn) -> None:
+    found = answer(stand_in.run(artifact, fault="hidden-layers"))
+    spec = json.loads((artifact / "engine_spec.json").read_text())
+    assert found["unaccounted"] == [*spec["fp16_layers"], *spec["int8_layers"]]
+    assert found["layers"]["int8"] > 0
+
+
+@pytest.mark.parametrize("fault", ["chatter", "chatter no-engine", "chatter wrong-answers", "chatter raises-late"])
+def test_what_libraries_print_is_not_the_answer(fault: str, artifact: Path, stand_in: StandIn) -> None:
+    done = stand_in.run(artifact, fault=fault)
+    assert ("error" in answer(done)) == (fault != "chatter")
+    assert "none of ours" not in done.stdout
+    assert "words on standard output" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("fault", "words", "kept"),
+    [
+        ("raises", "RuntimeError: stand-in: nobody foresaw this", []),
+        ("raises-late", "RuntimeError: stand-in: nobody foresaw this", PRODUCTS),
+        ("dies-late", "ended with signal 11 while it was to prove", PRODUCTS),
+    ],
+)
+def test_what_nobody_foresaw_is_an_answer_and_the_engine_stays(
+    fault: str, words: str, kept: list[str], artifact: Path, stand_in: StandIn
+) -> None:
+    found = answer(stand_in.run(artifact, fault=fault))
+    assert found["error"] == "engine-crashed"
+    assert words in found["message"]
+    assert products(artifact) == kept
+    if kept:
+        assert record_in(artifact)["status"] == "built"
+    assert answer(stand_in.run(artifact))["status"] == "proved"
+    assert stand_in.calls().count("build") == 1 + (not kept)
+
+
+def test_timing_caches_are_shared_between_bundles(artifact: Path, stand_in: StandIn, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(artifact, tmp_path / "other"))
+    for folder, size in ((artifact, 0), (other, 21)):
+        answer(stand_in.run(folder))
+        assert stand_in.calls()[-5:].count(f"timing cache of {size} bytes") == 1
+    answer(stand_in.run(other, version="10.4.0"))  # another version, another cache; this bundle's own is tried
+    (tmp_path / "not a folder").write_text("")
+    third = Path(shutil.copytree(other, tmp_path / "third", ignore=shutil.ignore_patterns(*PRODUCTS)))
+    done = stand_in.run(third, "--timing-cache", str(tmp_path / "not a folder" / "cache"))
+    assert answer(done)["status"] == "proved"
+    assert "the timing cache is not shared" in done.stderr
+
+
+def test_kernels_load_when_they_are_used(artifact: Path, stand_in: StandIn) -> None:
+    answer(stand_in.run(artifact))
+    assert "CUDA_MODULE_LOADING=LAZY" in stand_in.calls()
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model_typed.onnx", "golden.bin"])
 def test_changed_and_missing_files(name: str, artifact: Path, stand_in: StandIn) -> None:
     content = bytearray((artifact / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -154,19 +285,16 @@ def test_without_driver_and_without_tensorrt(artifact: Path, stand_in: StandIn) 
         assert answer(done)["error"] == code
 
 
-def test_a_full_disk_keeps_what_was_there(
-    artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def full(_: object) -> dict[str, Any]:
-        raise OSError(errno.ENOSPC, "No space left on device", str(artifact / "model.engine.part"))
-
-    monkeypatch.setattr(build_engine, "work", full)
-    assert build_engine.main([]) == 1
-    assert json.loads(capsys.readouterr().out)["error"] == "remote-disk-full"
+def test_a_full_disk_keeps_what_was_there(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in PRODUCTS:
         (artifact / name).write_text("old")
-    with pytest.raises(TypeError):
-        build_engine.write_all(str(artifact), (b"new", b"new", None))  # type: ignore[arg-type]
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(build_engine.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        build_engine.keep(str(artifact), dict.fromkeys(PRODUCTS, b"new"))
     assert {(artifact / name).read_text() for name in PRODUCTS} == {"old"}
 
 
@@ -206,19 +334,18 @@ from edgec.targets.tensorrt import open_runner, probe
 
 found, target = probe(settings_of("jetson")), settings_of("jetson")
 runner = open_runner(Path(sys.argv[1]), target, 1)
-(outputs,) = runner.predict(np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32))
-runner.single(np.zeros((1, 3, 32, 32), np.float32))()
+outputs = runner.predict(np.random.default_rng(0).standard_normal((3, 16, 8, 8)).astype(np.float32))
+runner.single(np.zeros((1, 16, 8, 8), np.float32))()
 print(found.can_run, found.facts, outputs.shape, outputs.dtype, sep="|")
 """
 
 
 def test_a_gpu_in_this_machine_runs_the_engine_in_process(artifact: Path, stand_in: StandIn, tmp_path: Path) -> None:
     environment = stand_in.environment() | {"EDGEC_CACHE": str(tmp_path / "cache")}
-    environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], *sys.path])
     command = [sys.executable, "-c", HERE, str(artifact)]
     for _ in range(2):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         facts = "TensorRT 10.3.0+stand-in, stand-in GPU (8.7), CUDA 12.6"
-        assert done.stdout.strip() == f"True|{facts}|(3, 3)|float32"
+        assert done.stdout.strip() == f"True|{facts}|(3, 16, 1, 1)|float32"
     assert stand_in.calls().count("build") == 1

@@ -14,8 +14,10 @@ from seams import settings_of
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.forms.ort import OrtRunner
+from edgec.pipeline.forms.spec import load_target
+from edgec.pipeline.network.graph import Graph
 from edgec.targets.tensorrt import check, compile_model
-from edgec.targets.tensorrt.dialect import to_tensorrt
+from edgec.targets.tensorrt.dialect import to_tensorrt, with_float_weights
 from edgec.targets.tensorrt.lint import RULES, lint
 
 
@@ -126,14 +128,14 @@ def test_a_file_that_breaks_a_rule_is_no_artifact(tmp_path: Path) -> None:
 
 
 def test_a_rewrite_that_changes_answers_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def spoilt(model: onnx.ModelProto) -> onnx.ModelProto:
-        rewritten = to_tensorrt(model)
+    def spoilt(graph: Graph) -> onnx.ModelProto:
+        rewritten = with_float_weights(graph)
         tensor = next(tensor for tensor in rewritten.graph.initializer if tensor.name == "second.bd")
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + 1, tensor.name))
         return rewritten
 
     onnx.save(residual_network(), tmp_path / "qdq.onnx")
-    monkeypatch.setattr("edgec.targets.tensorrt.compiler.to_tensorrt", spoilt)
+    monkeypatch.setattr("edgec.targets.tensorrt.compiler.with_float_weights", spoilt)
     with pytest.raises(EdgecError) as caught:
         compile_model(tmp_path / "qdq.onnx", tmp_path / "out", settings_of("jetson"))
     assert caught.value.code == "compile-mismatch"
@@ -164,9 +166,9 @@ def test_no_network_of_ours_breaks_a_rule(name: str, tmp_path: Path) -> None:
     export_onnx(network, 96, tmp_path / "m.onnx")
     image = np.random.default_rng(0).normal(size=(1, 3, 96, 96)).astype(np.float32)
     statistics = collect(tmp_path / "m.onnx", lambda: iter([image]))
-    target = settings_of("jetson")
+    target = load_target("jetson")
     quantized = quantize(onnx.load(tmp_path / "m.onnx"), statistics, target.scheme, "fast", lambda: iter([image]))
     onnx.save(quantized.model, tmp_path / "qdq.onnx")
-    compile_model(tmp_path / "qdq.onnx", tmp_path / "out", target)
+    compile_model(tmp_path / "qdq.onnx", tmp_path / "out", settings_of(target))
     rules = {finding["rule"] for finding in json.loads((tmp_path / "out" / "lint.json").read_text())}
     assert rules <= {"float-weight", "float-output"}  # layers with fewer than 16 channels stay in float

@@ -35,13 +35,14 @@ def test_the_bundle_of_a_host_without_a_gpu(jetson_bundle: Path) -> None:
     assert result["accuracy"]["reference"] is not None
     assert result["precision"] == "int8"
     folder = jetson_bundle / "tensorrt"
-    names = {"model.onnx", "engine_spec.json", "golden.bin", "lint.json", "build_engine.py"}
+    names = {"model.onnx", "model_typed.onnx", "engine_spec.json", "golden.bin", "lint.json", "build_engine.py"}
     assert {path.name for path in folder.iterdir()} == names
     assert (folder / "build_engine.py").read_bytes() == SCRIPT.read_bytes()
     onnx.checker.check_model(onnx.load(folder / "model.onnx"), full_check=True)
     spec = json.loads((folder / "engine_spec.json").read_text())
     assert spec["compute_capability"] == "8.7"
     assert "--int8" in spec["trtexec"]
+    assert "--stronglyTyped" in spec["trtexec_typed"]
 
 
 def test_build_engine_needs_the_standard_library_and_tensorrt() -> None:
@@ -51,7 +52,7 @@ def test_build_engine_needs_the_standard_library_and_tensorrt() -> None:
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             imported.add(str(node.module))
-    assert imported - {"tensorrt", "__future__"} <= set(sys.stdlib_module_names)
+    assert {name.split(".")[0] for name in imported} - {"tensorrt", "__future__"} <= set(sys.stdlib_module_names)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -81,6 +82,7 @@ def test_the_first_nano_is_built_in_fp16_and_says_so(
     result = json.loads(capsys.readouterr().out)
     assert result["precision"] == "fp16"
     assert any("no INT8" in note for note in result["notes"])
+    assert not (tmp_path / "out" / "tensorrt" / "model_typed.onnx").exists()  # its last TensorRT takes flags
     model = onnx.load(tmp_path / "out" / "tensorrt" / "model.onnx")
     assert "QuantizeLinear" not in {node.op_type for node in model.graph.node}
     assert json.loads((tmp_path / "out" / "tensorrt" / "lint.json").read_text()) == []

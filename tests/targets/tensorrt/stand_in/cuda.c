@@ -24,6 +24,10 @@ int cuMemAlloc_v2(uint64_t *pointer, size_t size) { *pointer = (uint64_t)(uintpt
 int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t size) { memcpy((void *)(uintptr_t)to, from, size); return 0; }
 int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t size) { memcpy(to, (void *)(uintptr_t)from, size); return 0; }
 int cuStreamCreate(void **stream, unsigned flags) { *stream = malloc(1); return 0; }
+int cuStreamBeginCapture_v2(void *stream, int mode) { return 0; }
+int cuStreamEndCapture(void *stream, void **graph) { *graph = stream; return 0; }
+int cuGraphInstantiateWithFlags(void **instance, void *graph, unsigned long long flags) { *instance = graph; return 0; }
+int cuGraphLaunch(void *instance, void *stream) { return instance && stream ? 0 : 1; }
 int cuStreamSynchronize(void *stream) { return 0; }
 int cuEventCreate(void **event, unsigned flags) { *event = calloc(1, sizeof(struct timespec)); return 0; }
 int cuEventRecord(void *event, void *stream) { return clock_gettime(CLOCK_MONOTONIC, event); }

@@ -1,7 +1,11 @@
 """A stand-in for the ``tensorrt`` module: it records calls and runs the ONNX file in ONNX Runtime. Not TensorRT.
 
-Environment: ``STAND_IN_VERSION``, ``STAND_IN_LOG`` (a line per call), ``STAND_IN_FAULT`` (``no-engine``, ``bad-onnx``,
-``wrong-answers``, ``no-start``, ``foreign``, ``hang``).
+Environment: ``STAND_IN_VERSION``, ``STAND_IN_LOG`` (a line per call), ``STAND_IN_FAULT``, one or several of:
+
+before an engine   ``bad-onnx``, ``no-engine`` (with errors in the log), ``raises`` (while it builds), ``hang``
+after that         ``foreign``, ``wrong-answers``, ``nan-answers``, ``no-start``, ``float-layers``, ``hidden-layers``,
+                   ``broken-json``, ``raises-late`` and ``dies-late`` (in the first inference)
+at any time        ``chatter``: libraries print to standard output
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import time
 from enum import IntEnum
 
@@ -16,12 +21,30 @@ import numpy as np
 
 __version__ = os.environ.get("STAND_IN_VERSION", "10.3.0") + "+stand-in"
 MAJOR = int(__version__.split(".")[0])
-FAULT = os.environ.get("STAND_IN_FAULT", "")
+FAULTS = os.environ.get("STAND_IN_FAULT", "").split()
 
 
 def record(call: str) -> None:
     with open(os.environ["STAND_IN_LOG"], "a", encoding="utf-8") as log:
         log.write(call + "\n")
+
+
+def chatter() -> None:
+    """As a library in C does, and as one in Python."""
+    if "chatter" in FAULTS:
+        os.write(1, b'{"done": 1, "total": 1}\n[TRT] words on standard output\n')
+        print({"error": "none of ours"}, flush=True)
+
+
+class Severity(IntEnum):
+    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
+
+
+class ILogger:
+    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = Severity
+
+    def log(self, severity: Severity, msg: str) -> None:
+        raise NotImplementedError
 
 
 class TensorIOMode(IntEnum):
@@ -44,23 +67,17 @@ class LayerInformationFormat(IntEnum):
     ONELINE, JSON = range(2)
 
 
-if MAJOR < 10:
-
-    class NetworkDefinitionCreationFlag(IntEnum):
-        EXPLICIT_BATCH = 0
+class DeviceType(IntEnum):
+    GPU, DLA = range(2)
 
 
-if MAJOR < 11:
-
-    class BuilderFlag(IntEnum):
-        FP16, INT8 = range(2)
-
-
-class Logger:
-    WARNING = 2
-
-    def __init__(self, severity: int) -> None:
-        pass
+NetworkDefinitionCreationFlag = IntEnum(
+    "NetworkDefinitionCreationFlag",
+    {name: value for name, value in {"EXPLICIT_BATCH": 0, "STRONGLY_TYPED": 1}.items() if MAJOR >= 10 or not value},
+)
+BuilderFlag = IntEnum(
+    "BuilderFlag", [*(["FP16", "INT8"] if MAJOR < 11 else []), "GPU_FALLBACK", "VERSION_COMPATIBLE"], start=0
+)
 
 
 class IProgressMonitor:
@@ -73,12 +90,16 @@ class TimingCache:
 
 
 class Config:
-    profiling_verbosity = hardware_compatibility_level = progress_monitor = None
+    profiling_verbosity = hardware_compatibility_level = progress_monitor = default_device_type = DLA_core = None
+
+    def __init__(self) -> None:
+        self.flags: list[str] = []
 
     def set_memory_pool_limit(self, pool: int, size: int) -> None:
         record(f"workspace {size}")
 
     def set_flag(self, flag: IntEnum) -> None:
+        self.flags.append(flag.name)
         record(f"flag {flag.name}")
 
     def create_timing_cache(self, content: bytes) -> TimingCache:
@@ -92,38 +113,52 @@ class Config:
         return TimingCache()
 
 
+class Tensor:
+    shape = None
+
+
 class Network:
-    model = b""
+    def __init__(self, flags: int) -> None:
+        self.flags, self.model, self.input = flags, b"", Tensor()
+
+    def get_input(self, index: int) -> Tensor:
+        return self.input
 
 
 class OnnxParser:
     num_errors = 1
 
-    def __init__(self, network: Network, logger: Logger) -> None:
+    def __init__(self, network: Network, logger: ILogger) -> None:
         self.network = network
 
     def parse_from_file(self, path: str) -> bool:
+        chatter()
+        record(f"parse {os.path.basename(path)}")
         with open(path, "rb") as file:
             self.network.model = file.read()
-        return FAULT != "bad-onnx"
+        return "bad-onnx" not in FAULTS
 
     def get_error(self, index: int) -> str:
         return "stand-in: cannot read this"
 
 
 class Builder:
-    def __init__(self, logger: Logger) -> None:
-        pass
+    def __init__(self, logger: ILogger) -> None:
+        self.logger = logger
 
     def create_builder_config(self) -> Config:
         return Config()
 
     def create_network(self, flags: int) -> Network:
         record(f"network {flags}")
-        return Network()
+        return Network(flags)
 
     def build_serialized_network(self, network: Network, config: Config) -> bytes | None:
         record("build")
+        record(f"CUDA_MODULE_LOADING={os.environ.get('CUDA_MODULE_LOADING')}")
+        chatter()
+        self.logger.log(ILogger.WARNING, "stand-in: a warning")
+        self.logger.log(ILogger.VERBOSE, "stand-in: nobody reads this")
         monitor = config.progress_monitor
         if monitor:
             monitor.phase_start("building", None, 2)
@@ -131,9 +166,16 @@ class Builder:
             monitor.step_complete("inner", 0)
             monitor.step_complete("building", 0)
             monitor.phase_finish("building")
-        if FAULT == "hang":
+        if "hang" in FAULTS:
             time.sleep(60)
-        return None if FAULT == "no-engine" else network.model
+        if "raises" in FAULTS:
+            raise RuntimeError("stand-in: nobody foresaw this")
+        if "no-engine" in FAULTS:
+            self.logger.log(ILogger.ERROR, "stand-in: [mergeScales] Assertion failed")
+            return None
+        typed, batch = bool(network.flags & 2), (network.input.shape or [1])[0]
+        header = json.dumps({"typed": typed, "batch": batch, "flags": config.flags, "dla": config.DLA_core})
+        return header.encode() + b"\0" + network.model
 
 
 class Context:
@@ -145,49 +187,71 @@ class Context:
         return True
 
     def execute_async_v3(self, stream_handle: int) -> bool:
+        chatter()
+        if "raises-late" in FAULTS:
+            raise RuntimeError("stand-in: nobody foresaw this")
+        if "dies-late" in FAULTS:
+            os.kill(os.getpid(), signal.SIGSEGV)
         (source,), (sink,) = self.engine.session.get_inputs(), self.engine.session.get_outputs()
-        size = 4 * int(np.prod(source.shape))
-        image = np.frombuffer(ctypes.string_at(self.addresses[source.name], size), np.float32).reshape(source.shape)
-        output = self.engine.session.run([sink.name], {source.name: image})[0]
-        output = -output if FAULT == "wrong-answers" else output
+        shape = self.engine.get_tensor_shape(source.name)
+        images = np.frombuffer(ctypes.string_at(self.addresses[source.name], 4 * int(np.prod(shape))), np.float32)
+        images = images.reshape(len(images) // int(np.prod(shape[1:])), 1, *shape[1:])
+        output = np.concatenate([self.engine.session.run([sink.name], {source.name: image})[0] for image in images])
+        output = -output if "wrong-answers" in FAULTS else output
+        output = output * np.float32("nan") if "nan-answers" in FAULTS else output
         ctypes.memmove(self.addresses[sink.name], output.tobytes(), output.nbytes)
-        return FAULT != "no-start"
+        return "no-start" not in FAULTS
 
 
 class Inspector:
-    def get_engine_information(self, form: LayerInformationFormat) -> str:
-        def tensor(kind: str) -> list[dict[str, str]]:
-            return [{"Name": "t", "Format/Datatype": kind}]
+    """Layers of the file itself: one a convolution or product, named as TensorRT names what it fuses."""
 
-        return json.dumps(
-            {
-                "Layers": [
-                    {
-                        "Name": "Reformatting CopyNode for Input Tensor 0",
-                        "LayerType": "Reformat",
-                        "Inputs": tensor("FP32"),
-                    },
-                    {"Name": "first", "LayerType": "CaskConvolution", "Inputs": tensor("Channel major Int8 format")},
-                    {"Name": "pool", "LayerType": "CaskPooling", "Inputs": tensor("Row major Half format")},
-                ]
-            }
-        )
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def get_engine_information(self, form: LayerInformationFormat) -> str:
+        layers: list[object] = [layer("Reformatting CopyNode for Input Tensor 0 to first", "Reformat", "FP32"), "text"]
+        made = {output: node for node in self.engine.model.graph.node for output in node.output}
+        types = {tensor.name: tensor.data_type for tensor in self.engine.model.graph.initializer}
+        for node in self.engine.model.graph.node:
+            if node.op_type not in ("Conv", "Gemm"):
+                continue
+            source = made.get(node.input[0])
+            is_half = types.get(node.input[1], 0) == 10
+            kind = "Row major Half format" if is_half or not self.engine.header["typed"] else "Row major FP32 format"
+            if source is not None and source.op_type == "DequantizeLinear" and "float-layers" not in FAULTS:
+                kind = "Channel major Int8 format"
+            name = "{ForeignNode[a...b]}" if "hidden-layers" in FAULTS else f"w + Quantize_1 + {node.name} + act"
+            layers.append(layer(name, "CaskConvolution", kind, f"[ONNX Layer: {node.name}]\x1e[ONNX Layer: act]"))
+        text = json.dumps({"Layers": layers}).replace("\\u001e", "\x1e")  # 8.6 writes it raw
+        return text[:-5] if "broken-json" in FAULTS else text
+
+
+def layer(name: str, kind: str, words: str, metadata: str = "") -> dict[str, object]:
+    tensors = [{"Name": "t", "Format/Datatype": words}]
+    told = {"Metadata": metadata} if metadata and "hidden-layers" not in FAULTS else {}
+    return {"Name": name, "LayerType": kind, "Inputs": tensors, **told}
 
 
 class Engine:
     num_io_tensors = 2
 
     def __init__(self, plan: bytes) -> None:
+        import onnx
         import onnxruntime
 
-        self.session = onnxruntime.InferenceSession(plan, providers=["CPUExecutionProvider"])
+        header, _, content = plan.partition(b"\0")
+        self.header = json.loads(header)
+        self.model = onnx.load_from_string(content)
+        self.session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         self.tensors = [*self.session.get_inputs(), *self.session.get_outputs()]
 
     def get_tensor_name(self, index: int) -> str:
         return self.tensors[index].name
 
     def get_tensor_shape(self, name: str) -> list[int]:
-        return next(tensor.shape for tensor in self.tensors if tensor.name == name)
+        shape = next(tensor.shape for tensor in self.tensors if tensor.name == name)
+        return [self.header["batch"], *shape[1:]]
 
     def get_tensor_mode(self, name: str) -> TensorIOMode:
         return TensorIOMode.INPUT if name == self.tensors[0].name else TensorIOMode.OUTPUT
@@ -196,12 +260,20 @@ class Engine:
         return Context(self)
 
     def create_engine_inspector(self) -> Inspector:
-        return Inspector()
+        return Inspector(self)
 
 
 class Runtime:
-    def __init__(self, logger: Logger) -> None:
-        pass
+    engine_host_code_allowed = False
+    DLA_core = None
+
+    def __init__(self, logger: ILogger) -> None:
+        self.logger = logger
 
     def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
-        return None if FAULT == "foreign" else Engine(plan)
+        engine = Engine(plan)
+        trusted = self.engine_host_code_allowed or "VERSION_COMPATIBLE" not in engine.header["flags"]
+        if "foreign" in FAULTS or not trusted or engine.header["dla"] != self.DLA_core:
+            self.logger.log(ILogger.ERROR, "stand-in: no engine of mine")
+            return None
+        return engine
