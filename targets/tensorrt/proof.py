@@ -24,7 +24,7 @@ from edgec.pipeline.tasks.metrics import sqnr_db
 
 FLOAT_DB = 80.0  # of outputs without rounding: float32's own error over a hundred layers
 HALF_DB = 20.0  # the same with FP16 tensors: real weights of MobileNetV3-small reach 30
-CONSTANTS_DB = 40.0  # with FP16 constants and float32 tensors
+CONSTANTS_DB = 30.0  # with FP16 constants and float32 tensors: real weights 48 and more, random ones 34
 SLACK_DB = 3.0  # of noise against noise, on a few inputs
 
 

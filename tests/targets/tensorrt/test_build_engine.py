@@ -329,12 +329,13 @@ HERE = """
 import sys
 import numpy as np
 from pathlib import Path
-from seams import settings_of
-from edgec.targets.tensorrt import open_runner, probe
+from edgec.pipeline.forms.spec import load_target
+from edgec.targets.tensorrt import open_runner, probe, settings
 
-found, target = probe(settings_of("jetson")), settings_of("jetson")
+target = settings(load_target("jetson"))
+found = probe(target)
 runner = open_runner(Path(sys.argv[1]), target, 1)
-outputs = runner.predict(np.random.default_rng(0).standard_normal((3, 16, 8, 8)).astype(np.float32))
+(outputs,) = runner.predict(np.random.default_rng(0).standard_normal((3, 16, 8, 8)).astype(np.float32))
 runner.single(np.zeros((1, 16, 8, 8), np.float32))()
 print(found.can_run, found.facts, outputs.shape, outputs.dtype, sep="|")
 """
