@@ -23,26 +23,31 @@ class Verdict:
 
 
 def weigh(outcomes: Mapping[Precision, tuple[Accuracy, Latency]]) -> Verdict:
-    """INT8 ships where it is faster than FP16 by ``LEAST_GAIN`` and loses ``MOST_LOSS_PP`` at most.
+    """The fastest ships that beats FP16 by ``LEAST_GAIN`` and loses ``MOST_LOSS_PP`` at most; else FP16.
 
     Loss is the drop of top-1 against float beyond that of FP16; without labels, that of the agreement with float.
 
     Raises:
-        EdgecError: ``precision-undecided`` where either was not measured.
+        EdgecError: ``precision-undecided`` where one was not measured.
     """
-    (int8, int8_latency), (fp16, fp16_latency) = outcomes["int8"], outcomes["fp16"]
-    if int8_latency.p50_ms is None or fp16_latency.p50_ms is None:
+    p50_ms = {name: latency.p50_ms for name, (_, latency) in outcomes.items() if latency.p50_ms is not None}
+    if len(p50_ms) < len(outcomes):
         raise undecided()
-    gain = fp16_latency.p50_ms / int8_latency.p50_ms
-    loss_pp = _score(fp16) - _score(int8)
-    precision: Precision = "int8" if gain >= LEAST_GAIN and loss_pp <= MOST_LOSS_PP else "fp16"
-    return Verdict(precision, f"ship {precision.upper()}: INT8 gains {gain:.2f}x for {loss_pp:.1f} pp")
+    others: list[Precision] = [name for name in outcomes if name != "fp16"]
+    gain: dict[Precision, float] = {name: p50_ms["fp16"] / p50_ms[name] for name in others}
+    loss_pp = {name: _score(outcomes["fp16"][0]) - _score(outcomes[name][0]) for name in others}
+    paying = [name for name in others if gain[name] >= LEAST_GAIN and loss_pp[name] <= MOST_LOSS_PP]
+    precision: Precision = "fp16"
+    if paying:
+        precision = max(paying, key=lambda name: gain[name])
+    words = ", ".join(f"{name.upper()} gains {gain[name]:.2f}x for {loss_pp[name]:.1f} pp" for name in others)
+    return Verdict(precision, f"ship {precision.upper()}: {words}")
 
 
 def undecided() -> EdgecError:
     """There is nothing to weigh with."""
-    message = "INT8 and FP16 can be weighed only where both are measured, and this machine is not the target"
-    hint = "give --on ssh://user@host, or choose --precision int8 or fp16"
+    message = "precisions can be weighed only where each is measured, and this machine is not the target"
+    hint = "give --on ssh://user@host, or choose --precision int8, mixed or fp16"
     return EdgecError("precision-undecided", message, hint)
 
 

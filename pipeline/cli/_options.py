@@ -38,7 +38,7 @@ _RECIPE_OPTIONS = (
     ),
     click.option(
         "--precision",
-        type=click.Choice(["int8", "fp16", "auto"]),
+        type=click.Choice(["int8", "fp16", "mixed", "auto"]),
         help="The board's own by default; 'auto' measures both and ships the one that pays (needs the GPU).",
     ),
     click.option("--task", help="What the outputs are for: 'classification', 'tensors'; the outputs tell by default."),
@@ -97,7 +97,7 @@ def recipe_of(
     calibration_samples: int,
     quantizer: Level,
     max_drop_pp: float | None,
-    precision: Literal["int8", "fp16", "auto"] | None,
+    precision: Literal["int8", "fp16", "mixed", "auto"] | None,
     task: str | None,
     width_multiplier: float | None,
     input_px: int | None,

@@ -43,6 +43,8 @@ class Scheme:
             ``"hard_swish"`` (needs ``hard_swish = "split"``).
         min_channels: convolutions with fewer input or output channels than this stay in float, where integers would
             not be faster; depthwise ones count as their number of groups.
+        float_classes: layers that stay in float by what they are: ``"depthwise"`` convolutions, and ``"pointwise"``
+            ones, convolutions of a map of one position as in squeeze-excite.
         max_requantization: upper bound of input_scale * weight_scale / output_scale, 0 for none; XNNPACK refuses 256.
     """
 
@@ -65,6 +67,7 @@ class Scheme:
     rescale_activations: bool = False
     equalize: tuple[Literal["conv", "residual", "squeeze_excite", "hard_swish"], ...] = ()
     min_channels: int = 0
+    float_classes: tuple[Literal["depthwise", "pointwise"], ...] = ()
     max_requantization: float = 0.0
 
 

@@ -15,7 +15,7 @@ from edgec.pipeline.forms.scheme import Scheme, load_scheme, parse_scheme
 
 BOARDS = Path(str(resources.files("edgec.targets.boards")))
 
-Precision = Literal["int8", "fp16"]
+Precision = Literal["int8", "fp16", "mixed"]
 T = TypeVar("T")
 
 
@@ -125,6 +125,8 @@ def load_target(name: str) -> TargetSpec:
 def with_precision(target: TargetSpec, precision: Precision) -> TargetSpec:
     """``target`` in another of its precisions. In FP16 nothing is quantized: the reference is the float network.
 
+    Mixed is INT8 but for the layers that gain least by it: depthwise convolutions and squeeze-excite.
+
     Raises:
         EdgecError: ``unsupported-precision``.
     """
@@ -134,8 +136,11 @@ def with_precision(target: TargetSpec, precision: Precision) -> TargetSpec:
         raise EdgecError("unsupported-precision", message, "leave --precision away, or choose another target")
     if precision == target.precision:
         return target
-    name = f"{target.scheme.name}-{precision}"
-    scheme = replace(target.scheme, name=name, integer_operators=(), equalize=(), rescale_activations=False)
+    scheme = replace(target.scheme, name=f"{target.scheme.name}-{precision}")
+    if precision == "mixed":
+        scheme = replace(scheme, float_classes=("depthwise", "pointwise"))
+    else:
+        scheme = replace(scheme, integer_operators=(), equalize=(), rescale_activations=False)
     return replace(target, precision=precision, scheme=scheme)
 
 

@@ -81,6 +81,14 @@ def channel_axis(node: Node) -> int:
     return 1
 
 
+def float_class(graph: Graph, node: Node) -> str:
+    """The name that ``Scheme.float_classes`` has for a node; empty for most."""
+    if is_depthwise(graph, node):
+        return "depthwise"
+    vector = node.op == "Conv" and graph.shapes.get(node.inputs[0], ())[2:] == (1, 1)
+    return "pointwise" if vector else ""
+
+
 def integer_nodes(graph: Graph, scheme: Scheme, excluded: Mapping[str, str]) -> tuple[set[str], dict[str, str]]:
     """Names of the nodes that compute on integers, and the reason for each of the others."""
     integer, floats = set[str](), dict[str, str]()
@@ -93,6 +101,8 @@ def integer_nodes(graph: Graph, scheme: Scheme, excluded: Mapping[str, str]) -> 
             floats[node.name] = "the weight is not a constant"
         elif node.op in LINEAR and num_channels(graph, node) < scheme.min_channels:
             floats[node.name] = f"fewer than {scheme.min_channels} channels are no faster in integers"
+        elif float_class(graph, node) in scheme.float_classes:
+            floats[node.name] = f"{float_class(graph, node)} layers compute in float under the scheme '{scheme.name}'"
         elif node.op in ("Add", "Mul") and not scheme.quantize_output and len(graph.data_inputs(node)) < 2:
             floats[node.name] = "an elementwise operation with a constant fuses in float"
         else:

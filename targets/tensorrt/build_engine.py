@@ -42,6 +42,7 @@ from typing import Any
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PRODUCTS = ("model.engine", "timing.cache", "engine.json")  # the last one vouches for the others
+FILES = {"model": "model.onnx", "typed": "model_typed.onnx", "spec": "engine_spec.json", "golden": "golden.bin"}
 WITHOUT_INT8 = ("5.0", "5.2", "5.3", "6.0", "6.2", "7.0")  # compute capabilities, from TensorRT's support matrix
 TYPES = (("INT8", "int8"), ("HALF", "fp16"), ("FP16", "fp16"), ("FLOAT", "fp32"), ("FP32", "fp32"))
 TYPED = (10, 3)  # the first version that takes its types from the file; older ones get flags
@@ -682,7 +683,70 @@ def work(options: argparse.Namespace) -> dict[str, Any]:
     check_device(spec, cuda, version, options.dla)
     if options.check:
         return {**key, "spec_sha256": sha256(options.spec)}
+    if options.precision:
+        return candidates(trt, cuda, version, key, options)
     return one_engine(trt, cuda, version, key, spec, options)
+
+
+def candidates(
+    trt: Any, cuda: Cuda, version: tuple[int, ...], found: dict[str, Any], options: argparse.Namespace
+) -> dict[str, Any]:
+    """Build and measure the bundle's candidates, or the one asked for; the engine that pays becomes the bundle's.
+
+    One that is refused takes no part. What each loses against float was found where the bundle was made.
+    """
+    table_path = os.path.join(os.path.dirname(options.spec), "candidates.json")
+    sha256(table_path)
+    with open(table_path, encoding="utf-8") as file:
+        table: dict[str, Any] = json.load(file)
+    names = list(table) if options.precision == "auto" else [options.precision]
+    if not set(names) <= set(table):
+        raise Refusal("missing-file", f"the bundle holds {', '.join(table)}, not '{options.precision}'")
+    results: dict[str, Any] = {}
+    for name in names:
+        tell(f"candidate {name}")
+        folder = os.path.join(os.path.dirname(options.spec), table[name]["folder"])
+        files = {field: os.path.join(folder, file) for field, file in FILES.items()}
+        own = argparse.Namespace(**{**vars(options), **files, "output": os.path.join(options.output, "built", name)})
+        try:
+            spec = read_spec(own)
+            check_device(spec, cuda, version, options.dla)
+            results[name] = one_engine(trt, cuda, version, found, spec, own)
+        except Refusal as refusal:
+            results[name] = refusal.answer()
+            tell(f"candidate {name} is refused: {refusal.args[1]}")
+    p50_ms = {name: median(done["latency"]["gpu_ms"]) for name, done in results.items() if "latency" in done}
+    if not p50_ms:
+        raise Refusal(*next((done["error"], done["message"]) for done in results.values()))
+    chosen, verdict = weigh(p50_ms, {name: entry["loss_pp"] for name, entry in table.items()})
+    tell(verdict)
+    answer = results[chosen]
+    kept = {os.path.basename(path): read_bytes(path) for path in answer["products"]}
+    keep(options.output, kept)
+    summary = {name: {"p50_ms": p50_ms.get(name), **table[name], **_refusal(done)} for name, done in results.items()}
+    products = [os.path.join(options.output, name) for name in kept]
+    return {**answer, "precision": chosen, "verdict": verdict, "candidates": summary, "products": products}
+
+
+def _refusal(done: dict[str, Any]) -> dict[str, Any]:
+    return {name: done[name] for name in ("error", "message") if name in done}
+
+
+def median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def weigh(p50_ms: dict[str, float], loss_pp: dict[str, float]) -> tuple[str, str]:
+    """Which precision to ship and why: the fastest that gains enough over FP16 and loses little enough against it."""
+    if "fp16" not in p50_ms:
+        chosen = min(p50_ms, key=lambda name: p50_ms[name])
+        return chosen, f"ship {chosen.upper()}: there is no FP16 to weigh it with"
+    gains = {name: p50_ms["fp16"] / value for name, value in p50_ms.items() if name != "fp16"}
+    losses = {name: loss_pp[name] - loss_pp["fp16"] for name in gains}
+    paying = [name for name in gains if gains[name] >= LEAST_GAIN and losses[name] <= MOST_LOSS_PP]
+    chosen = max(paying, key=lambda name: gains[name]) if paying else "fp16"
+    words = [f"{name.upper()} gains {gains[name]:.2f}x for {losses[name]:.1f} pp" for name in gains]
+    return chosen, f"ship {chosen.upper()}: " + (", ".join(words) or "it is the only one")
 
 
 def one_engine(
@@ -761,12 +825,12 @@ def new_engine(
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    files = {"model": "model.onnx", "typed": "model_typed.onnx", "spec": "engine_spec.json", "golden": "golden.bin"}
-    for name, file in {**files, "output": ""}.items():
+    for name, file in {**FILES, "output": ""}.items():
         command.add_argument(f"--{name}", default=os.path.join(HERE, file), metavar="PATH")
     command.add_argument("--facts", action="store_true")
     command.add_argument("--check", action="store_true")
     command.add_argument("--predict", nargs=2, metavar=("IN", "OUT"))
+    command.add_argument("--precision", metavar="NAME", help="of the bundle's candidates; 'auto': the one that pays")
     command.add_argument("--budget-s", type=float, default=8.0, help="seconds of measuring")
     command.add_argument("--batch", type=int, default=1, help="images at a time")
     command.add_argument("--cuda-graph", action="store_true", help="measure launches of a CUDA graph")

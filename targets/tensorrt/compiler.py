@@ -88,8 +88,8 @@ def compile_model(qdq: Path, output: Path, settings: TensorRtSettings) -> None:
         onnx.save(typed.model, output / TYPED_MODEL)
     (output / "golden.bin").write_bytes(b"".join(array.astype("<f4").tobytes() for array in golden))
     layers = promised_layers(graph, typed.kept if typed else {})
-    _write_json(output / "engine_spec.json", _spec(output, golden, settings) | layers)
-    _write_json(output / "lint.json", [asdict(finding) for finding in findings])
+    write_json(output / "engine_spec.json", _spec(output, golden, settings) | layers)
+    write_json(output / "lint.json", [asdict(finding) for finding in findings])
     shutil.copyfile(SCRIPT, output / SCRIPT.name)
 
 
@@ -174,7 +174,8 @@ def _spec(folder: Path, golden: tuple[Batch, Batch], settings: TensorRtSettings)
     }
 
 
-def _write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object) -> None:
+    """Indented, as people read it."""
     path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 

@@ -82,6 +82,19 @@ class Builder:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def float_classifier() -> onnx.ModelProto:
+    """A float network of the same shape."""
+    net = Builder()
+    first = net.add("HardSwish", [net.conv("input", "first", stored=False)], "hs")
+    pooled = net.add(
+        "GlobalAveragePool", [net.add("Add", [first, net.conv(first, "second", stored=False)], "add")], "p"
+    )
+    net.conv(pooled, "last", stored=False)
+    for name in ("first.w", "second.w", "last.w"):
+        net.constants[name] /= 300
+    return net.model("logits")
+
+
 def classifier() -> onnx.ModelProto:
     """Integer convolutions around a hard-swish, a residual Add, and a last layer that stays in float."""
     net = Builder()

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from seams import settings_of
@@ -105,6 +106,40 @@ def test_int8_must_pay(int8: tuple[float, float], fp16: tuple[float, float], tex
     verdict = weigh({"int8": outcome(*int8), "fp16": outcome(*fp16)})
     assert verdict.text == text
     assert verdict.precision in text.lower()
+
+
+def test_the_fastest_that_pays() -> None:
+    found = {"int8": outcome(78.5, 1.00), "mixed": outcome(79.5, 1.10), "fp16": outcome(80.0, 1.65)}
+    verdict = weigh(found)
+    assert (verdict.precision, verdict.text) == (
+        "mixed",
+        "ship MIXED: INT8 gains 1.65x for 1.5 pp, MIXED gains 1.50x for 0.5 pp",
+    )
+    assert weigh({**found, "int8": outcome(79.5, 1.00)}).precision == "int8"
+
+
+def test_mixed_leaves_the_layers_in_float_that_gain_least(tmp_path: Path) -> None:
+    """Depthwise convolutions and squeeze-excite, beside pooling, which is float anyway."""
+    from edgec.pipeline.network.export import export_onnx
+    from edgec.pipeline.network.models.initialise import settle_batch_norm
+    from edgec.pipeline.network.models.spec import NetworkConfig, build_network
+    from edgec.pipeline.quantize.calibrate import collect
+    from edgec.pipeline.quantize.quantizer import quantize
+    from edgec.targets.tensorrt import compile_model
+
+    network = build_network(NetworkConfig("mobilenetv3-small", width_multiplier=0.5, num_classes=10))
+    settle_batch_norm(network, 96)
+    export_onnx(network, 96, tmp_path / "m.onnx")
+    images = [np.random.default_rng(0).normal(size=(2, 3, 96, 96)).astype(np.float32)]
+    statistics, target = collect(tmp_path / "m.onnx", lambda: images), with_precision(load_target("jetson"), "mixed")
+    quantized = quantize(onnx.load(tmp_path / "m.onnx"), statistics, target.scheme, "fast", lambda: images)
+    onnx.save(quantized.model, tmp_path / "qdq.onnx")
+    compile_model(tmp_path / "qdq.onnx", tmp_path / "out", settings_of(target))
+    spec = json.loads((tmp_path / "out" / "engine_spec.json").read_text())
+    assert spec["precision"] == "mixed"
+    assert spec["int8_layers"]
+    assert not [name for name in spec["int8_layers"] if "depthwise" in name or "squeeze_excite" in name]
+    assert [name for name in spec["fp16_layers"] if "depthwise" in name]
 
 
 def test_nothing_is_weighed_that_was_not_measured() -> None:

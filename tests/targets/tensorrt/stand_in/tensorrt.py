@@ -5,7 +5,8 @@ Environment: ``STAND_IN_VERSION``, ``STAND_IN_LOG`` (a line per call), ``STAND_I
 before an engine   ``bad-onnx``, ``no-engine`` (with errors in the log), ``raises`` (while it builds), ``hang``
 after that         ``foreign``, ``wrong-answers``, ``nan-answers``, ``no-start``, ``float-layers``, ``hidden-layers``,
                    ``broken-json``, ``raises-late`` and ``dies-late`` (in the first inference)
-at any time        ``chatter``: libraries print to standard output
+at any time        ``chatter``: libraries print to standard output; ``slow-int8``, ``slow-fp16``: files with or without
+                   Q are the slower ones
 """
 
 from __future__ import annotations
@@ -190,6 +191,9 @@ class Context:
         chatter()
         if "raises-late" in FAULTS:
             raise RuntimeError("stand-in: nobody foresaw this")
+        quantized = any(node.op_type == "QuantizeLinear" for node in self.engine.model.graph.node)
+        if ("slow-int8" if quantized else "slow-fp16") in FAULTS:
+            time.sleep(0.003)
         if "dies-late" in FAULTS:
             os.kill(os.getpid(), signal.SIGSEGV)
         (source,), (sink,) = self.engine.session.get_inputs(), self.engine.session.get_outputs()
