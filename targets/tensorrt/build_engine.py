@@ -50,6 +50,7 @@ DLA_VERSIONS = (((8, 5), (10, 8)), ((11, 4, 1), (12,)))  # from the release note
 WINDOW, STEADY = 32, 0.02  # calls per warm-up window; two windows' medians closer than this end the warm-up
 MIN_SAMPLES, MAX_SAMPLES, COPIES = 20, 1000, 50
 LEAST_GAIN, MOST_LOSS_PP = 1.10, 1.0  # what another precision must gain over FP16, and may lose
+MOST_PIECES = 16  # parts of a network that one DLA core holds at the same time
 LAST_ERRORS = 8
 HEARTBEAT_S = 20.0
 
@@ -270,9 +271,9 @@ def import_tensorrt() -> tuple[Any, tuple[int, ...]]:
     return tensorrt, version
 
 
-def is_typed(spec: dict[str, Any], version: tuple[int, ...]) -> bool:
-    """Whether this version builds the typed file; the other one gets its precision from flags."""
-    return version >= TYPED and bool(spec["typed_sha256"])
+def is_typed(spec: dict[str, Any], version: tuple[int, ...], dla: int | None) -> bool:
+    """Whether this version builds the typed file; the other one gets its precision from flags, as DLA before 11."""
+    return version >= (TYPED if dla is None else (11,)) and bool(spec["typed_sha256"])
 
 
 def check_device(spec: dict[str, Any], cuda: Cuda, version: tuple[int, ...], dla: int | None) -> None:
@@ -287,14 +288,24 @@ def check_device(spec: dict[str, Any], cuda: Cuda, version: tuple[int, ...], dla
     for option in ("hardware_compatible", "version_compatible"):
         if spec[option] and version < (8, 6):
             raise Refusal("wrong-tensorrt", f"'{option}' needs TensorRT 8.6")
-    if dla is None:
-        return
-    if not spec["dla_cores"]:
+    if dla is not None:
+        check_dla(spec, version)
+
+
+def check_dla(spec: dict[str, Any], version: tuple[int, ...]) -> None:
+    """The board has one, this TensorRT knows it, and the network is in the type that it takes."""
+    if not spec["dla"]:
         raise Refusal("wrong-gpu", f"'{spec['target']}' has no DLA")
     if not any(first <= version < last for first, last in DLA_VERSIONS):
-        raise Refusal("wrong-tensorrt", "DLA needs TensorRT 8.5 to 10.7, or 11.4.1 with JetPack 7.2.2")
-    if version < (11,) and spec["precision"] != "fp16":
-        raise Refusal("wrong-tensorrt", "before TensorRT 11 DLA takes no Q/DQ: build the bundle with --precision fp16")
+        raise Refusal("wrong-tensorrt", "DLA needs TensorRT 8.5 to 10.7, or 11.4.1 with JetPack 7.2.2 on an AGX Orin")
+    if spec["precision"] != "fp16":
+        raise Refusal("wrong-tensorrt", "DLA takes no Q/DQ before TensorRT 11: build the bundle with --precision fp16")
+    placed, fallback = spec["dla"]["num_nodes"], spec["dla"]["fallback"]
+    tell(f"by NVIDIA's list the DLA takes {placed} nodes, in {spec['dla']['num_pieces']} pieces; on the GPU stay:")
+    for name, reason in fallback.items():
+        tell(f"  {name}: {reason}")
+    if spec["dla"]["num_pieces"] > MOST_PIECES:
+        tell(f"warning: a core holds {MOST_PIECES} pieces at the same time")
 
 
 def make_logger(trt: Any) -> Any:
@@ -371,7 +382,7 @@ def configure(
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, spec["workspace_bytes"])
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    if not is_typed(spec, version):
+    if not is_typed(spec, version, dla):
         config.set_flag(trt.BuilderFlag.FP16)
         if spec["precision"] != "fp16":
             config.set_flag(trt.BuilderFlag.INT8)
@@ -400,7 +411,7 @@ def build(
     trt: Any, version: tuple[int, ...], spec: dict[str, Any], options: argparse.Namespace, cache: bytes, batch: int
 ) -> tuple[bytes, bytes]:
     """(engine, timing cache) of the file that this version takes."""
-    typed, logger = is_typed(spec, version), make_logger(trt)
+    typed, logger = is_typed(spec, version, options.dla), make_logger(trt)
     model = options.typed if typed else options.model
     try:
         builder = trt.Builder(logger)
@@ -680,6 +691,8 @@ def work(options: argparse.Namespace) -> dict[str, Any]:
     key["tensorrt"] = trt.__version__
     if options.facts:
         return key
+    if options.dla is None:
+        options.dla = spec["dla_core"]
     check_device(spec, cuda, version, options.dla)
     if options.check:
         return {**key, "spec_sha256": sha256(options.spec)}
@@ -767,7 +780,7 @@ def one_engine(
         with phase("load", record):
             engine = Engine(trt, cuda, plan, spec["version_compatible"], options.dla)
         with phase("inspect", record):
-            inspect(engine, spec, is_typed(spec, version), record)
+            inspect(engine, spec, is_typed(spec, version, options.dla), record)
         with phase("prove", record):
             record["golden"] = prove(engine, spec, options.golden, options.batch)
     except Refusal as refusal:
@@ -798,7 +811,7 @@ def new_engine(
     names: tuple[str, ...],
 ) -> tuple[bytes, dict[str, Any]]:
     """Build, and keep engine, timing cache and a first record at once."""
-    typed = is_typed(spec, version)
+    typed = is_typed(spec, version, options.dla)
     record: dict[str, Any] = {"key": key, "status": "failed", "precision": spec["precision"], "typed": typed}
     shared = options.timing_cache or shared_cache(key)
     cache = read_bytes(shared) or read_bytes(os.path.join(options.output, names[1]))

@@ -24,6 +24,7 @@ from edgec.pipeline.core.store import file_sha256
 from edgec.pipeline.forms.format import Batch, Format
 from edgec.targets.tensorrt.build_engine import TYPED
 from edgec.targets.tensorrt.dialect import in_dialect, with_float_weights
+from edgec.targets.tensorrt.dla import dla_placement
 from edgec.targets.tensorrt.format import EngineFormat
 from edgec.targets.tensorrt.lint import LINEAR, Finding, is_dequantized, lint
 from edgec.targets.tensorrt.options import TensorRtSettings
@@ -88,7 +89,8 @@ def compile_model(qdq: Path, output: Path, settings: TensorRtSettings) -> None:
         onnx.save(typed.model, output / TYPED_MODEL)
     (output / "golden.bin").write_bytes(b"".join(array.astype("<f4").tobytes() for array in golden))
     layers = promised_layers(graph, typed.kept if typed else {})
-    write_json(output / "engine_spec.json", _spec(output, golden, settings) | layers)
+    accelerator = {"dla": asdict(dla_placement(graph)) if settings.gpu.dla_cores else None}
+    write_json(output / "engine_spec.json", _spec(output, golden, settings) | layers | accelerator)
     write_json(output / "lint.json", [asdict(finding) for finding in findings])
     shutil.copyfile(SCRIPT, output / SCRIPT.name)
 
@@ -168,7 +170,7 @@ def _spec(folder: Path, golden: tuple[Batch, Batch], settings: TensorRtSettings)
         "hardware_compatible": options.hardware_compatible,
         "version_compatible": options.version_compatible,
         "max_reformats": options.max_reformats,
-        "dla_cores": gpu.dla_cores,
+        "dla_core": options.dla_core,
         "trtexec": trtexec_command(MODEL, flags, options.workspace_mib),
         "trtexec_typed": trtexec_command(TYPED_MODEL, "--stronglyTyped", options.workspace_mib),
     }

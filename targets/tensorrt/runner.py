@@ -26,8 +26,9 @@ from edgec.targets.tensorrt.options import TensorRtSettings
 
 ELSEWHERE = "engines are built on the device: run build_engine.py there, or give --on ssh://user@host"
 HOW_TO = {
-    "missing-driver": "install NVIDIA's driver where there is a GPU",
-    "missing-tensorrt": "pip install 'edgec[jetson]' (Python 3.10), or NVIDIA's own package",
+    "missing-driver": "install NVIDIA's driver where there is a GPU; on a Jetson, flash JetPack",
+    "missing-tensorrt": "on a Jetson 'sudo apt-get install nvidia-jetpack' and the system's python3; elsewhere "
+    "pip install 'edgec[jetson]' (Python 3.10), or NVIDIA's own package",
 }
 
 

@@ -261,6 +261,37 @@ def test_kernels_load_when_they_are_used(artifact: Path, stand_in: StandIn) -> N
     assert "CUDA_MODULE_LOADING=LAZY" in stand_in.calls()
 
 
+@pytest.mark.parametrize("batch", [3, 8])
+def test_several_images_at_a_time(batch: int, artifact: Path, stand_in: StandIn) -> None:
+    """An engine of its own beside the other, proved by the same inputs."""
+    single = answer(stand_in.run(artifact))
+    found = answer(stand_in.run(artifact, "--batch", str(batch)))
+    assert found["golden"] == pytest.approx(single["golden"])
+    assert found["latency"]["batch"] == batch
+    names = {path.name for path in artifact.iterdir()}
+    assert {f"batch{batch}-{name}" for name in PRODUCTS} | set(PRODUCTS) <= names
+    assert answer(stand_in.run(artifact, "--batch", str(batch)))["status"] == "proved"
+    assert stand_in.calls().count("build") == 2
+
+
+def test_wrong_answers_in_one_place_of_a_batch_are_found(artifact: Path, stand_in: StandIn) -> None:
+    found = answer(stand_in.run(artifact, "--batch", "3", fault="wrong-answers"))
+    assert found["error"] == "golden-mismatch"
+
+
+def test_cuda_graphs_are_reported_as_such(artifact: Path, stand_in: StandIn) -> None:
+    assert answer(stand_in.run(artifact))["latency"]["cuda_graph"] is False
+    assert answer(stand_in.run(artifact, "--cuda-graph"))["latency"]["cuda_graph"] is True
+    assert record_in(artifact)["latency"]["cuda_graph"] is True
+
+
+def test_an_engine_for_later_versions(artifact: Path, stand_in: StandIn) -> None:
+    """It brings code along, which the runtime must be allowed to use."""
+    change_spec(artifact, version_compatible=True)
+    assert answer(stand_in.run(artifact))["status"] == "proved"
+    assert "flag VERSION_COMPATIBLE" in stand_in.calls()
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "model_typed.onnx", "golden.bin"])
 def test_changed_and_missing_files(name: str, artifact: Path, stand_in: StandIn) -> None:
     content = bytearray((artifact / name).read_bytes())

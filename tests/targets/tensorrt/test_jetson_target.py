@@ -18,12 +18,14 @@ from seams import settings_of
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.forms.measure import Latency
-from edgec.pipeline.forms.spec import load_target, read_options, with_precision
+from edgec.pipeline.forms.spec import Gpu, load_target, names, read_options, with_precision
 from edgec.pipeline.precision import weigh
 from edgec.pipeline.tasks.accuracy import Accuracy
 from edgec.targets.tensorrt import probe, runner
-from edgec.targets.tensorrt.compiler import SCRIPT
+from edgec.targets.tensorrt.compiler import SCRIPT, takes_types
 from edgec.targets.tensorrt.options import TensorRtOptions
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_the_bundle_of_a_host_without_a_gpu(jetson_bundle: Path) -> None:
@@ -184,3 +186,40 @@ def test_probe_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "signal 11" in probe().missing
     assert probe().can_build
     runner._facts.cache_clear()
+
+
+def test_boards_and_the_documented_table_agree_on_jetpack() -> None:
+    """Every JetPack of a board stands in docs/jetson.md with its TensorRT and that board, and none is only there."""
+    rows = {}
+    for line in (ROOT / "docs" / "jetson.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| JetPack "):
+            rows |= dict.fromkeys(cells[0].removeprefix("JetPack ").split(", "), (cells[1], cells[2]))
+    words = {"jetson-nano": "first Nano", "jetson-xavier-nx": "Xavier NX", "jetson-thor": "Thor"}
+    found = {}
+    for board in (load_target(name) for name in names()):
+        gpu = board.device.gpu
+        for jetpack, version in gpu.jetpack.items() if gpu else ():
+            found[jetpack] = version
+            assert rows[jetpack][0] == version, (board.name, jetpack)
+            word = words.get(board.name, "Orin")
+            boards = rows[jetpack][1] if "agx" in board.name else rows[jetpack][1].replace("AGX Orin", "")
+            assert word in boards, (board.name, jetpack)
+    assert found == {jetpack: version for jetpack, (version, _) in rows.items()}
+
+
+def test_one_compute_capability_has_one_tensorrt_per_jetpack() -> None:
+    versions: dict[str, set[str]] = {}
+    for board in (load_target(name) for name in names()):
+        for jetpack, version in (board.device.gpu.jetpack if board.device.gpu else {}).items():
+            versions.setdefault(jetpack, set()).add(version)
+    assert all(len(found) == 1 for found in versions.values()), versions
+
+
+def test_thor_has_no_accelerator_and_takes_types() -> None:
+    thor = load_target("jetson-thor")
+    assert thor.device.gpu
+    assert (thor.device.gpu.compute_capability, thor.device.gpu.dla_cores) == ("11.0", 0)
+    assert takes_types(thor.device.gpu)
+    assert not takes_types(load_target("jetson-xavier-nx").device.gpu or Gpu())
+    assert takes_types(load_target("gpu").device.gpu or Gpu())

@@ -62,7 +62,7 @@ def test_no_rates_no_estimate(tiny_onnx: Path) -> None:
 
 def test_boards_without_rates_stay_without_an_estimate(jetson_bundle: Path) -> None:
     boards = [load_target(name) for name in names() if load_target(name).compiler == "tensorrt"]
-    assert len(boards) == 7
+    assert len(boards) == 8
     known = {board.name for board in boards if estimate(jetson_bundle / "tensorrt", settings_of(board))}
     assert known == {"jetson", "jetson-orin-nano", "jetson-orin-nx", "jetson-agx-orin", "jetson-nano"}
     assert all(board.device.gpu and board.device.gpu.source for board in boards)
