@@ -39,7 +39,7 @@ _RECIPE_OPTIONS = (
     click.option(
         "--precision",
         type=click.Choice(["int8", "fp16", "mixed", "auto"]),
-        help="The board's own by default; 'auto' measures both and ships the one that pays (needs the GPU).",
+        help="The board's own by default; 'auto' measures each and ships the one that pays (needs the GPU).",
     ),
     click.option("--task", help="What the outputs are for: 'classification', 'tensors'; the outputs tell by default."),
     click.option(

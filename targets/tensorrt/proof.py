@@ -1,9 +1,9 @@
 """Proves in ONNX Runtime that a rewritten file computes what the QDQ reference does.
 
 Two spellings of one function differ in the last bits, now and then a value falls on the other side of a quantization
-step, and behind it whole networks differ by some of their quantization noise. So the proof has two halves: without
-rounding the two are equal but for float's own error; with it, they are no further apart than rounding has brought the
-reference from its own float function.
+step, and behind it whole networks differ by some of their quantization noise. So the proof has three parts: activations
+are rounded by the same scales; without rounding the two are equal but for float's own error; with it, they are no
+further apart than rounding has brought the reference from its own float function.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from onnx import helper
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.forms.format import Batch
 from edgec.pipeline.forms.ort import OrtRunner
-from edgec.pipeline.network.graph import Graph, Node
+from edgec.pipeline.network.graph import Array, Graph, Node
 from edgec.pipeline.tasks.metrics import sqnr_db
 
 FLOAT_DB = 80.0  # of outputs without rounding: float32's own error over a hundred layers
 HALF_DB = 20.0  # the same with FP16 tensors: real weights of MobileNetV3-small reach 30
 CONSTANTS_DB = 30.0  # with FP16 constants and float32 tensors: real weights 48 and more, random ones 34
+FP16_ROUNDING = 2.0**-9  # of a scale
 SLACK_DB = 3.0  # of noise against noise, on a few inputs
 
 
@@ -60,6 +61,13 @@ def without_types(model: onnx.ModelProto) -> onnx.ModelProto:
     return graph.with_nodes(nodes, constants).write()
 
 
+def activation_scales(model: onnx.ModelProto) -> Array:
+    """Those of every Q of an activation, sorted."""
+    graph = Graph.read(model)
+    quantizers = (node for node in graph.nodes if node.op == "QuantizeLinear" and not _of_weight(graph, node))
+    return np.sort(np.concatenate([[], *(graph.constants[node.inputs[1]].reshape(-1) for node in quantizers)]))
+
+
 def _of_weight(graph: Graph, node: Node) -> bool:
     made = graph.producer.get(node.inputs[0])
     source = made.inputs[0] if made is not None and made.op == "QuantizeLinear" else node.inputs[0]
@@ -67,7 +75,7 @@ def _of_weight(graph: Graph, node: Node) -> bool:
 
 
 def same_function(ours: onnx.ModelProto, reference: onnx.ModelProto, inputs: Batch, least_db: float) -> Batch:
-    """The reference's outputs for ``(N, 3, H, W)`` inputs, after both halves of the proof.
+    """The reference's outputs for ``(N, 3, H, W)`` inputs, after all parts of the proof.
 
     Args:
         least_db: without rounding.
@@ -75,6 +83,10 @@ def same_function(ours: onnx.ModelProto, reference: onnx.ModelProto, inputs: Bat
     Raises:
         EdgecError: ``compile-mismatch``.
     """
+    found, wanted = activation_scales(ours), activation_scales(reference)
+    if len(found) != len(wanted) or not np.allclose(found, wanted, rtol=FP16_ROUNDING):
+        message = "the model in TensorRT's dialect rounds its activations unlike the QDQ reference"
+        raise EdgecError("compile-mismatch", message, "report the model")
     plain_ours, plain = (_answers(without_rounding(model), inputs) for model in (ours, reference))
     expected = _answers(reference, inputs)
     plain_db, rounded_db = sqnr_db(plain_ours, plain), sqnr_db(_answers(ours, inputs), expected)

@@ -76,7 +76,7 @@ def estimate_latency(model: onnx.ModelProto, gpu: Gpu, precision: str) -> Estima
 
 def kernel_seconds(found: list[Kernel], gpu: Gpu, precision: str, constants: Constants = FITTED) -> list[float] | None:
     """The roofline of each kernel, or None where the board's rates are not known."""
-    int8 = gpu.int8_tops if precision == "int8" else 0.0
+    int8 = 0.0 if precision == "fp16" else gpu.int8_tops
     if gpu.fp16_tflops is None or gpu.bandwidth_gb_s is None or int8 is None:
         return None
     rates = {

@@ -1,4 +1,4 @@
-"""A bundle for Jetson, and stand-ins for TensorRT and the CUDA driver. No GPU is used anywhere in these tests."""
+"""What goes to the device, and stand-ins for TensorRT and the CUDA driver. No GPU is used anywhere in these tests."""
 
 from __future__ import annotations
 
@@ -12,19 +12,7 @@ from graphs import classifier
 from seams import settings_of
 from stand_ins import FOLDER, StandIn
 
-from edgec.pipeline.cli import main
 from edgec.targets.tensorrt import compile_model
-
-
-@pytest.fixture(scope="session")
-def jetson_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path, tiny_images: Path) -> Path:
-    """What ``edgec build tiny.onnx --target jetson`` hands over on a machine without a GPU."""
-    folder = tmp_path_factory.mktemp("jetson")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGEC_CACHE", str(folder / "cache"))
-        arguments = ["build", str(tiny_onnx), "--target", "jetson", "--data", str(tiny_images)]
-        assert main([*arguments, "--output", str(folder / "bundle"), "--json"]) == 0
-    return folder / "bundle"
 
 
 @pytest.fixture(scope="session")

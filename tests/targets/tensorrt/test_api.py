@@ -1,9 +1,7 @@
 """Every name of TensorRT that build_engine.py uses exists in the versions that it uses it in.
 
-``api_names.json`` holds the members of those classes in the published bindings 8.6.0 (``tensorrt``), 10.3.0
-(``tensorrt_cu12_bindings``) and 11.4.0 (``tensorrt_cu13_bindings``). To check it again: ``EDGEC_TENSORRT_PYTHON`` names
-one Python with ``tensorrt``, or several separated by colons. Bindings without their libraries import where empty ones
-of those names are on the path. To write it anew, ``EDGEC_TENSORRT_RECORD=1`` as well.
+``published_api.json`` holds the names that the published bindings of 8.6.0, 10.3.0 and 11.4.0 have; ``published.py``
+says how they were recorded. Where ``EDGEC_TENSORRT_PYTHONS`` names the folder that it made, the bindings are asked too.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import published
 import pytest
 
 from edgec.targets.tensorrt.compiler import SCRIPT
@@ -75,25 +74,28 @@ API: dict[str, tuple[int, int]] = {
 
 OBJECTS = ("builder", "network", "parser", "config", "logger", "runtime", "engine", "context")
 OURS = {  # of the script's own Engine and logger
-    *(
-        f"engine.{name}"
-        for name in ("run", "time", "layers", "memory", "trt", "upload", "download", "capture", "graph")
-    ),
-    "logger.last",
+    *(f"engine.{name}" for name in ("run", "time", "layers", "memory", "trt", "upload", "download")),
+    *("engine.capture", "engine.graph", "logger.last"),
 }
-LIST = """
-import json, sys
-try:
-    import tensorrt as trt
-except ImportError:
-    import tensorrt_bindings as trt
-members = {c: sorted(m for m in dir(getattr(trt, c, None)) if m[0] != "_") for c in json.loads(sys.argv[1])}
-print(json.dumps({"version": trt.__version__, "members": members}))
-"""
-NAMES = Path(__file__).with_name("api_names.json")
 
-PYTHONS = [name for name in os.environ.get("EDGEC_TENSORRT_PYTHON", "").split(":") if name]
-needs_wheel = pytest.mark.skipif(not PYTHONS, reason="EDGEC_TENSORRT_PYTHON names no Python with tensorrt")
+CLASSES = sorted({name.partition(".")[0] for name in API})
+RECORDED: dict[str, dict[str, list[str]]] = json.loads(published.RECORDED.read_text())
+
+
+def wrong(version: str, members: dict[str, list[str]]) -> list[str]:
+    """Names that the table has right only for other versions."""
+    major = int(version.partition(".")[0])
+    found = {f"{kind}.{member}" for kind, names in members.items() for member in names}
+    return [name for name, (first, last) in API.items() if (first <= major < last) != (name in found)]
+
+
+@pytest.fixture
+def pythons(version: str) -> Path:
+    """The folder with a Python that imports this version."""
+    folder = Path(os.environ.get("EDGEC_TENSORRT_PYTHONS", "no such folder")).expanduser()
+    if not (folder / version / "bin" / "python").exists():
+        pytest.skip(f"no Python with tensorrt {version} in EDGEC_TENSORRT_PYTHONS")
+    return folder
 
 
 def used_names() -> set[str]:
@@ -125,43 +127,32 @@ def test_the_table_holds_nothing_unused() -> None:
     assert [name for name in API if name.split(".")[1] not in text] == []
 
 
-@pytest.mark.parametrize("version", ["8.6", "10.3", "11.4"])
-def test_the_published_bindings_have_them(version: str) -> None:
-    recorded = json.loads(NAMES.read_text())
-    members = next(known for full, known in recorded.items() if full.startswith(f"{version}."))
-    major = int(version.split(".")[0])
-    for name, (first, last) in API.items():
-        owner, member = name.split(".")
-        assert (member in members[owner]) == (first <= major < last), f"{name} in TensorRT {version}"
+@pytest.mark.parametrize("version", published.PACKAGES)
+def test_the_recorded_bindings_have_them(version: str) -> None:
+    assert wrong(version, RECORDED[version]) == []
 
 
-@needs_wheel
-@pytest.mark.parametrize("python", PYTHONS)
-def test_what_was_recorded_of_the_bindings_is_true(python: str) -> None:
-    classes = sorted({name.split(".")[0] for name in API})
-    done = subprocess.run([python, "-c", LIST, json.dumps(classes)], capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout.splitlines()[-1])
-    recorded = json.loads(NAMES.read_text()) if NAMES.is_file() else {}
-    if os.environ.get("EDGEC_TENSORRT_RECORD"):
-        recorded[found["version"]] = found["members"]
-        NAMES.write_text(json.dumps(recorded, separators=(",", ":"), sort_keys=True) + "\n")
-    assert recorded[found["version"]] == found["members"]
+@pytest.mark.parametrize("version", published.PACKAGES)
+def test_the_published_bindings_are_as_recorded(version: str, pythons: Path) -> None:
+    assert published.listing(pythons, version, CLASSES) == RECORDED[version]
 
 
-@needs_wheel
-@pytest.mark.parametrize("python", PYTHONS)
-def test_the_real_wheel_without_a_gpu_is_a_documented_refusal(python: str, artifact: Path, stand_in_cuda: Path) -> None:
+@pytest.mark.parametrize("version", ["8.6.0"])
+def test_the_real_wheel_without_a_gpu_is_a_documented_refusal(
+    version: str, pythons: Path, artifact: Path, stand_in_cuda: Path
+) -> None:
     """First without any driver; then with the stand-in driver, up to TensorRT's own refusal to make a builder."""
-    done = subprocess.run([python, str(SCRIPT), "--facts"], capture_output=True, text=True, check=False)
-    assert len(done.stdout.splitlines()) == 1
+    python, environment = str(pythons / version / "bin" / "python"), published.environment(pythons)
+    done = subprocess.run(
+        [python, str(SCRIPT), "--facts"], env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode == 0:
         pytest.skip("this machine has an NVIDIA GPU")
     assert (done.returncode, json.loads(done.stdout)["error"]) == (1, "missing-driver")
-    libraries = f"{stand_in_cuda}:{os.environ.get('LD_LIBRARY_PATH', '')}"
-    environment = {**os.environ, "LD_LIBRARY_PATH": libraries}
+    environment["LD_LIBRARY_PATH"] = f"{stand_in_cuda}:{environment['LD_LIBRARY_PATH']}"
     command = [python, str(artifact / "build_engine.py")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    answer = json.loads(done.stdout)
-    assert done.returncode == 1
-    assert answer["error"] in ("missing-driver", "missing-tensorrt")
+    answer = json.loads(done.stdout)  # one line
+    assert (done.returncode, answer["error"]) == (1, "missing-driver")
+    assert "TensorRT found no GPU that it can use" in answer["message"]
     assert not (artifact / "model.engine").exists()

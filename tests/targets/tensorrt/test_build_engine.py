@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from seen_codes import note
 from stand_ins import StandIn
 
 from edgec.targets.tensorrt import build_engine
@@ -30,6 +31,8 @@ def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert all(line.keys() == {"done", "total"} for line in progress)
     value: dict[str, Any] = last
     assert done.returncode == (1 if "error" in value else 0)
+    if "error" in value:
+        note(value["error"])
     assert ("Traceback" in done.stderr) == ("Error: stand-in" in value.get("message", "")), done.stderr
     return value
 
