@@ -69,7 +69,9 @@ answers_to = 1  # a file descriptor; the worker's is a pipe to the process that 
 
 def say(answer: dict[str, Any]) -> None:
     """One JSON line for programs."""
-    os.write(answers_to, (json.dumps(answer) + "\n").encode())
+    line = (json.dumps(answer) + "\n").encode()
+    while line:
+        line = line[os.write(answers_to, line) :]
 
 
 def tell(text: str) -> None:

@@ -71,8 +71,9 @@ def open_runner(artifact: Path, settings: TensorRtSettings, threads: int) -> Eng
     from edgec.targets.tensorrt import build_engine
 
     trt, _ = build_engine.import_tensorrt()
-    engine = build_engine.Engine(trt, build_engine.Cuda(), (folder / "model.engine").read_bytes())
     spec = json.loads((artifact / "engine_spec.json").read_text())
+    plan, trusted = (folder / "model.engine").read_bytes(), spec["version_compatible"]
+    engine = build_engine.Engine(trt, build_engine.Cuda(), plan, trusted, spec["dla_core"])
     return EngineRunner(engine, tuple(spec["output_shape"][1:]))
 
 

@@ -375,7 +375,11 @@ print(found.can_run, found.facts, outputs.shape, outputs.dtype, sep="|")
 """
 
 
-def test_a_gpu_in_this_machine_runs_the_engine_in_process(artifact: Path, stand_in: StandIn, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version_compatible", [False, True])
+def test_a_gpu_in_this_machine_runs_the_engine_in_process(
+    version_compatible: bool, artifact: Path, stand_in: StandIn, tmp_path: Path
+) -> None:
+    change_spec(artifact, version_compatible=version_compatible)
     environment = stand_in.environment() | {"EDGEC_CACHE": str(tmp_path / "cache")}
     command = [sys.executable, "-c", HERE, str(artifact)]
     for _ in range(2):
