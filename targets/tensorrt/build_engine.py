@@ -273,9 +273,10 @@ def import_tensorrt() -> tuple[Any, tuple[int, ...]]:
     return tensorrt, version
 
 
-def is_typed(spec: dict[str, Any], version: tuple[int, ...], dla: int | None) -> bool:
+def is_typed(spec: dict[str, Any], version: tuple[int, ...], options: argparse.Namespace) -> bool:
     """Whether this version builds the typed file; the other one gets its precision from flags, as DLA before 11."""
-    return version >= (TYPED if dla is None else (11,)) and bool(spec["typed_sha256"])
+    first = (11,) if options.flags or options.dla is not None else TYPED
+    return version >= first and bool(spec["typed_sha256"])
 
 
 def check_device(spec: dict[str, Any], cuda: Cuda, version: tuple[int, ...], dla: int | None) -> None:
@@ -378,13 +379,13 @@ def heartbeat() -> Iterator[None]:
 
 
 def configure(
-    trt: Any, version: tuple[int, ...], builder: Any, spec: dict[str, Any], cache: bytes, dla: int | None
+    trt: Any, version: tuple[int, ...], builder: Any, spec: dict[str, Any], cache: bytes, options: argparse.Namespace
 ) -> Any:
     """Precision, workspace, timing cache, verbosity and compatibility, in the words of the version."""
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, spec["workspace_bytes"])
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    if not is_typed(spec, version, dla):
+    if not is_typed(spec, version, options):
         config.set_flag(trt.BuilderFlag.FP16)
         if spec["precision"] != "fp16":
             config.set_flag(trt.BuilderFlag.INT8)
@@ -392,9 +393,9 @@ def configure(
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
     if spec["version_compatible"]:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    if dla is not None:
+    if options.dla is not None:
         config.default_device_type = trt.DeviceType.DLA
-        config.DLA_core = dla
+        config.DLA_core = options.dla
         config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
     if version >= (10,):
         config.progress_monitor = make_monitor(trt)
@@ -413,7 +414,7 @@ def build(
     trt: Any, version: tuple[int, ...], spec: dict[str, Any], options: argparse.Namespace, cache: bytes, batch: int
 ) -> tuple[bytes, bytes]:
     """(engine, timing cache) of the file that this version takes."""
-    typed, logger = is_typed(spec, version, options.dla), make_logger(trt)
+    typed, logger = is_typed(spec, version, options), make_logger(trt)
     model = options.typed if typed else options.model
     try:
         builder = trt.Builder(logger)
@@ -426,7 +427,7 @@ def build(
         raise Refusal("engine-build-failed", f"TensorRT cannot read '{model}': {errors}")
     if batch > 1:
         network.get_input(0).shape = [batch, *spec["input_shape"][1:]]
-    config = configure(trt, version, builder, spec, cache, options.dla)
+    config = configure(trt, version, builder, spec, cache, options)
     with heartbeat():
         plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -695,6 +696,8 @@ def work(options: argparse.Namespace) -> dict[str, Any]:
         return key
     if options.dla is None:
         options.dla = spec["dla_core"]
+    if options.flags and version >= (11,):
+        raise Refusal("wrong-tensorrt", "TensorRT 11 has no flags for precision: it takes the typed file")
     check_device(spec, cuda, version, options.dla)
     if options.check:
         return {**key, "spec_sha256": sha256(options.spec)}
@@ -774,6 +777,7 @@ def one_engine(
 ) -> dict[str, Any]:
     """Build unless it was built before and keep; then inspect, prove, measure, and write down what came of each."""
     key = {**found, "spec_sha256": sha256(options.spec), "batch": options.batch, "dla": options.dla}
+    key["typed"] = is_typed(spec, version, options)
     names = tuple(f"batch{options.batch}-{name}" if options.batch > 1 else name for name in PRODUCTS)
     plan, record = built_before(options.output, names, key)
     if not plan:
@@ -782,7 +786,7 @@ def one_engine(
         with phase("load", record):
             engine = Engine(trt, cuda, plan, spec["version_compatible"], options.dla)
         with phase("inspect", record):
-            inspect(engine, spec, is_typed(spec, version, options.dla), record)
+            inspect(engine, spec, key["typed"], record)
         with phase("prove", record):
             record["golden"] = prove(engine, spec, options.golden, options.batch)
     except Refusal as refusal:
@@ -813,12 +817,11 @@ def new_engine(
     names: tuple[str, ...],
 ) -> tuple[bytes, dict[str, Any]]:
     """Build, and keep engine, timing cache and a first record at once."""
-    typed = is_typed(spec, version, options.dla)
-    record: dict[str, Any] = {"key": key, "status": "failed", "precision": spec["precision"], "typed": typed}
+    record: dict[str, Any] = {"key": key, "status": "failed", "precision": spec["precision"]}
     shared = options.timing_cache or shared_cache(key)
     cache = read_bytes(shared) or read_bytes(os.path.join(options.output, names[1]))
     tell(f"building for '{key['gpu']}' with TensorRT {key['tensorrt']}: this takes minutes; as trtexec does it:")
-    tell("  " + spec["trtexec_typed" if typed else "trtexec"])
+    tell("  " + spec["trtexec_typed" if key["typed"] else "trtexec"])
     os.makedirs(options.output, exist_ok=True)
     try:
         with phase("build", record):
@@ -852,6 +855,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     command.add_argument(
         "--dla", type=int, metavar="CORE", help="what DLA can, on this core of it; the rest on the GPU"
     )
+    command.add_argument("--flags", action="store_true", help="model.onnx and flags, with TensorRT 10 too")
     command.add_argument("--timing-cache", metavar="PATH", help="shared between bundles; ~/.cache/edgec by default")
     command.add_argument("--attached", action="store_true", help="for edgec: stop when standard input ends")
     command.add_argument("--copy", action="store_true", help="for edgec: copies of the products, to be moved")

@@ -97,13 +97,24 @@ def test_precision_in_the_words_of_each_version(
     version: str, file: str, network: int, flags: list[str], artifact: Path, stand_in: StandIn
 ) -> None:
     done = stand_in.run(artifact, version=version)
-    assert answer(done)["typed"] == (file == "model_typed.onnx")
+    assert answer(done)["key"]["typed"] == (file == "model_typed.onnx")
     calls = stand_in.calls()
     assert f"network {network}" in calls
     assert f"parse {file}" in calls
     assert [call.removeprefix("flag ") for call in calls if call.startswith("flag")] == flags
     assert f"workspace {512 << 20}" in calls
     assert (json.dumps({"done": 1, "total": 2}) in done.stdout) == version.startswith("1")
+
+
+def test_flags_may_be_asked_for_where_both_ways_exist(artifact: Path, stand_in: StandIn) -> None:
+    """TensorRT 10 takes either file; an engine of the one is none of the other."""
+    answer(stand_in.run(artifact))
+    assert answer(stand_in.run(artifact, "--flags"))["key"]["typed"] is False
+    assert [call for call in stand_in.calls() if call.startswith("parse")] == [
+        "parse model_typed.onnx",
+        "parse model.onnx",
+    ]
+    assert answer(stand_in.run(artifact, "--flags", version="11.4.0"))["error"] == "wrong-tensorrt"
 
 
 def test_fp16_asks_for_no_int8(artifact: Path, stand_in: StandIn) -> None:
