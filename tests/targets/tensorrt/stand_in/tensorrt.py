@@ -247,7 +247,9 @@ class Engine:
         header, _, content = plan.partition(b"\0")
         self.header = json.loads(header)
         self.model = onnx.load_from_string(content)
-        self.session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.disable_quant_qdq", "1")  # its fused kernels saturate on old CPUs
+        self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         self.tensors = [*self.session.get_inputs(), *self.session.get_outputs()]
 
     def get_tensor_name(self, index: int) -> str:
