@@ -19,12 +19,11 @@ from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.form import TARGET, ThereForm
 from edgec.pipeline.forms.format import size_bytes
 from edgec.pipeline.forms.measure import Latency, measure
-from edgec.pipeline.forms.memory import memory_fit
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.forms.spec import with_precision
 from edgec.pipeline.gate.fingerprint import read_fingerprint
 from edgec.pipeline.precision import undecided, weigh
-from edgec.pipeline.recipe import Recipe, TorchSource
+from edgec.pipeline.recipe import Recipe
 from edgec.pipeline.report.page import render_report
 
 
@@ -143,7 +142,6 @@ def make_result(release: Release, runs: Sequence[Run], folder: Path) -> dict[str
     seconds: dict[str, float] = {}
     for run in runs:
         seconds[run.stage] = seconds.get(run.stage, 0.0) + run.seconds
-    fit = memory_fit(size, release.placement.arena_bytes, recipe.target.device, *_size_of(recipe))
     return {
         "model": recipe.name,
         "version": release.version,
@@ -160,14 +158,8 @@ def make_result(release: Release, runs: Sequence[Run], folder: Path) -> dict[str
         "precision": recipe.target.precision,
         "precision_verdict": release.precision_verdict,
         "placement": asdict(release.placement),
-        "memory": asdict(fit),
+        "memory": asdict(release.memory),
         "float_layers": [asdict(layer) for layer in release.quantization.float_layers],
         "left_out": sorted({*recipe.calibration.left_out, *recipe.test.left_out}),
         "notes": list(release.notes),
     }
-
-
-def _size_of(recipe: Recipe) -> tuple[float, int]:
-    """(width multiplier, input side) that the network was built with."""
-    width = recipe.source.config.width_multiplier if isinstance(recipe.source, TorchSource) else 1.0
-    return width, recipe.preprocess.crop_px

@@ -109,7 +109,8 @@ def _operators(old: Mapping[str, int], new: Mapping[str, int]) -> Iterator[Chang
 
 
 def _measured(old: Manifest, new: Manifest) -> Iterator[Change]:
-    yield from _number("arena", "tensor arena", "bytes", old.target.arena_bytes, new.target.arena_bytes, "major")
+    before_arena, after_arena = old.memory.arena_with_margin_bytes, new.memory.arena_with_margin_bytes
+    yield from _number("arena", "tensor arena", "bytes", before_arena, after_arena, "major")
     yield from _number("size", "artifact", "bytes", old.size_bytes, new.size_bytes, "patch")
     for name in ("float", "reference", "target", "agreement"):
         before, after = getattr(old.accuracy, name), getattr(new.accuracy, name)

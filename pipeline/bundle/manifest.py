@@ -13,6 +13,7 @@ from edgec.pipeline.core.toml_file import STRICT
 from edgec.pipeline.forms.format import Contract
 from edgec.pipeline.forms.integer_preprocess import IntegerPreprocess
 from edgec.pipeline.forms.measure import Latency
+from edgec.pipeline.forms.memory import MemoryFit
 from edgec.pipeline.recipe import Level
 from edgec.pipeline.tasks.accuracy import Accuracy
 
@@ -69,7 +70,6 @@ class TargetIdentity:
         processor: instruction set or GPU, as the board states it.
         precision: of the layers that are not left in float.
         artifact: path of the file or folder that runs.
-        arena_bytes: memory that TFLite Micro needs, measured, with margin; None where not measured.
     """
 
     name: str
@@ -80,7 +80,6 @@ class TargetIdentity:
     processor: str
     precision: str
     artifact: str
-    arena_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +180,7 @@ class Manifest:
 
     Attributes:
         accuracy: ``accuracy.json``.
+        memory: RAM and flash that the artifact takes, against what the board has.
         latency: ``latency.json`` without its blocks and layers.
         evaluated_on: the device that answered for the artifact; None for the building machine.
         precision_verdict: why this precision ships, where several were weighed.
@@ -198,6 +198,7 @@ class Manifest:
     preprocessing: Preprocessing
     labels: tuple[str, ...]
     size_bytes: int
+    memory: MemoryFit
     accuracy: Accuracy
     latency: Latency
     evaluated_on: str | None
@@ -282,6 +283,9 @@ def _check_paths(manifest: Manifest, name: str) -> None:
     folders = {"/".join(parts[:i]) for parts in (path.split("/") for path in seen) for i in range(1, len(parts))}
     if folders & seen:
         raise corrupt(f"'{name}': manifest.json lists '{min(folders & seen)}' as a file and as a folder")
+    artifact = manifest.target.artifact
+    if not any(entry.path == artifact or entry.path.startswith(f"{artifact}/") for entry in manifest.files):
+        raise corrupt(f"'{name}': manifest.json lists no file of the artifact {artifact[:120]!r}")
 
 
 def _no_constant(text: str) -> float:

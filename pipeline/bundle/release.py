@@ -13,9 +13,11 @@ from edgec.pipeline.bundle.semver import FIRST
 from edgec.pipeline.core.json_file import read_record
 from edgec.pipeline.forms.answer import read_answers
 from edgec.pipeline.forms.compiler import Placement, load_compiler
+from edgec.pipeline.forms.format import size_bytes
 from edgec.pipeline.forms.measure import Latency
+from edgec.pipeline.forms.memory import MemoryFit, memory_fit
 from edgec.pipeline.forms.score import read_accuracy
-from edgec.pipeline.recipe import Recipe
+from edgec.pipeline.recipe import Recipe, TorchSource
 from edgec.pipeline.tasks.accuracy import Accuracy
 from edgec.pipeline.tasks.task import Kept
 
@@ -27,6 +29,7 @@ class Release:
     Attributes:
         built: results of all stages.
         placement: what the runtime makes of the artifact.
+        memory: what the artifact takes of the board's RAM and flash.
         latency: measured, or the words why not.
         integers_p50_ms: latency of the same network all in integers, where layers stayed in float to hold a drop.
         precision_verdict: why this precision ships, where several were weighed.
@@ -38,6 +41,7 @@ class Release:
 
     built: Build
     placement: Placement
+    memory: MemoryFit
     accuracy: Accuracy
     latency: Latency
     integers_p50_ms: float | None = None
@@ -76,17 +80,28 @@ def release_of(built: Build, ranked: bool = False) -> Release:
     """
     recipe, compiler = built.recipe, load_compiler(built.recipe.target.compiler)
     estimated_ms = compiler.estimate(built.binary.path, recipe.settings)
+    placement = compiler.placement(built.binary.path, recipe.settings)
     return Release(
         built,
-        placement=compiler.placement(built.binary.path, recipe.settings),
+        placement=placement,
+        memory=_memory_fit(built, placement),
         accuracy=read_accuracy(built.accuracy.path),
         latency=Latency("not-measured", note="not asked for", estimated_ms=estimated_ms),
         sensitivity=built.ranking.path if ranked else None,
     )
 
 
+def _memory_fit(built: Build, placement: Placement) -> MemoryFit:
+    recipe = built.recipe
+    width = recipe.source.config.width_multiplier if isinstance(recipe.source, TorchSource) else 1.0
+    flash, px = size_bytes(built.binary.path), recipe.preprocess.crop_px
+    return memory_fit(flash, placement.arena_bytes, recipe.target.device, width, px)
+
+
 def _notes(release: Release) -> Iterator[str]:
     recipe, accuracy = release.recipe, release.accuracy
+    if release.memory.warning:
+        yield release.memory.warning
     yield from (*recipe.notes, *recipe.target.notes)
     if accuracy.num_images < len(recipe.test):
         yield f"judged on the first {accuracy.num_images} of {len(recipe.test)} test images: the outputs are large"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +79,18 @@ def paired(before: Bundle, after: Bundle, data: Path) -> Pairs | None:
 def measure_bundle(folder: Path, threads: int, on: str | None = None) -> Cost:
     """Latency of the artifact on this machine or on a board; instructions on an emulated core.
 
+    An artifact for another device is measured here all the same, and the latency says so.
+
     Raises:
         EdgecError: what ``open_bundle``, ``open_runner`` and devices raise.
     """
     bundle = open_bundle(folder)
     if on is None:
-        return Cost(measure(open_runner(bundle, threads).single(OrtRunner(bundle.float_onnx).noise()), threads))
+        latency = measure(open_runner(bundle, threads).single(OrtRunner(bundle.float_onnx).noise()), threads)
+        if bundle.target.device.is_this_machine:
+            return Cost(latency)
+        note = f"on this machine, which is no '{bundle.target.name}': measure there with --on"
+        return Cost(replace(latency, note=note), on_target=False)
     return on_device(bundle, on, threads).cost()
 
 

@@ -37,7 +37,6 @@ from edgec.pipeline.forms.format import Contract, Format, artifact_files, size_b
 from edgec.pipeline.forms.golden import read_golden
 from edgec.pipeline.forms.integer_preprocess import fold
 from edgec.pipeline.forms.measure import summary
-from edgec.pipeline.forms.memory import arena_with_margin
 from edgec.pipeline.network.import_onnx import onnx_artifact
 from edgec.pipeline.quantize.stages import read_ranking
 from edgec.pipeline.recipe import OnnxSource, Recipe
@@ -124,6 +123,7 @@ def _manifest(release: Release, contract: Contract) -> Manifest:
         preprocessing=Preprocessing(**asdict(recipe.preprocess), integer=fold(recipe.preprocess, contract.inputs[0])),
         labels=recipe.labels,
         size_bytes=size_bytes(artifact.path),
+        memory=release.memory,
         accuracy=release.accuracy,
         latency=summary(release.latency),
         evaluated_on=release.built.on,
@@ -147,13 +147,7 @@ def _target(release: Release) -> TargetIdentity:
         processor=target.device.description or target.description,
         precision=target.precision,
         artifact=artifact.name,
-        arena_bytes=_arena_bytes(release),
     )
-
-
-def _arena_bytes(release: Release) -> int | None:
-    """What firmware should reserve."""
-    return None if release.placement.arena_bytes is None else arena_with_margin(release.placement.arena_bytes)
 
 
 def origin_of(recipe: Recipe) -> Origin:
@@ -204,5 +198,5 @@ def _c_model(work: Path, release: Release, contract: Contract, format_: Format) 
         work / "golden",
         artifact_files(release.built.binary.path),
         registered,
-        _arena_bytes(release),
+        release.memory.arena_with_margin_bytes,
     )

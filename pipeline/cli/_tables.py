@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from edgec.pipeline.core.toml_file import validate
+from edgec.pipeline.forms.memory import MemoryFit
 from edgec.pipeline.tasks.accuracy import Accuracy, rows
 
 if TYPE_CHECKING:
@@ -20,34 +22,23 @@ if TYPE_CHECKING:
 def print_result(result: dict[str, Any]) -> None:
     """One build: what was made, how accurate, how fast, where it lies."""
     console = Console(highlight=False)
-    console.print(f"[bold]{result['model']}[/] for [bold]{result['target']}[/], weights {result['weights']}")
+    model, target, weights = (escape(str(result[name])) for name in ("model", "target", "weights"))
+    console.print(f"[bold]{model}[/] for [bold]{target}[/], weights {weights}")
     print_accuracy(validate(Accuracy, result["accuracy"], Path("result.json"), "corrupt-bundle"), console)
     print_latency(result["latency"], console)
     print_float_layers(result["float_layers"], console)
-    print_memory(result["memory"], console)
+    fit = validate(MemoryFit, result["memory"], Path("result.json"), "corrupt-bundle")
+    for sentence in fit.sentences:
+        console.print(sentence)
     for words in result["left_out"]:
-        console.print(f"data left out: {words}")
+        console.print(f"data left out: {words}", markup=False)
     for note in result["notes"]:
-        console.print(f"[yellow]note:[/] {note}")
+        console.print(f"[yellow]note:[/] {escape(note)}")
     cached = len(result["cached_stages"])
     seconds = sum(result["build_seconds"].values())
     console.print(f"built in {seconds:.1f} s, {cached} stages found in the store", style="dim")
-    console.print(
-        f"bundle: {result['bundle']} ({result['artifact']}, {result['size_bytes'] / 1e6:.2f} MB)", soft_wrap=True
-    )
-
-
-def print_memory(memory: dict[str, Any], console: Console) -> None:
-    """The arena where it was measured, and each limit of the board that is passed."""
-    if memory["arena_bytes"] is not None:
-        reserve = f"{memory['arena_with_margin_bytes']:,}"
-        console.print(f"arena: {memory['arena_bytes']:,} bytes in TFLite Micro; reserve {reserve}")
-    for limit in memory["over"]:
-        console.print(f"[red]over the board's limit:[/] {limit}")
-    if memory["over"]:
-        console.print(
-            f"what should fit: {' or '.join(memory['would_fit']) or 'no width or input size of this network'}"
-        )
+    bundle = f"bundle: {result['bundle']} ({result['artifact']}, {result['size_bytes'] / 1e6:.2f} MB)"
+    console.print(bundle, soft_wrap=True, markup=False)
 
 
 def print_accuracy(accuracy: Accuracy, console: Console) -> None:
@@ -74,28 +65,30 @@ def print_quantized(quantized: QuantizedFile) -> None:
     console.print(f"calibrated on {quantized.num_calibration} images, compared on {quantized.num_images} others")
     print_float_layers([asdict(layer) for layer in quantized.float_layers], console)
     for note in quantized.notes:
-        console.print(f"[yellow]note:[/] {note}")
-    console.print(f"written: {quantized.output}", soft_wrap=True)
+        console.print(f"[yellow]note:[/] {escape(note)}")
+    console.print(f"written: {quantized.output}", soft_wrap=True, markup=False)
 
 
 def print_float_layers(float_layers: list[dict[str, str]], console: Console) -> None:
     """How many nodes stayed in float, by reason, the most frequent first."""
     for reason, count in Counter(layer["reason"] for layer in float_layers).most_common():
-        console.print(f"left in float: {count} x {reason}")
+        console.print(f"left in float: {count} x {reason}", markup=False)
 
 
 def print_latency(latency: dict[str, Any], console: Console) -> None:
     """Percentiles, or why there are none."""
     if latency["p50_ms"] is None:
-        console.print(f"latency: {latency['status']} ({latency['note']})")
+        console.print(f"latency: {latency['status']} ({latency['note']})", markup=False)
         if latency["estimated_ms"]:
             low, high = latency["estimated_ms"]
             console.print(f"latency (estimated from the board's rates, not measured): {low:.2f} to {high:.2f} ms")
         return
     p99 = f"{latency['p99_ms']:.3f}" if latency["p99_ms"] is not None else "needs 1,000 samples"
+    note = f", {latency['note']}" if latency["note"] else ""
     console.print(
-        f"latency ({latency['status']}): p50 {latency['p50_ms']:.3f} ms, p90 {latency['p90_ms']:.3f}, p99 {p99}; "
-        f"{latency['num_samples']} samples, {latency['threads']} threads, {latency['device']}"
+        f"latency ({latency['status']}{note}): p50 {latency['p50_ms']:.3f} ms, p90 {latency['p90_ms']:.3f}, p99 {p99}; "
+        f"{latency['num_samples']} samples, {latency['threads']} threads, {latency['device']}",
+        markup=False,
     )
 
 

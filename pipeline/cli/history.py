@@ -52,10 +52,11 @@ def show(history: Path, measure: str, as_json: bool) -> None:
         points = change_points([entry.values[measure] for entry in entries])
         values = [{"commit": entry.commit, "time": entry.time, measure: entry.values[measure]} for entry in entries]
         found = [{"commit": entries[point.index].commit, **asdict(point)} for point in points]
-        series = {"model": model, "target": target, "fingerprint": fingerprint}
+        series = {"model": model, "target": target, "device": entries[0].device, "fingerprint": fingerprint}
         rows.append({**series, "values": values, "change_points": found})
         if not as_json:
-            click.echo(f"{model} on {target}, fingerprint {fingerprint}: {measure} over {len(entries)} entries")
+            where = f"measured on {entries[0].device}, fingerprint {fingerprint}"
+            click.echo(f"{model} for {target}, {where}: {measure} over {len(entries)} entries")
             for entry in entries:
                 click.echo(f"  {entry.commit[:12]:12}  {entry.time}  {entry.values[measure]:.6g}")
             for point in points:
@@ -85,7 +86,7 @@ def plot(history: Path, measure: str, output: Path | None) -> None:
         return
     for (model, target, fingerprint), entries in series.items():
         values = [entry.values[measure] for entry in entries]
-        click.echo(f"{model} on {target}, fingerprint {fingerprint}: {measure}")
+        click.echo(f"{model} for {target}, measured on {entries[0].device}, fingerprint {fingerprint}: {measure}")
         click.echo(in_terminal(values, change_points(values)))
 
 

@@ -26,13 +26,12 @@ def command(bundle: Path, threads: int, on: str | None, as_json: bool) -> None:
 
     cost = measure_bundle(bundle, threads, on)
     if as_json:
-        click.echo(
-            json.dumps({**asdict(cost.latency), "instructions": cost.instructions, "board": dict(cost.board)}, indent=2)
-        )
+        further = {"instructions": cost.instructions, "board": dict(cost.board), "on_target": cost.on_target}
+        click.echo(json.dumps(asdict(cost.latency) | further, indent=2))
         return
     console = Console(highlight=False)
     print_latency(asdict(cost.latency), console)
     if cost.instructions is not None:
         console.print(f"instructions per inference: {cost.instructions:,}")
     for name, value in cost.board.items():
-        console.print(f"{name:<14} {value}", style="dim")
+        console.print(f"{name:<14} {value}", style="dim", markup=False)

@@ -72,11 +72,13 @@ class Cost:
         latency: measured, or the words why not.
         instructions: guest instructions of an emulated core; a deterministic cost, never a latency.
         board: facts of the device; empty for this machine.
+        on_target: False where another machine than the artifact's target was measured.
     """
 
     latency: Latency
     instructions: int | None = None
     board: Mapping[str, Any] = field(default_factory=dict)
+    on_target: bool = True
 
 
 def measure(invoke: Callable[[], None], threads: int, budget_s: float = 8.0) -> Latency:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgec.pipeline.forms.spec import Device
@@ -21,6 +22,8 @@ class MemoryFit:
         arena_bytes: measured in TFLite Micro; None where that is not installed, and then RAM is not judged.
         arena_with_margin_bytes: what firmware should reserve.
         flash_bytes: the model's size.
+        ram_limit_bytes: what the board has for the arena; None where it states none.
+        flash_limit_bytes: what it has for the model.
         over: each limit that is passed, in words; empty where the network fits.
         would_fit: options that would fit, estimated from how memory scales; empty where none is needed.
     """
@@ -28,8 +31,23 @@ class MemoryFit:
     arena_bytes: int | None
     arena_with_margin_bytes: int | None
     flash_bytes: int
+    ram_limit_bytes: int | None
+    flash_limit_bytes: int | None
     over: tuple[str, ...]
     would_fit: tuple[str, ...]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """Arena, RAM and flash for people; empty for boards without such limits. ``warning`` is not repeated."""
+        return tuple(_sentences(self))
+
+    @property
+    def warning(self) -> str:
+        """That the network does not fit the board, and what should; empty where it fits."""
+        if not self.over:
+            return ""
+        options = " or ".join(self.would_fit) or "no width or input size of this network"
+        return f"over the board's limit: {'; '.join(self.over)}; what should fit: {options}"
 
 
 def arena_with_margin(arena_bytes: int) -> int:
@@ -53,7 +71,20 @@ def memory_fit(
     if device.flash_bytes is not None and flash_bytes > device.flash_bytes:
         over.append(f"the model takes {flash_bytes:,} bytes of {device.flash_bytes:,} bytes flash")
     options = _would_fit(arena or 0, flash_bytes, device, width_multiplier, input_px) if over else ()
-    return MemoryFit(arena_bytes, arena, flash_bytes, tuple(over), options)
+    return MemoryFit(arena_bytes, arena, flash_bytes, device.ram_bytes, device.flash_bytes, tuple(over), options)
+
+
+def _sentences(fit: MemoryFit) -> Iterator[str]:
+    if fit.arena_bytes is not None:
+        of_board = f" of the board's {fit.ram_limit_bytes:,}" if fit.ram_limit_bytes is not None else ""
+        measured = f"{fit.arena_bytes:,} bytes measured in TFLite Micro's reference kernels"
+        yield f"RAM: reserve {fit.arena_with_margin_bytes:,} bytes{of_board} for the arena ({measured}, plus a margin)"
+    elif fit.ram_limit_bytes is not None:
+        yield f"RAM: the board has {fit.ram_limit_bytes:,} bytes; what the arena takes was not measured"
+    if fit.flash_limit_bytes is not None:
+        yield f"flash: the model takes {fit.flash_bytes:,} bytes of the board's {fit.flash_limit_bytes:,}"
+    elif fit.arena_bytes is not None:
+        yield f"flash: the model takes {fit.flash_bytes:,} bytes"
 
 
 def _would_fit(arena: int, flash: int, device: Device, width: float, px: int) -> tuple[str, ...]:

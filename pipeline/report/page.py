@@ -84,6 +84,8 @@ def _build(found: Findings) -> dict[str, Any]:
 
 def _verdict(manifest: Manifest) -> tuple[str, str]:
     """(word, explanation); the word is also the mark's class."""
+    if manifest.memory.over:
+        return "fail", "does not fit the board"
     verdicts = [line.verdict for line in manifest.budgets]
     if not verdicts:
         return "unjudged", "no budgets were given"

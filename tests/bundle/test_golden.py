@@ -137,7 +137,7 @@ def test_the_worst_of_several_outputs_counts(mcu_bundle: Path) -> None:
 
 def test_arena_is_measured_where_tflite_micro_is_installed(mcu_bundle: Path) -> None:
     pytest.importorskip("tflite_micro")
-    stated = open_bundle(mcu_bundle).manifest.target.arena_bytes
+    stated = open_bundle(mcu_bundle).manifest.memory.arena_with_margin_bytes
     assert stated is not None
     assert stated > 32 * 32 * 3
     assert f"COLOURS_ARENA_BYTES {stated}u" in (mcu_bundle / "c" / "model_io.h").read_text()

@@ -177,7 +177,7 @@ class TestDiff:
         smaller = replace(manifest, size_bytes=manifest.size_bytes // 2)
         assert self.step(manifest, smaller)[0] == "patch"
         assert "-50.0 %" in self.step(manifest, smaller)[1]
-        arena = replace(manifest, target=replace(manifest.target, arena_bytes=99))
+        arena = replace(manifest, memory=replace(manifest.memory, arena_with_margin_bytes=99))
         assert self.step(manifest, arena)[0] == "major"
         tools = replace(manifest, origin=replace(manifest.origin, toolchain=manifest.origin.toolchain | {"onnx": "9"}))
         assert self.step(manifest, tools)[0] == "patch"
