@@ -79,7 +79,8 @@ def inspect_file(path: Path) -> Inspection:
     """Read a file by what it holds.
 
     Raises:
-        EdgecError: ``no-such-file``, ``unknown-format``, ``corrupt-tflite``, ``corrupt-onnx``, ``corrupt-ir``.
+        EdgecError: ``no-such-file``, ``unknown-format``, ``corrupt-tflite``, ``corrupt-onnx``, ``unsafe-path``,
+            ``corrupt-ir``.
     """
     if not path.is_file():
         raise EdgecError("no-such-file", f"no file '{path}'", "check the path")
@@ -125,15 +126,13 @@ def _tflite_row(file: TfliteFile, operator: FileOperator, delegated: bool) -> Op
 
 def _inspect_onnx(path: Path) -> Inspection:
     import onnx
-    from google.protobuf.message import DecodeError
 
-    try:
+    from edgec.pipeline.network.import_onnx import named_damage, onnx_files
+
+    onnx_files(path)
+    with named_damage(path):
         model = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
-    except (DecodeError, onnx.shape_inference.InferenceError) as error:
-        raise EdgecError(
-            "corrupt-onnx", f"'{path}' is not a readable ONNX file: {error}", "check that it is whole"
-        ) from error
-    rows = _onnx_rows(model)
+        rows = _onnx_rows(model)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     return Inspection("onnx", path.stat().st_size, rows, None, None, metadata)
 

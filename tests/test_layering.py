@@ -113,6 +113,7 @@ SPEAKERS = {
 """Modules outside the command line that write to standard output or standard error, and why."""
 
 CATCHERS = {
+    "edgec.pipeline.bundle.golden_run": "a process of its own: the refusal travels in its answer",
     "edgec.pipeline.gate.check": "a count that cannot be had here leaves its limit open",
     "edgec.pipeline.gate.worker": "a process of its own: the refusal travels in its answer",
     "edgec.targets.devices.ssh": "a lost connection is tried again",

@@ -17,6 +17,7 @@ from edgec.pipeline.core.errors import EdgecError
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+MAX_KEY_BYTES = 16 << 10
 INSTALL = "pip install 'edgec[sign]'"
 
 
@@ -45,12 +46,13 @@ def check_signature(folder: Path, trusted: Path | None) -> str:
         EdgecError: ``not-signed`` where a trusted key is given, ``bad-signature``, ``bad-key``,
             ``missing-cryptography``.
     """
-    there = [(folder / name).is_file() for name in (SIGNATURE, PUBLIC_KEY)]
+    there = [(folder / name).exists() for name in (SIGNATURE, PUBLIC_KEY)]
     if not any(there):
         if trusted is not None:
             raise EdgecError("not-signed", f"'{folder}' is not signed", "ask for a signed bundle")
         return "not signed"
-    if not all(there):
+    paths = (folder / SIGNATURE, folder / PUBLIC_KEY)
+    if not all(path.is_file() and path.stat().st_size <= MAX_KEY_BYTES for path in paths):  # a pipe would be waited for
         raise EdgecError("bad-signature", f"'{folder}' has half a signature", HINT)
     _require()
     from cryptography.exceptions import InvalidSignature

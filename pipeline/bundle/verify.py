@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.bundle.archive import SUFFIX, unpack
+from edgec.pipeline.bundle.golden_run import read_vectors, run_vectors
 from edgec.pipeline.bundle.manifest import corrupt
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.signature import check_signature
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.forms.compiler import load_compiler
-from edgec.pipeline.forms.device import open_device
-from edgec.pipeline.forms.form import REFERENCE, reference_form
-from edgec.pipeline.forms.format import Outputs, Predictor
-from edgec.pipeline.forms.golden import GoldenSet, as_batch, read_golden, stem, to_tensor
+from edgec.pipeline.forms.form import REFERENCE
+from edgec.pipeline.forms.format import Outputs, damaged, size_bytes, sound
+from edgec.pipeline.forms.golden import GoldenSet, read_golden, stem, to_tensor
 from edgec.pipeline.forms.integer_preprocess import fold
+from edgec.pipeline.forms.memory import memory_fit
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,14 @@ class Verified:
 
     Attributes:
         skipped: checks that this machine cannot make, with the reason; empty after a full verification.
+        warnings: what is wrong although the bundle is what it says: it does not fit its board.
     """
 
     bundle: str
     version: str
     checked: tuple[str, ...]
     skipped: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 @contextmanager
@@ -73,43 +77,43 @@ def verify(path: Path, trusted_key: Path | None = None, run: bool = True, on: st
         checked.append(f"signature: {check_signature(bundle.folder, trusted_key)}")
         _check_semantics(bundle)
         checked.append("the artifact has the inputs, outputs, scales and operators that the manifest states")
-        golden = read_golden(bundle.folder / "golden")
+        golden = _checked_golden(bundle)
         skipped = []
         if run:
-            runner, expected, missing = _runner(bundle, golden, on)
+            answered = run_vectors(bundle, golden, on)
+            expected = REFERENCE if answered.missing else golden.expected
             where = f"on {on}" if on else "here"
-            checked.append(f"{_check_answers(bundle, golden, runner, expected)}, {where}")
-            skipped += [f"the artifact itself was not run: {missing}"] if missing else []
+            checked.append(f"{_check_answers(bundle, golden, answered.outputs, expected)}, {where}")
+            skipped += [f"the artifact itself was not run: {answered.missing}"] if answered.missing else []
         else:
             skipped.append("golden vectors were not run again: not asked for")
-        return Verified(bundle.manifest.model.name, bundle.manifest.model.version, tuple(checked), tuple(skipped))
-
-
-def _runner(bundle: Bundle, golden: GoldenSet, on: str | None) -> tuple[Predictor, str, str]:
-    """What runs the vectors, whose answers it is compared with, and why it is not the artifact; mostly empty."""
-    compiler, settings = load_compiler(bundle.target.compiler), bundle.settings
-    if on is not None:
-        return compiler.on_device(open_device(on), bundle.artifact, settings, 1), golden.expected, ""
-    probe = compiler.probe(settings)
-    if probe.can_run:
-        return compiler.open_runner(bundle.artifact, settings, 1), golden.expected, ""
-    return reference_form().open(bundle.qdq_onnx), REFERENCE, probe.missing
+        model, warning = bundle.manifest.model, bundle.manifest.memory.warning
+        return Verified(model.name, model.version, tuple(checked), tuple(skipped), (warning,) if warning else ())
 
 
 def _check_semantics(bundle: Bundle) -> None:
+    manifest, stated = bundle.manifest, bundle.manifest.contract
     format_ = load_compiler(bundle.target.compiler).FORMAT
-    stated, found = bundle.manifest.contract, format_.contract(bundle.artifact)
-    if format_.name != bundle.manifest.target.format:
-        raise _mismatch(bundle, "format", bundle.manifest.target.format, format_.name)
+    for what, said, is_ in (
+        ("target", (manifest.target.name, manifest.target.compiler), (bundle.target.name, bundle.target.compiler)),
+        ("format", manifest.target.format, format_.name),
+        ("artifact", manifest.target.artifact, format_.artifact),
+    ):
+        if said != is_:
+            raise _mismatch(bundle, what, said, is_)
+    found = sound(format_.contract(bundle.artifact), bundle.artifact)
     for what in ("inputs", "outputs", "operators"):
         if getattr(stated, what) != getattr(found, what):
             raise _mismatch(bundle, what, getattr(stated, what), getattr(found, what))
     integer = fold(bundle.preprocess, found.inputs[0])
-    if integer != bundle.manifest.preprocessing.integer:
-        raise _mismatch(bundle, "integer preprocessing", bundle.manifest.preprocessing.integer, integer)
-    labels = "".join(f"{label}\n" for label in bundle.labels)
-    if (bundle.folder / "labels.txt").read_text(encoding="utf-8") != labels:
+    if integer != manifest.preprocessing.integer:
+        raise _mismatch(bundle, "integer preprocessing", manifest.preprocessing.integer, integer)
+    if (bundle.folder / "labels.txt").read_bytes() != "".join(f"{label}\n" for label in bundle.labels).encode():
         raise _mismatch(bundle, "labels", "those of manifest.json", "others in labels.txt")
+    memory = manifest.memory
+    fit = memory_fit(size_bytes(bundle.artifact), memory.arena_bytes, bundle.target.device, 1.0, 1)
+    if replace(fit, would_fit=memory.would_fit) != memory or fit.flash_bytes != manifest.size_bytes:
+        raise _mismatch(bundle, "memory", memory, fit)
 
 
 def _mismatch(bundle: Bundle, what: str, stated: object, found: object) -> EdgecError:
@@ -120,17 +124,25 @@ def _mismatch(bundle: Bundle, what: str, stated: object, found: object) -> Edgec
     )
 
 
-def _check_answers(bundle: Bundle, golden: GoldenSet, runner: Predictor, kernel_set: str) -> str:
-    """Run every vector and compare with what ``kernel_set`` answered when the bundle was built."""
-    source, folder = bundle.manifest.contract.inputs[0], bundle.folder / "golden"
-    fed = _load(folder, f"inputs.{source.dtype}", bundle)
-    worst = _distances(bundle, golden, runner.predict(as_batch(fed, source, bundle.preprocess)), kernel_set)
+def _checked_golden(bundle: Bundle) -> GoldenSet:
+    """``golden.json``, if it fits the manifest: as many steps as outputs, answers of whom it names."""
+    golden, outputs = read_golden(bundle.folder / "golden"), bundle.manifest.contract.outputs
+    steps = len(golden.steps) == len(outputs) and all(0 < step < math.inf for step in golden.steps)
+    named = {golden.expected, REFERENCE} <= {*golden.kernel_sets}
+    if not steps or not named or not golden.vectors or golden.tolerance_steps < 0:
+        raise corrupt(f"'{bundle.folder}': golden/golden.json does not fit the manifest")
+    return golden
+
+
+def _check_answers(bundle: Bundle, golden: GoldenSet, outputs: Outputs, kernel_set: str) -> str:
+    """Compare the answers to every vector with what ``kernel_set`` answered when the bundle was built."""
+    worst = _distances(bundle, golden, outputs, kernel_set)
     if not np.all(worst <= golden.tolerance_steps):  # also where one is not a number
         vector = golden.vectors[int(np.argmax(np.nan_to_num(worst, nan=np.inf)))].name
         raise EdgecError(
             "golden-mismatch",
-            f"'{bundle.folder}': vector '{vector}' is {np.nanmax(worst):.1f} steps off, expected at most "
-            f"{golden.tolerance_steps}",
+            f"'{bundle.folder}': vector '{vector}' is {np.max(np.nan_to_num(worst, nan=np.inf)):.1f} steps off, "
+            f"expected at most {golden.tolerance_steps}",
             "this runtime computes something else; compare its version with the manifest's",
         )
     return (
@@ -143,17 +155,11 @@ def _distances(bundle: Bundle, golden: GoldenSet, outputs: Outputs, kernel_set: 
     """How far each vector's answers are off, in steps, over all outputs ``(N,)``."""
     found = []
     for i, (values, tensor) in enumerate(zip(outputs, bundle.manifest.contract.outputs, strict=True)):
-        expected = _load(bundle.folder / "golden", f"{stem(f'outputs.{kernel_set}', i)}.{tensor.dtype}", bundle)
-        answers = to_tensor(values, tensor).reshape(expected.shape)
+        expected = read_vectors(bundle, golden, stem(f"outputs.{kernel_set}", i), tensor)
+        answers = to_tensor(values, tensor)
+        if answers.size != expected.size:
+            raise damaged(bundle.artifact, f"it answers {values.shape} for '{tensor.name}', expected {expected.shape}")
         step = 1.0 if tensor.scale is not None else golden.steps[i]
-        distance = np.abs(answers.astype(np.float64) - expected.astype(np.float64)) / step
+        distance = np.abs(answers.reshape(expected.shape).astype(np.float64) - expected.astype(np.float64)) / step
         found.append(distance.reshape(len(expected), -1).max(axis=1))
     return np.max(found, axis=0)  # type: ignore[no-any-return]
-
-
-def _load(folder: Path, stem: str, bundle: Bundle) -> npt.NDArray[np.generic]:
-    try:
-        loaded: npt.NDArray[np.generic] = np.load(folder / f"{stem}.npy", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise corrupt(f"'{bundle.folder}': golden/{stem}.npy cannot be read: {error}") from error
-    return loaded

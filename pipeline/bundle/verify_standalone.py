@@ -9,6 +9,7 @@ A copy of this file from elsewhere proves more than the copy inside: who changes
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
 import json
 import os
@@ -20,6 +21,10 @@ from typing import Any
 
 UNLISTED = ("manifest.json", "SHA256SUMS", "manifest.json.sig", "manifest.json.pub")
 RESULT, RESULT_SUM = "result.json", "result.json.sha256"  # log of the build, not part of the release
+SCHEMA_VERSION = 2
+MAX_BYTES = 16 << 20  # of the files that are read at once
+ED25519 = bytes.fromhex("302a300506032b6570032100")  # what stands before the 32 bytes of a key (RFC 8410)
+PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----\s+([A-Za-z0-9+/=\s]+?)\s*-----END PUBLIC KEY-----")
 SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
@@ -47,11 +52,11 @@ def main() -> int:
 
 def checked_manifest(folder: str) -> dict[str, Any]:
     """The manifest, after every file was compared with it."""
-    with open(os.path.join(folder, "manifest.json"), "rb") as file:
-        content = file.read()
+    content = read(folder, "manifest.json")
     manifest: dict[str, Any] = json.loads(content.decode("utf-8"))
-    if manifest["schema_version"] != 2:
-        raise Refused("manifest.json: schema_version {!r}, expected 2".format(manifest["schema_version"]))
+    if manifest["schema_version"] != SCHEMA_VERSION:
+        found = manifest["schema_version"]
+        raise Refused(f"manifest.json: schema_version {found!r}, expected {SCHEMA_VERSION}")
     listed = {entry["path"]: entry for entry in manifest["files"]}
     if len(listed) != len(manifest["files"]):
         raise Refused("manifest.json lists a file twice")
@@ -63,24 +68,30 @@ def checked_manifest(folder: str) -> dict[str, Any]:
     sums = {name: entry["sha256"] for name, entry in listed.items()}
     sums["manifest.json"] = hashlib.sha256(content).hexdigest()
     expected = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
-    with open(os.path.join(folder, "SHA256SUMS"), "rb") as file:
-        if file.read() != expected.encode("utf-8"):
-            raise Refused("SHA256SUMS does not fit the manifest")
+    if read(folder, "SHA256SUMS") != expected.encode("utf-8"):
+        raise Refused("SHA256SUMS does not fit the manifest")
     check_result(folder)
     return manifest
 
 
+def read(folder: str, name: str) -> bytes:
+    """A small file; a pipe or a device of that name would never end."""
+    path = os.path.join(folder, name)
+    if not os.path.isfile(path):
+        raise Refused(f"{name!r} is missing, or no plain file")
+    if os.path.getsize(path) > MAX_BYTES:
+        raise Refused(f"{name!r} is too large")
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def check_result(folder: str) -> None:
     """The build's log is there with its digest, or neither is."""
-    paths = [os.path.join(folder, name) for name in (RESULT, RESULT_SUM)]
-    there = [os.path.isfile(path) for path in paths]
+    there = [os.path.lexists(os.path.join(folder, name)) for name in (RESULT, RESULT_SUM)]
     if any(there):
         if not all(there):
             raise Refused(f"it has only one of {RESULT} and {RESULT_SUM}")
-        contents = []
-        for path in paths:
-            with open(path, "rb") as file:
-                contents.append(file.read())
+        contents = [read(folder, name) for name in (RESULT, RESULT_SUM)]
         if contents[1].decode("ascii") != f"{hashlib.sha256(contents[0]).hexdigest()}  {RESULT}\n":
             raise Refused(f"{RESULT!r} is not the file that was written")
 
@@ -117,14 +128,20 @@ def check_file(folder: str, name: str, entry: dict[str, Any]) -> None:
 def check_signature(folder: str, trusted: str | None) -> str:
     """What the signature proves, in words."""
     signature, enclosed = (os.path.join(folder, name) for name in UNLISTED[2:])
-    there = [os.path.isfile(signature), os.path.isfile(enclosed)]
+    there = [os.path.lexists(signature), os.path.lexists(enclosed)]
     if not any(there):
         if trusted:
             raise Refused("it is not signed")
         return "not signed"
     if not all(there):
         raise Refused("it has half a signature")
-    command = ["openssl", "pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", trusted or enclosed]
+    key, content = public_key(folder, UNLISTED[3]), read(folder, UNLISTED[3])
+    if content != b"-----BEGIN PUBLIC KEY-----\n" + base64.b64encode(key) + b"\n-----END PUBLIC KEY-----\n":
+        raise Refused(f"{UNLISTED[3]!r} is not in the form that signing writes")
+    if trusted and public_key("", trusted) != key:
+        raise Refused("it is signed with another key than the trusted one")
+    read(folder, UNLISTED[2])
+    command = ["openssl", "pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", enclosed]
     command += ["-in", os.path.join(folder, "manifest.json"), "-sigfile", signature]
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -133,6 +150,15 @@ def check_signature(folder: str, trusted: str | None) -> str:
     if done.returncode != 0:
         raise Refused("the signature does not fit: {}".format(done.stdout.decode("utf-8", "replace").strip()))
     return "signed with the trusted key" if trusted else "signed, by a key that nobody vouched for"
+
+
+def public_key(folder: str, name: str) -> bytes:
+    """DER of an Ed25519 key in PEM."""
+    found = PEM.search(read(folder, name))
+    key = base64.b64decode(b"".join(found.group(1).split()), validate=True) if found else b""
+    if len(key) != len(ED25519) + 32 or not key.startswith(ED25519):
+        raise Refused(f"{name!r} is no Ed25519 key in PEM")
+    return key
 
 
 if __name__ == "__main__":

@@ -30,4 +30,6 @@ def command(bundle: Path, key: Path | None, no_run: bool, on: str | None, as_jso
         click.echo(f"ok       {line}")
     for line in verified.skipped:
         click.echo(f"skipped  {line}")
+    for line in verified.warnings:
+        click.echo(f"warning  {line}")
     click.echo(f"{verified.bundle} {verified.version}")

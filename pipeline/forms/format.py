@@ -16,6 +16,9 @@ from edgec.pipeline.core.errors import EdgecError
 
 Batch = npt.NDArray[np.float32]
 Outputs = tuple[Batch, ...]
+MAX_ELEMENTS = 1 << 28  # of one input or output: a gigabyte of float32
+QUANTIZED = ("int8", "uint8", "int16", "int32")
+MIN_SCALE, MAX_SCALE = 1e-12, 1e12  # of a step
 Layout = Literal["NCHW", "NHWC", "NC", "other"]
 
 
@@ -125,6 +128,29 @@ def counts(kinds: Iterable[str]) -> dict[str, int]:
 def damaged(path: Path, why: str) -> EdgecError:
     """The refusal of an artifact that its own format's reader cannot read."""
     return EdgecError("corrupt-artifact-file", f"'{path}' cannot be read: {why}", "get a fresh copy of the bundle")
+
+
+def sound(contract: Contract, path: Path) -> Contract:
+    """``contract``, if an inference can be that: whoever wrote the file may have written anything into it.
+
+    Raises:
+        EdgecError: ``corrupt-artifact-file`` names the tensor.
+    """
+    if not contract.inputs or not contract.outputs:
+        raise damaged(path, "it has no input or no output")
+    for tensor in (*contract.inputs, *contract.outputs):
+        if any(side < 1 for side in tensor.shape) or tensor.size > MAX_ELEMENTS:
+            raise damaged(path, f"tensor '{tensor.name}' has the shape {tensor.shape}")
+        if tensor.scale is not None and not _can_quantize(tensor):
+            raise damaged(path, f"tensor '{tensor.name}' is {tensor.dtype}, {tensor.scale} x (q - {tensor.zero_point})")
+    return contract
+
+
+def _can_quantize(tensor: TensorContract) -> bool:
+    if tensor.dtype not in QUANTIZED or not MIN_SCALE <= (tensor.scale or 0.0) <= MAX_SCALE:
+        return False
+    limits = np.iinfo(tensor.dtype)
+    return bool(limits.min <= (tensor.zero_point or 0) <= limits.max)
 
 
 def artifact_files(artifact: Path) -> tuple[Path, ...]:

@@ -70,7 +70,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     import onnx
 
     onnx_files(path)
-    with _named_damage(path):
+    with named_damage(path):
         model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
         _check_finite(model, path)
@@ -103,7 +103,7 @@ def onnx_files(path: Path) -> tuple[Path, ...]:
 
     if not os.path.isfile(path):
         raise EdgecError("no-such-file", f"no ONNX file '{path}'", "check the path")
-    with _named_damage(path):
+    with named_damage(path):
         model = onnx.load(path, load_external_data=False)
         tensors = [tensor for tensor in _get_all_tensors(model) if uses_external_data(tensor)]
         named = sorted({str(ExternalDataInfo(tensor).location) for tensor in tensors})
@@ -132,7 +132,7 @@ def onnx_artifact(path: Path) -> Artifact:
 
 
 @contextmanager
-def _named_damage(path: Path) -> Iterator[None]:
+def named_damage(path: Path) -> Iterator[None]:
     """Turn what reading a damaged file raises into ``corrupt-onnx``."""
     import onnx
     from google.protobuf.message import DecodeError

@@ -65,8 +65,8 @@ def onnx_contract(path: Path) -> Contract:
     from google.protobuf.message import DecodeError
 
     try:
-        graph = onnx.load(path).graph
-    except DecodeError as error:
+        graph = onnx.load(path, load_external_data=False).graph
+    except (OSError, DecodeError) as error:
         raise damaged(path, str(error)) from error
     constants = {tensor.name for tensor in graph.initializer}
     inputs = [_tensor(value) for value in graph.input if value.name not in constants]

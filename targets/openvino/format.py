@@ -33,7 +33,7 @@ class IrFormat:
             layers = ElementTree.parse(path).getroot().findall("./layers/layer")
             inputs = [_tensor(layer, "./output/port") for layer in layers if layer.get("type") == "Parameter"]
             outputs = [_tensor(layer, "./input/port") for layer in layers if layer.get("type") == "Result"]
-        except (OSError, ElementTree.ParseError, ValueError) as error:
+        except (OSError, ElementTree.ParseError, ValueError, LookupError, RecursionError) as error:
             raise damaged(path, str(error)) from error
         kinds = (layer.get("type", "") for layer in layers)
         return Contract(tuple(inputs), tuple(outputs), counts(kind for kind in kinds if kind not in NO_OPERATORS))

@@ -1,8 +1,14 @@
-"""Reads a .tflite file of anyone's: operators, tensors, metadata, multiply-accumulates."""
+"""Reads a .tflite file of anyone's: operators, tensors, metadata, multiply-accumulates.
+
+Offsets of a damaged or hostile file point anywhere. The generated readers then fail in many ways; all of them are one
+refusal here. What they read is bounded by what the file can hold.
+"""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -79,12 +85,17 @@ def read_tflite(content: bytes) -> TfliteFile:
     Raises:
         EdgecError: ``corrupt-tflite``.
     """
-    model = _model(content)
-    graph = model.Subgraphs(0)
-    tensors = tuple(_tensor(model, graph.Tensors(i)) for i in range(graph.TensorsLength()))
-    operators = tuple(_operator(model, graph.Operators(i), tensors) for i in range(graph.OperatorsLength()))
-    inputs, outputs = _numbers(graph.InputsAsNumpy()), _numbers(graph.OutputsAsNumpy())
-    return TfliteFile(tensors, operators, inputs, outputs, _metadata(model))
+    with _damage_refused():
+        model = _model(content)
+        graph = model.Subgraphs(0)
+        _refuse_overlap(graph, len(content))
+        tensors = tuple(_tensor(model, graph.Tensors(i)) for i in range(graph.TensorsLength()))
+        operators = tuple(_operator(model, graph.Operators(i), tensors) for i in range(graph.OperatorsLength()))
+        inputs, outputs = _numbers(graph.InputsAsNumpy()), _numbers(graph.OutputsAsNumpy())
+        for operator in operators:
+            _check_indices((*operator.inputs, *operator.outputs), len(tensors), absent=-1)
+        _check_indices((*inputs, *outputs), len(tensors), absent=0)
+        return TfliteFile(tensors, operators, inputs, outputs, _metadata(model))
 
 
 def read_metadata(content: bytes) -> dict[str, str]:
@@ -93,7 +104,48 @@ def read_metadata(content: bytes) -> dict[str, str]:
     Raises:
         EdgecError: ``corrupt-tflite``.
     """
-    return _metadata(_model(content))
+    with _damage_refused():
+        return _metadata(_model(content))
+
+
+@contextmanager
+def _damage_refused() -> Iterator[None]:
+    """What the generated readers and numpy raise over offsets, lengths, types and names that are none."""
+    try:
+        yield
+    except (
+        struct.error,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise EdgecError("corrupt-tflite", f"the file is damaged: {error}", "check that it is whole") from error
+
+
+def _refuse_overlap(graph: Any, num_bytes: int) -> None:
+    """Vectors that share their bytes let a small file state endless lists; those of an honest file have their own."""
+    num_values = 4 * (graph.TensorsLength() + graph.OperatorsLength())
+    for i in range(graph.TensorsLength()):
+        tensor = graph.Tensors(i)
+        parameters = tensor.Quantization()
+        num_values += tensor.ShapeLength() + (parameters.ScaleLength() if parameters is not None else 0)
+        _refuse_more(num_values, num_bytes)
+    for i in range(graph.OperatorsLength()):
+        num_values += graph.Operators(i).InputsLength() + graph.Operators(i).OutputsLength()
+        _refuse_more(num_values, num_bytes)
+
+
+def _refuse_more(num_values: int, num_bytes: int) -> None:
+    if num_values > num_bytes:
+        raise ValueError(f"it states {num_values:,} values in {num_bytes:,} bytes")
+
+
+def _check_indices(indices: tuple[int, ...], num_tensors: int, absent: int) -> None:
+    if any(not absent <= index < num_tensors for index in indices):
+        raise ValueError(f"it names a tensor that is not among its {num_tensors}")
 
 
 def _model(content: bytes) -> Any:
@@ -101,14 +153,11 @@ def _model(content: bytes) -> Any:
 
     if content[4:8] != b"TFL3":
         raise EdgecError("corrupt-tflite", "no TFL3 identifier: not a .tflite file", "check the file")
-    try:
-        model = schema.Model.GetRootAs(content, 0)
-        if model.SubgraphsLength() < 1 or model.Subgraphs(0).OutputsLength() < 1:
-            raise EdgecError("corrupt-tflite", "the file has no graph with outputs", "check the file")
-        for i in range(model.BuffersLength()):
-            model.Buffers(i).DataAsNumpy()
-    except (struct.error, IndexError, ValueError, AttributeError) as error:
-        raise EdgecError("corrupt-tflite", f"the file is damaged: {error}", "check that it is whole") from error
+    model = schema.Model.GetRootAs(content, 0)
+    if model.SubgraphsLength() < 1 or model.Subgraphs(0).OutputsLength() < 1:
+        raise EdgecError("corrupt-tflite", "the file has no graph with outputs", "check the file")
+    for i in range(model.BuffersLength()):
+        model.Buffers(i).DataAsNumpy()
     return model
 
 

@@ -18,9 +18,10 @@ import zstandard
 
 from edgec.pipeline.bundle.archive import pack, unpack
 from edgec.pipeline.bundle.integrity import read_checked_manifest
-from edgec.pipeline.bundle.manifest import SCHEMA_FILE, json_schema, parse_manifest, to_bytes
+from edgec.pipeline.bundle.manifest import SCHEMA_FILE, SCHEMA_VERSION, json_schema, parse_manifest, to_bytes
 from edgec.pipeline.bundle.paths import check_path
 from edgec.pipeline.bundle.signature import check_signature, sign
+from edgec.pipeline.bundle.verify_standalone import SCHEMA_VERSION as STANDALONE_VERSION
 from edgec.pipeline.core.errors import EdgecError
 
 REFUSALS = {"corrupt-bundle", "unsafe-path", "no-bundle", "corrupt-archive"}
@@ -45,7 +46,7 @@ def files_of(folder: Path) -> list[Path]:
 
 def test_a_fresh_bundle_passes_everything(mcu_bundle: Path) -> None:
     manifest = read_checked_manifest(mcu_bundle)
-    assert manifest.schema_version == 2
+    assert manifest.schema_version == SCHEMA_VERSION == STANDALONE_VERSION
     done = standalone(mcu_bundle)
     assert done.returncode == 0, done.stdout
     assert done.stdout.startswith("OK: colours 1.0.0 for mcu")
@@ -149,7 +150,7 @@ class TestManifest:
 
     def test_unknown_and_missing_fields(self, mcu_bundle: Path) -> None:
         assert "extra" in self.changed(mcu_bundle, {"extra": 1})
-        assert "schema_version" in self.changed(mcu_bundle, {"schema_version": 3})
+        assert "schema_version" in self.changed(mcu_bundle, {"schema_version": SCHEMA_VERSION + 1})
         assert "size_bytes" in self.changed(mcu_bundle, {"size_bytes": "12"})
 
     @pytest.mark.parametrize(

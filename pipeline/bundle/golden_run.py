@@ -1,0 +1,169 @@
+"""Runs a bundle's golden vectors in a process of its own.
+
+The artifact may be anyone's, and runtimes are not written for hostile files: they raise what they like, abort, or ask
+for all memory. Whatever happens there is one refusal here.
+
+    python -m edgec.pipeline.bundle.golden_run REQUEST.json
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgec.pipeline.bundle.manifest import corrupt
+from edgec.pipeline.bundle.read import Bundle
+from edgec.pipeline.core.arrays import Expected, read_array
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.json_file import read_record
+from edgec.pipeline.forms.compiler import load_compiler, settings_of
+from edgec.pipeline.forms.device import open_device
+from edgec.pipeline.forms.form import reference_form
+from edgec.pipeline.forms.format import Batch, Outputs, Predictor, TensorContract, damaged
+from edgec.pipeline.forms.golden import GoldenSet, as_batch
+from edgec.pipeline.forms.spec import TargetSpec
+
+MAX_DATA_BYTES = 8 << 30  # of the process; without a limit where a GPU's driver maps more than it takes
+TIMEOUT_S = 3600.0  # emulated cores are slow
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What the network said.
+
+    Attributes:
+        outputs: of all vectors, float32.
+        missing: why its quantized network answered in the artifact's place; empty where the artifact did.
+    """
+
+    outputs: Outputs
+    missing: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one process is asked.
+
+    Attributes:
+        on: a device that runs the artifact, instead of this machine.
+        batch: ``.npy`` with the vectors as ``(N, 3, H, W)`` float32.
+        outputs: folder for ``0.npy``, ``1.npy`` and so on.
+    """
+
+    target: TargetSpec
+    on: str | None
+    artifact: str
+    qdq: str
+    batch: str
+    outputs: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The process's last line: an EdgecError's three parts, or how many outputs there are."""
+
+    num_outputs: int = 0
+    missing: str = ""
+    code: str = ""
+    message: str = ""
+    hint: str = ""
+
+
+def run_vectors(bundle: Bundle, golden: GoldenSet, on: str | None) -> Answered:
+    """Run every vector; where the artifact cannot run here, its quantized network.
+
+    Raises:
+        EdgecError: ``corrupt-artifact-file`` where the runtime fails over the artifact; what devices raise.
+    """
+    source = bundle.manifest.contract.inputs[0]
+    fed = read_vectors(bundle, golden, "inputs", source)
+    with tempfile.TemporaryDirectory(prefix="edgec-") as name:
+        folder = Path(name)
+        np.save(folder / "batch.npy", as_batch(fed, source, bundle.preprocess))
+        paths = (bundle.artifact, bundle.qdq_onnx, folder / "batch.npy", folder)
+        request = Request(bundle.target, on, *(str(path.resolve()) for path in paths))
+        (folder / "request.json").write_text(json.dumps(asdict(request)), encoding="utf-8")
+        reply = _reply(bundle, folder)
+        outputs = [read_array(folder / f"{i}.npy", None, "corrupt-artifact-file") for i in range(reply.num_outputs)]
+        if len(outputs) != len(bundle.manifest.contract.outputs):
+            raise damaged(bundle.artifact, f"it has {len(outputs)} outputs, not those that the manifest states")
+        return Answered(tuple(np.array(values) for values in outputs), reply.missing)
+
+
+def read_vectors(bundle: Bundle, golden: GoldenSet, stem: str, tensor: TensorContract) -> npt.NDArray[np.generic]:
+    """A file of ``golden/`` as the artifact's tensor has it ``(N, ...)``.
+
+    Raises:
+        EdgecError: ``corrupt-bundle``.
+    """
+    name = f"golden/{stem}.{tensor.dtype}.npy"
+    if name not in {entry.path for entry in bundle.manifest.files}:
+        raise corrupt(f"'{bundle.folder}': the manifest lists no {name[:120]!r}")
+    shape = (len(golden.vectors), *tensor.shape[1:])
+    return read_array(bundle.folder / name, Expected(tensor.dtype, shape), "corrupt-bundle")
+
+
+def _reply(bundle: Bundle, folder: Path) -> Reply:
+    command = [sys.executable, "-m", "edgec.pipeline.bundle.golden_run", str(folder / "request.json")]
+    with (folder / "said").open("w+b") as said:
+        try:
+            done = subprocess.run(command, stdout=said, stderr=said, timeout=TIMEOUT_S, check=False)
+        except subprocess.TimeoutExpired:
+            raise damaged(bundle.artifact, f"it did not answer within {TIMEOUT_S:g} s") from None
+    if done.returncode < 0:
+        raise damaged(bundle.artifact, f"its runtime ended with signal {-done.returncode}")
+    if done.returncode:
+        lines = (folder / "said").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise damaged(bundle.artifact, f"its runtime fails: {lines[-1] if lines else 'it does not say why'}")
+    reply = read_record(Reply, folder / "reply.json", "corrupt-artifact-file")
+    if reply.code:
+        raise EdgecError(reply.code, reply.message, reply.hint)
+    return reply
+
+
+def _runner(request: Request) -> tuple[Predictor, str]:
+    """What runs the vectors, and why it is not the artifact; mostly empty."""
+    compiler, settings = load_compiler(request.target.compiler), settings_of(request.target)
+    artifact = Path(request.artifact)
+    if request.on is not None:
+        return compiler.on_device(open_device(request.on), artifact, settings, 1), ""
+    probe = compiler.probe(settings)
+    if probe.can_run:
+        return compiler.open_runner(artifact, settings, 1), ""
+    return reference_form().open(Path(request.qdq)), probe.missing
+
+
+def _answer(request: Request) -> Reply:
+    if request.target.device.gpu is None:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        most = MAX_DATA_BYTES if hard == resource.RLIM_INFINITY else min(hard, MAX_DATA_BYTES)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    batch: Batch = np.load(request.batch)
+    try:
+        predictor, missing = _runner(request)
+        outputs = predictor.predict(batch)
+    except EdgecError as error:
+        return Reply(code=error.code, message=error.message, hint=error.hint)
+    for i, values in enumerate(outputs):
+        np.save(Path(request.outputs) / f"{i}.npy", values)
+    return Reply(len(outputs), missing)
+
+
+def main(request: str) -> None:
+    """Answer one request, in ``reply.json`` beside it."""
+    asked = read_record(Request, Path(request), "corrupt-artifact-file")
+    reply: dict[str, Any] = asdict(_answer(asked))
+    Path(request).with_name("reply.json").write_text(json.dumps(reply), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
