@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -16,6 +17,8 @@ from edgec.pipeline.core.progress import Report
 from edgec.targets.devices import userland
 from edgec.targets.devices.answer import Transcript
 from edgec.targets.devices.cores import CORES, Core
+
+PIECE = 64 << 10  # bytes of output read at once
 
 
 @dataclass(frozen=True)
@@ -70,28 +73,27 @@ class QemuDevice:
         """Run the guest's Python and read its lines until it ends or time is up."""
         transcript = Transcript(self.name, progress)
         command = [*self.userland.command(self.core, plugin), *arguments]
-        with tempfile.TemporaryFile("w+") as stderr:
+        with tempfile.TemporaryFile() as stderr:
             process = subprocess.Popen(
                 command,
                 env=self.userland.environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                text=True,
             )
             alarm = threading.Timer(timeout_s, process.kill)
             alarm.start()
             with process:
-                for line in process.stdout or ():
-                    transcript.feed(line)
+                while process.stdout and (piece := os.read(process.stdout.fileno(), PIECE)):
+                    transcript.feed(piece)
             late = not alarm.is_alive()
             alarm.cancel()
-            stderr.seek(0)
-            said = stderr.read()
+            stderr.seek(max(stderr.seek(0, os.SEEK_END) - PIECE, 0))
+            transcript.complain(stderr.read())
         if late:
             message = f"{self.name} did not answer within {timeout_s:g} s"
             raise EdgecError("remote-timeout", message, "emulation is slow: use fewer images or allow more time")
-        return transcript.answer(process.returncode, said)
+        return transcript.answer(process.returncode)
 
 
 def open_device(spec: str) -> QemuDevice:

@@ -10,7 +10,7 @@ import asyncio
 import os
 import shlex
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -22,7 +22,7 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import Report
 from edgec.pipeline.core.store import file_sha256
 from edgec.pipeline.forms.device import FORMS
-from edgec.targets.devices.answer import REFUSALS, Transcript
+from edgec.targets.devices.answer import REFUSALS, Transcript, printable, remote_failed
 
 if TYPE_CHECKING:
     import asyncssh
@@ -33,6 +33,8 @@ CONNECT_TIMEOUT_S = 15.0
 KEEPALIVE_S, KEEPALIVE_MISSES = 5.0, 3  # a dead line is noticed after 15 s
 CHUNK_TIMEOUT_S = 20.0  # the line lives, but the board's disk does not
 DOWNLOAD_TIMEOUT_S = 1800.0
+MAX_DOWNLOAD_BYTES = 4 << 30  # engines of the networks at hand take a hundredth of it
+PIECE = 64 << 10  # bytes of output read at once
 UPLOAD_ATTEMPTS = 3
 
 T = TypeVar("T")
@@ -127,9 +129,13 @@ async def _connect(device: SshDevice) -> asyncssh.SSHClientConnection:
     except asyncssh.PermissionDenied as error:
         hint = f"bring your key there with '{_login(device).replace('ssh', 'ssh-copy-id', 1)}'; passwords are not used"
         raise EdgecError("auth-failed", f"{device.name} does not accept any of your keys", hint) from error
+    except ValueError as error:  # asyncssh's own errors for keys and configuration, and text that is no UTF-8
+        hint = "mend ~/.ssh: 'ssh -v' names the file and the line"
+        message = f"your ssh configuration, keys or known_hosts cannot be read: {printable(str(error))}"
+        raise EdgecError("bad-ssh-files", message, hint) from error
     except (OSError, asyncio.TimeoutError, asyncssh.DisconnectError) as error:
         hint = "is the board on, its address right and its sshd running?"
-        message = f"no ssh connection to {device.name}: {error or 'no answer in time'}"
+        message = f"no ssh connection to {device.name}: {printable(str(error)) or 'no answer in time'}"
         raise EdgecError("host-unreachable", message, hint) from error
 
 
@@ -198,16 +204,15 @@ async def _execute(device: SshDevice, command: str, timeout_s: float, progress: 
     """Run one command with its standard input held open; closing it on the way out ends a script that still runs."""
     transcript = Transcript(device.name, progress)
     async with _connected(device) as connection:
-        process = await connection.create_process(command)
+        process = await connection.create_process(command, encoding=None)
 
-        async def read_lines() -> None:
-            async for line in process.stdout:
-                transcript.feed(line)
+        async def read(stream: asyncssh.SSHReader[bytes], take: Callable[[bytes], None]) -> None:
+            while piece := await stream.read(PIECE):
+                take(piece)
 
         try:
-            _, stderr, _ = await asyncio.wait_for(
-                asyncio.gather(read_lines(), process.stderr.read(), process.wait_closed()), timeout_s
-            )
+            both = read(process.stdout, transcript.feed), read(process.stderr, transcript.complain)
+            await asyncio.wait_for(asyncio.gather(*both, process.wait_closed()), timeout_s)
         except asyncio.TimeoutError:
             hint = "the script was told to stop; is the board busy? Fewer images take less time"
             raise EdgecError("remote-timeout", f"{device.name} did not answer within {timeout_s:g} s", hint) from None
@@ -215,7 +220,7 @@ async def _execute(device: SshDevice, command: str, timeout_s: float, progress: 
         return transcript.answer(128, f"killed by signal {process.exit_signal[0]}")
     if process.exit_status is None:
         raise _lost(device, "the connection ended before the script did")
-    return transcript.answer(process.exit_status, stderr)
+    return transcript.answer(process.exit_status)
 
 
 async def _download(device: SshDevice, there: str, path: Path) -> None:
@@ -226,11 +231,16 @@ async def _download(device: SshDevice, there: str, path: Path) -> None:
         async with _connected(device) as connection:
             sftp = await connection.start_sftp_client()
             try:
+                if (size := await sftp.getsize(there) or 0) > MAX_DOWNLOAD_BYTES:
+                    raise remote_failed(device.name, f"its file '{there}' has {size:,} bytes")
                 await _in_time(device, sftp.get(there, Path(folder) / "file", max_requests=1), DOWNLOAD_TIMEOUT_S)
                 await sftp.remove(there)
             except asyncssh.SFTPNoSuchFile as error:
                 hint = "run the step that makes it again"
                 raise EdgecError("remote-failed", f"{device.name} has no file '{there}'", hint) from error
+            except (asyncssh.SFTPFailure, asyncssh.SFTPPermissionDenied, asyncssh.SFTPBadMessage) as error:
+                why = f"its file '{there}' cannot be fetched: {printable(error.reason)}"
+                raise remote_failed(device.name, why) from error
         (Path(folder) / "file").replace(path)
 
 

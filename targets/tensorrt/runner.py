@@ -102,8 +102,8 @@ def _facts() -> dict[str, Any]:
 
 
 def _run_here(script: Path, arguments: Sequence[str]) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, str(script), *arguments], capture_output=True, check=False)
     transcript = Transcript("this machine")
-    for line in done.stdout.splitlines():
-        transcript.feed(line)
-    return transcript.answer(done.returncode, done.stderr)
+    transcript.feed(done.stdout)
+    transcript.complain(done.stderr)
+    return transcript.answer(done.returncode)

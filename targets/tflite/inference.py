@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgec.pipeline.core.arrays import Expected, read_arrays
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import Report
 from edgec.pipeline.forms.device import Device
 from edgec.pipeline.forms.measure import SAMPLES_FOR_P99, Latency
+from edgec.targets.devices.answer import checked, remote_failed
 from edgec.targets.devices.qemu import QemuDevice
+from edgec.targets.tflite.flatbuffer import read_tflite
 
 RUNNER = Path(__file__).with_name("board_runner.py")
 START_TIMEOUT_S = 120.0
@@ -82,8 +85,8 @@ def describe(device: Device) -> tuple[Board, BoardState]:
     Raises:
         EdgecError: see ``Device.run``.
     """
-    answer = device.run(RUNNER, ["facts", "--attached"], START_TIMEOUT_S)
-    return Board(**answer["board"]), _state(answer["state"])
+    facts = checked(_Facts, device.run(RUNNER, ["facts", "--attached"], START_TIMEOUT_S), device.name)
+    return facts.board, facts.state.known
 
 
 def predict(
@@ -106,9 +109,17 @@ def predict(
         np.save(images, inputs)
         places = [device.push(artifact, progress), device.push(images, progress)]
         answer = device.run(RUNNER, ["predict", *places, *_options(threads, xnnpack)], timeout_s, progress)
-        device.pull(answer["outputs"], outputs)
-        with np.load(outputs) as loaded:
-            return tuple(loaded.values())
+        there = checked(_Predicted, answer, device.name).outputs
+        if not there.startswith(places[1]):  # beside the images that we sent; nothing else of the device is touched
+            raise remote_failed(device.name, f"it says that the outputs lie in '{there}'")
+        device.pull(there, outputs)
+        return read_arrays(outputs, _outputs_of(artifact, len(inputs)), "remote-failed")
+
+
+def _outputs_of(artifact: Path, num_images: int) -> list[Expected]:
+    file = read_tflite(artifact.read_bytes())
+    tensors = [file.tensors[index] for index in file.outputs]
+    return [Expected(tensor.dtype, (num_images, *tensor.shape[1:])) for tensor in tensors]
 
 
 def measure_latency(
@@ -124,10 +135,10 @@ def measure_latency(
         raise EdgecError("emulated-latency", f"times on '{device.name}' say nothing about a real core", hint)
     arguments = ["latency", device.push(artifact), *_options(threads, xnnpack), "--budget-s", str(budget_s)]
     answer = device.run(RUNNER, arguments, START_TIMEOUT_S + 5 * budget_s)
-    board = Board(**answer["board"])
-    name = f"{board.model or device.name}, {board.num_cores} cores"
-    latency = replace(_latency(answer), threads=threads, device=name)
-    return BoardLatency(latency, board, _state(answer["before"]), _state(answer["after"]))
+    times = checked(_Times, answer, device.name)
+    name = f"{times.board.model or device.name}, {times.board.num_cores} cores"
+    latency = replace(_latency(times, device.name), threads=threads, device=name)
+    return BoardLatency(latency, times.board, times.before.known, times.after.known)
 
 
 def count_instructions(device: Device, artifact: Path, *, xnnpack: bool = True, timeout_s: float = 600.0) -> int:
@@ -150,12 +161,53 @@ def _options(threads: int, xnnpack: bool) -> Sequence[str]:
     return ["--attached", "--threads", str(threads), *([] if xnnpack else ["--no-xnnpack"])]
 
 
-def _latency(answer: dict[str, Any]) -> Latency:
-    """Percentiles of the samples, or the little that ``benchmark_model`` tells."""
-    if "samples_ms" not in answer:
-        note = f"benchmark_model on the board: mean {answer['mean_ms']:.3f} ms"
-        return Latency("measured", p50_ms=answer["p50_ms"], num_samples=answer["num_samples"], note=note)
-    samples = np.array(answer["samples_ms"])
+@dataclass(frozen=True)
+class _State:
+    """``BoardState`` in a script's words; ``throttled`` is the firmware's word."""
+
+    clock_mhz: float | None
+    temperature_c: float | None
+    throttled: int | None
+
+    @property
+    def known(self) -> BoardState:
+        word = self.throttled
+        flags = None if word is None else tuple(name for bit, name in THROTTLING.items() if word >> bit & 1)
+        return BoardState(self.clock_mhz, self.temperature_c, flags)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    board: Board
+    state: _State
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    outputs: str
+
+
+@dataclass(frozen=True)
+class _Times:
+    """Every sample, or the little that ``benchmark_model`` tells."""
+
+    board: Board
+    before: _State
+    after: _State
+    samples_ms: tuple[float, ...] = ()
+    num_warmup: int = 0
+    num_samples: int = 0
+    p50_ms: float | None = None
+    mean_ms: float | None = None
+
+
+def _latency(times: _Times, device: str) -> Latency:
+    if times.mean_ms is not None:
+        note = f"benchmark_model on the board: mean {times.mean_ms:.3f} ms"
+        return Latency("measured", p50_ms=times.p50_ms, num_samples=times.num_samples, note=note)
+    samples = np.array(times.samples_ms)
+    if not samples.size or not np.all(np.isfinite(samples) & (samples > 0)):
+        raise remote_failed(device, f"it measured {samples[:3].tolist()} ms")
     p50, p90, p99 = (float(value) for value in np.percentile(samples, (50, 90, 99)))
     return Latency(
         "measured",
@@ -164,11 +216,5 @@ def _latency(answer: dict[str, Any]) -> Latency:
         p99_ms=p99 if len(samples) >= SAMPLES_FOR_P99 else None,
         num_samples=len(samples),
         num_blocks=1,
-        num_warmup=answer["num_warmup"],
+        num_warmup=times.num_warmup,
     )
-
-
-def _state(answer: dict[str, Any]) -> BoardState:
-    word = answer["throttled"]
-    flags = None if word is None else tuple(name for bit, name in THROTTLING.items() if word >> bit & 1)
-    return BoardState(answer["clock_mhz"], answer["temperature_c"], flags)

@@ -199,7 +199,7 @@ def test_emulated_cores_have_no_gpu(jetson_artifact: Path) -> None:
 @pytest.mark.parametrize("code", sorted(REFUSALS))
 def test_every_refusal_of_a_script_has_a_hint(code: str) -> None:
     transcript = Transcript("ssh://board")
-    transcript.feed(json.dumps({"error": code, "message": "why"}))
+    transcript.feed(json.dumps({"error": code, "message": "why"}).encode())
     with refused(code) as caught:
-        transcript.answer(1, "")
+        transcript.answer(1)
     assert "ssh://board: why" in caught.value.message

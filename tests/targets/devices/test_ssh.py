@@ -19,6 +19,7 @@ import pytest
 from boards import WAITS, Board, Network, refused, script, start_board, stop_board, visit
 
 from edgec.pipeline.cli import main
+from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import file_sha256
 from edgec.pipeline.forms.device import open_device
 from edgec.targets.devices.ssh import CHUNK, SshDevice
@@ -114,6 +115,30 @@ def test_a_key_that_the_board_does_not_know_is_refused(
         board.device().push(big_file)
     asyncssh.generate_private_key("ssh-ed25519").write_private_key(tmp_path / "home/.ssh/id_ed25519")
     with refused("auth-failed"):
+        board.device().push(big_file)
+
+
+@pytest.mark.parametrize("name", ["known_hosts", "id_ed25519"])
+@pytest.mark.parametrize("content", ["garbage \xff\n@@@\n", "Port x\n", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"])
+def test_files_of_ssh_that_are_none(
+    board: Board, tmp_path: Path, big_file: Path, name: str, content: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user's own, damaged: named, and never believed."""
+    shutil.copytree(board.client / ".ssh", tmp_path / "home/.ssh")
+    (tmp_path / "home/.ssh" / name).write_text(content, encoding="latin-1")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with pytest.raises(EdgecError) as caught:
+        board.device().push(big_file)
+    assert caught.value.code in ("bad-ssh-files", "unknown-host-key", "auth-failed")
+
+
+def test_a_configuration_that_is_none_is_named(
+    board: Board, tmp_path: Path, big_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(board.client / ".ssh", tmp_path / "home/.ssh")
+    (tmp_path / "home/.ssh/config").write_bytes(b"Port x\n")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with refused("bad-ssh-files"):
         board.device().push(big_file)
 
 
