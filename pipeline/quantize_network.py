@@ -127,7 +127,7 @@ def quantize_network(recipe: Recipe, output: Path, store: Store, vnni_off: bool 
         reference=_fidelity(found[REFERENCE]),
         vnni_off=_fidelity(found["vnni_off"]) if vnni_off else None,
         float_layers=record.float_layers,
-        notes=recipe.notes,
+        notes=recipe.notes + ((record.kept.words(),) if record.kept else ()),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgec.pipeline.core.json_file import read_record
 from edgec.pipeline.forms.measure import Latency
+from edgec.pipeline.forms.scheme import Level
 from edgec.pipeline.tasks.accuracy import Accuracy
 
 ACCURACY, LATENCY = "accuracy.json", "latency.json"
@@ -33,10 +34,31 @@ class HeldDrop:
 
 
 @dataclass(frozen=True)
+class LevelRecord:
+    """Which level's network ships: the highest that answered held-out images better than those below.
+
+    Attributes:
+        level: may be below the one that was asked for.
+        sqnr_db: of each level's network on the calibration images that judged; None where it is exact.
+        num_images: that judged.
+    """
+
+    level: Level
+    sqnr_db: Mapping[Level, float | None]
+    num_images: int
+
+    def words(self) -> str:
+        """One sentence, for people."""
+        found = ", ".join(f"{name} {'exact' if db is None else f'{db:.1f} dB'}" for name, db in self.sqnr_db.items())
+        return f"level '{self.level}' is kept: {found} on {self.num_images} calibration images that judged"
+
+
+@dataclass(frozen=True)
 class QuantizationRecord:
     """``quantization.json``.
 
     Attributes:
+        kept: None for the level ``fast``, which is compared with nothing.
         layer_sqnr_db: of each quantized layer's output, the network quantized up to there.
         fallback: None where no drop had to be held.
         integers_p50_ms: median latency of the network all in integers, where layers stayed in float for a drop.
@@ -45,6 +67,7 @@ class QuantizationRecord:
     float_layers: tuple[FloatLayer, ...]
     layer_sqnr_db: Mapping[str, float | None]
     fallback: HeldDrop | None = None
+    kept: LevelRecord | None = None
     integers_p50_ms: float | None = None
 
 

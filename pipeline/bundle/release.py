@@ -109,7 +109,10 @@ def _notes(release: Release) -> Iterator[str]:
         yield f"the artifact was evaluated on {release.built.on}, not on the building machine"
     if release.precision_verdict:
         yield release.precision_verdict
-    held = release.quantization.fallback
+    quantization = release.quantization
+    if quantization.kept:
+        yield quantization.kept.words()
+    held = quantization.fallback
     if held is None:
         return
     drop = f"{held.drop_pp:.2f} pp on {held.num_images} other images, {held.max_drop_pp:g} allowed"

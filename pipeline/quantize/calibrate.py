@@ -13,6 +13,7 @@ import onnx
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.network.graph import Graph, Node
+from edgec.pipeline.quantize.masked import bottomless
 from edgec.pipeline.quantize.observers import Histogram
 
 Array = npt.NDArray[Any]
@@ -110,14 +111,16 @@ def collect(onnx_path: Path, batches_factory: Batches, progress: Progress | None
 
 
 def observed_tensors(graph: Graph) -> list[str]:
-    """All activations but those between a linear operator and the ReLU or Clip that every runtime fuses into it."""
+    """All activations but those between a linear operator and the ReLU or Clip that every runtime fuses into it, and
+    those whose -inf only maxima read."""
     names = list(graph.inputs)
     for node in graph.nodes:
         reader = graph.only_consumer(node.output)
         absorbing = node.op in ("Conv", "Gemm", "Add", "ConvTranspose")
         if not (absorbing and reader is not None and reader.op in ("Relu", "Clip")):
             names.append(node.output)
-    return [name for name in names if _is_float_activation(graph, name)]
+    hidden = bottomless(graph)
+    return [name for name in names if _is_float_activation(graph, name) and name not in hidden]
 
 
 def _is_float_activation(graph: Graph, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,18 +65,27 @@ class Histogram:
 
 
 def mse_range(
-    histogram: Histogram, low: float, high: float, dtype: str, symmetric: bool = False, steps: int = 25
+    histogram: Histogram,
+    low: float,
+    high: float,
+    dtype: str,
+    symmetric: bool = False,
+    unseen: Callable[[float, float], float] = lambda low, high: 0.0,
+    steps: int = 25,
 ) -> tuple[float, float]:
     """The sub-range of ``[low, high]`` with the least mean squared error, rounding plus clipping.
 
     As in Banner et al. 2019 (arXiv:1810.05723), but on the observed histogram instead of a fitted density. The ends of
     an asymmetric range shrink one after the other.
+
+    Args:
+        unseen: mean squared error of a range on values that the histogram does not hold but that will come.
     """
-    factors = np.linspace(1.0, 0.2, steps)
+    factors, num_values = np.linspace(1.0, 0.2, steps), float(histogram.counts.sum())
 
     def error(shrink_low: float, shrink_high: float) -> float:
         params = range_params(low * shrink_low, high * shrink_high, dtype, symmetric)
-        return _squared_error(histogram, params)
+        return _squared_error(histogram, params) + num_values * unseen(float(params.lowest), float(params.highest))
 
     if symmetric:
         best = min(factors, key=lambda factor: error(factor, factor))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import onnx
@@ -14,26 +13,22 @@ from torch import Tensor
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.forms.scheme import Level, Scheme
-from edgec.pipeline.network.graph import Graph, Node
+from edgec.pipeline.network.graph import Graph
 from edgec.pipeline.quantize.absorption import absorb_high_biases
 from edgec.pipeline.quantize.affine import Array
-from edgec.pipeline.quantize.bias_correction import correct_biases
 from edgec.pipeline.quantize.calibrate import Batches, Calibration
 from edgec.pipeline.quantize.equalize import equalize
 from edgec.pipeline.quantize.executor import one_thread
-from edgec.pipeline.quantize.plan import Network, Plan, make_plan
+from edgec.pipeline.quantize.levels import KeptLevel, Quantizing, best_level
+from edgec.pipeline.quantize.masked import refuse_outliers
+from edgec.pipeline.quantize.plan import Network, make_plan
 from edgec.pipeline.quantize.prepare import prepare
 from edgec.pipeline.quantize.qdq import insert_qdq
-from edgec.pipeline.quantize.ranges import clip_ranges, fit_input, observed
+from edgec.pipeline.quantize.ranges import fit_input, observed
 from edgec.pipeline.quantize.rescaling import remove_unused_rescaling
-from edgec.pipeline.quantize.rounding import input_covariance, round_layer, roundable
 from edgec.pipeline.quantize.sensitivity import Sensitivity, layer_sqnr, rank_layers
-from edgec.pipeline.quantize.simulate import reference, simulate
 
 Progress = Callable[[int, int], None]
-
-CLEARLY_BETTER = 0.1 * np.log(10)
-"""One decibel."""
 
 REPORT_IMAGES = 16
 CORRECTION_IMAGES = 96
@@ -54,12 +49,14 @@ class QuantizedModel:
         floats: nodes left in float, by name, and why.
         layer_sqnr_db: signal to quantization noise of each quantized layer's output, network quantized up to there.
         seconds: wall time.
+        kept: the level whose network this is; None for ``fast``, below which there is none.
     """
 
     model: onnx.ModelProto
     floats: Mapping[str, str]
     layer_sqnr_db: Mapping[str, float]
     seconds: float
+    kept: KeptLevel | None = None
 
 
 @one_thread()
@@ -78,12 +75,12 @@ def quantize(
         model: float ONNX; operators that the scheme does not name stay in float.
         calibration: statistics of exactly this model.
         level: ``fast`` = equalization, ranges and bias correction; ``accurate`` tries clipped ranges as well, ``best``
-            also rounds each weight by what it does to its layer's output.
+            also rounds each weight by what it does to its layer's output. A higher level is kept where it is better.
         batches_factory: the calibration images again.
         floats: nodes to keep in float, by name, and why.
 
     Raises:
-        EdgecError: ``calibration-mismatch``, ``empty-calibration``.
+        EdgecError: ``calibration-mismatch``, ``constant-outlier``, ``empty-calibration``.
     """
     start, floats = time.perf_counter(), floats or {}
     source = Graph.read(model)
@@ -92,16 +89,14 @@ def quantize(
         message = f"the calibration has no tensor '{missing[0]}'"
         raise EdgecError("calibration-mismatch", message, "calibrate this model")
     network = equalized(source, calibration, scheme)
-    images = load_images(batches_factory, num_correction_images(network.graph))
-    network = fit_input(network, scheme, images)
-    if level != "fast":
-        network = best_ranges(network, scheme, images, floats)
-    plan = make_plan(network, scheme, floats)
-    choose = partial(_rounded, network.graph, plan, len(images)) if level == "best" else None
-    graph = correct_biases(network.graph, plan, images, progress, choose)
-    plan = make_plan(replace(network, graph=graph), scheme, floats)
+    limit = num_correction_images(network.graph)
+    images = load_images(batches_factory, limit if level == "fast" else limit + limit // 2)
+    network = fit_input(network, scheme, images[:limit])
+    refuse_outliers(source, network, make_plan(network, scheme, floats))
+    made, kept = best_level(Quantizing(scheme, floats, progress), network, level, images, limit)
+    graph, plan = made.network.graph, made.plan
     sqnr = layer_sqnr(graph, plan, images[:REPORT_IMAGES])
-    return QuantizedModel(insert_qdq(graph, plan), plan.floats, sqnr, time.perf_counter() - start)
+    return QuantizedModel(insert_qdq(graph, plan), plan.floats, sqnr, time.perf_counter() - start, kept)
 
 
 @one_thread()
@@ -126,38 +121,6 @@ def equalized(graph: Graph, calibration: Calibration, scheme: Scheme) -> Network
     """The float network in the form that is quantized."""
     network = absorb_high_biases(equalize(prepare(observed(graph, calibration), scheme), scheme))
     return replace(network, graph=remove_unused_rescaling(network.graph))
-
-
-def best_ranges(network: Network, scheme: Scheme, images: Tensor, floats: Mapping[str, str]) -> Network:
-    """The network with full ranges, or with clipped ones where they clearly serve other images better.
-
-    Two thirds of the images fit the ranges and biases, the rest judge by the mean over images of the output's SQNR.
-    Clipping has to win clearly: rare activations carry the answer of some images, and few judges may hold none of them.
-    """
-    judged = torch.arange(len(images)) % 3 == 2
-    fitting, judging = images[~judged], images[judged]
-    if not len(judging):
-        return network
-    expected = reference(network.graph, judging)
-    clipped = clip_ranges(network, make_plan(network, scheme, floats), scheme, fitting)
-
-    def score(candidate: Network) -> float:
-        graph = correct_biases(candidate.graph, make_plan(candidate, scheme, floats), fitting)
-        plan = make_plan(replace(candidate, graph=graph), scheme, floats)
-        noise = (simulate(graph, plan, judging) - expected).pow(2).sum(dim=1)
-        return float(-noise.clamp_min(1e-30).log().mean())
-
-    return clipped if score(clipped) > score(network) + CLEARLY_BETTER else network
-
-
-def _rounded(
-    graph: Graph, plan: Plan, num_images: int, node: Node, exact: list[Tensor], quantized: list[Tensor]
-) -> Array:
-    """A layer's weight on its grid: rounded by its input's covariance where that can be trusted, else to nearest."""
-    weight, params = graph.constants[node.inputs[1]], plan.weights[node.inputs[1]]
-    if not roundable(node, weight, num_images):
-        return params.dequantize(params.quantize(weight))
-    return round_layer(node, weight, params, input_covariance(node, weight, quantized))
 
 
 def num_correction_images(graph: Graph) -> int:

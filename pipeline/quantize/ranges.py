@@ -15,6 +15,7 @@ from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.calibrate import Calibration
 from edgec.pipeline.quantize.channels import Channels
 from edgec.pipeline.quantize.executor import run, tensors
+from edgec.pipeline.quantize.masked import without_constants
 from edgec.pipeline.quantize.observers import Histogram, mse_range, range_params
 from edgec.pipeline.quantize.plan import Network, Plan, is_linear
 
@@ -57,7 +58,7 @@ def observed(graph: Graph, calibration: Calibration) -> Network:
             np.full(1, highest),
             1.0 / (calibration.num_images * float(np.prod(positions))),
         )
-    return Network(graph, seen)
+    return Network(graph, without_constants(graph, seen))
 
 
 def fit_input(network: Network, scheme: Scheme, images: Tensor) -> Network:
@@ -97,7 +98,8 @@ def _bounds(graph: Graph, name: str) -> tuple[float, float]:
 def clip_ranges(network: Network, plan: Plan, scheme: Scheme, images: Tensor) -> Network:
     """Narrow each per-tensor range to the least squared error, a channel's error weighted by what is made of it.
 
-    A network output keeps its full range: clipped logits tie images, and no squared error shows it.
+    The error is that of the images and of what images to come will have beyond them: a histogram of few images knows
+    nothing of a tail. A network output keeps its full range: clipped logits tie images, and no squared error shows it.
     """
     graph = network.graph
     fixed = {operator for operator, _, _ in scheme.fixed_output} | {"Clip"}
@@ -111,11 +113,14 @@ def clip_ranges(network: Network, plan: Plan, scheme: Scheme, images: Tensor) ->
     seen = dict(network.seen)
     for name in names:
         stored, channels = plan.activations[name], seen[name]
-        bounds = float(np.min(channels.low)), float(np.max(channels.high))
-        low, high = mse_range(
-            histograms[name], min(bounds[0], 0.0), max(bounds[1], 0.0), stored.dtype, scheme.activation_symmetric
-        )
-        seen[name] = channels.within(low, high)
+        weights = influence(graph, name, channels.low.size)
+
+        def unseen(low: float, high: float, channels: Channels = channels, weights: Array = weights) -> float:
+            return float((channels.clipping(np.float64(low), np.float64(high)) * weights).mean())
+
+        full = float(stored.lowest), float(stored.highest)
+        ends = mse_range(histograms[name], *full, stored.dtype, scheme.activation_symmetric, unseen)
+        seen[name] = channels.ending(*ends)
     return Network(graph, seen)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from edgec.pipeline.forms.scheme import Scheme
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.executor import compute, tensors
+from edgec.pipeline.quantize.masked import masked
 from edgec.pipeline.quantize.plan import Plan, is_linear, layer_output
 from edgec.pipeline.quantize.simulate import fake_quantize, quantized_constants, reference, simulate
 from edgec.pipeline.tasks.metrics import sqnr_db
@@ -83,7 +84,11 @@ def rank_layers(
 
 @torch.no_grad()
 def layer_sqnr(graph: Graph, plan: Plan, images: Tensor) -> Mapping[str, float]:
-    """SQNR in dB of each quantized activation, the whole network before it quantized too, by producing node."""
+    """SQNR in dB of each quantized activation, the whole network before it quantized too, by producing node.
+
+    Tensors with masking constants have none: what is put under a mask is no signal.
+    """
+    hidden = masked(graph)
     exact, integer = tensors(graph), quantized_constants(graph, plan)
     wanted = {graph.inputs[0]: images}
     stored = {graph.inputs[0]: fake_quantize(images, plan.activations.get(graph.inputs[0]))}
@@ -94,7 +99,7 @@ def layer_sqnr(graph: Graph, plan: Plan, images: Tensor) -> Mapping[str, float]:
             wanted[name] = value
         for name, value in zip(node.outputs, compute(node, _feeds(node, integer, stored)), strict=False):
             stored[name] = fake_quantize(value, plan.activations.get(name))
-            if name in plan.activations:
+            if name in plan.activations and name not in hidden:
                 measured[node.name] = sqnr_db(stored[name].numpy(), wanted[name].numpy())
         for name in dict.fromkeys(node.inputs):
             remaining[name] = remaining.get(name, 1) - 1

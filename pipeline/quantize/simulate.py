@@ -12,24 +12,26 @@ from edgec.pipeline.quantize.executor import Values, run, tensors
 from edgec.pipeline.quantize.plan import Plan
 
 
-def simulate(graph: Graph, plan: Plan, images: Tensor, batch_size: int = 16) -> Tensor:
+def simulate(graph: Graph, plan: Plan, images: Tensor) -> Tensor:
     """First output of the quantized network, ``(N, classes)``."""
-    constants = quantized_constants(graph, plan)
-    return _run(graph, images, batch_size, constants, plan)
+    return every_output(graph, images, plan)[0]
 
 
-def reference(graph: Graph, images: Tensor, batch_size: int = 16) -> Tensor:
+def reference(graph: Graph, images: Tensor) -> Tensor:
     """First output of the float network, ``(N, classes)``."""
-    return _run(graph, images, batch_size, tensors(graph), None)
+    return every_output(graph, images)[0]
 
 
-def _run(graph: Graph, images: Tensor, batch_size: int, constants: Values, plan: Plan | None) -> Tensor:
+def every_output(graph: Graph, images: Tensor, plan: Plan | None = None, batch_size: int = 16) -> tuple[Tensor, ...]:
+    """All outputs, ``(N, ...)`` each, of the network quantized by a plan, or in float without one."""
+    constants = tensors(graph) if plan is None else quantized_constants(graph, plan)
+
     def store(name: str, value: Tensor) -> Tensor:
         return fake_quantize(value, plan.activations.get(name)) if plan is not None else value
 
     with torch.no_grad():
-        batches = torch.split(images, batch_size)
-        return torch.cat([run(graph, {graph.inputs[0]: x}, store, constants)[graph.outputs[0]] for x in batches])
+        batches = [run(graph, {graph.inputs[0]: x}, store, constants) for x in torch.split(images, batch_size)]
+    return tuple(torch.cat([batch[name] for batch in batches]) for name in graph.outputs)
 
 
 def quantized_constants(graph: Graph, plan: Plan) -> Values:

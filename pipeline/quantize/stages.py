@@ -163,6 +163,7 @@ class Quantize:
         onnx.save(quantized.model, output / "model.onnx")
         report["float_layers"] = [{"layer": layer, "reason": reason} for layer, reason in quantized.floats.items()]
         report["layer_sqnr_db"] = dict(quantized.layer_sqnr_db)
+        report["kept"] = asdict(quantized.kept) if quantized.kept else None
         (output / "report.json").write_text(json.dumps(report, indent=1))
 
     def _stream(self) -> Iterator[npt.NDArray[np.float32]]:

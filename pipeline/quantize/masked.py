@@ -1,0 +1,117 @@
+"""Constants that stand where no value is: the -1e9 around a max-pool, or under a mask. They are outliers by
+construction and must not set a range."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.network.graph import Graph, Node
+from edgec.pipeline.quantize.channels import Channels
+from edgec.pipeline.quantize.plan import STEPS, Network, Plan
+
+MAXIMA = frozenset({"GlobalMaxPool", "Max", "MaxPool", "ReduceMax", "Relu"})
+"""Operators that take the largest of their values: what lies below all others is never the answer."""
+
+MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+"""Operators that hand every value on as it is."""
+
+
+def filled(graph: Graph) -> Mapping[str, tuple[str, float]]:
+    """Tensors that hold constants beside computed values, with the computed tensor and the lowest constant.
+
+    A Pad by a constant, a Where with a constant branch, and whatever only moves their values.
+    """
+    found: dict[str, tuple[str, float]] = {}
+    for node in graph.nodes:
+        if node.op == "Pad":
+            value = graph.constants.get(node.inputs[2]) if len(node.inputs) > 2 else None
+            if value is not None and node.attributes.get("mode", "constant") == "constant":
+                found[node.output] = (node.inputs[0], float(value.min()))
+        elif node.op == "Where":
+            computed = [name for name in node.inputs[1:] if name not in graph.constants]
+            constant = [graph.constants[name] for name in node.inputs[1:] if name in graph.constants]
+            if len(computed) == len(constant) == 1:
+                found[node.output] = (computed[0], float(constant[0].min()))
+        elif node.op in MOVES and node.inputs[0] in found:
+            found[node.output] = found[node.inputs[0]]
+    return found
+
+
+def masked(graph: Graph) -> Mapping[str, tuple[str, float]]:
+    """Those of ``filled`` that only maxima read, moved or not: their lowest constants cannot be an answer."""
+    found = filled(graph)
+
+    def only_maxima(name: str) -> bool:
+        readers = graph.consumers.get(name, ())
+        fits = all(node.op in MAXIMA or (node.op in MOVES and only_maxima(node.output)) for node in readers)
+        return bool(readers) and fits and name not in graph.outputs
+
+    return {name: source for name, source in found.items() if only_maxima(name)}
+
+
+def bottomless(graph: Graph) -> frozenset[str]:
+    """Masked tensors that hold -inf, which is legal there."""
+    return frozenset(name for name, (_, lowest) in masked(graph).items() if lowest == -np.inf)
+
+
+def without_constants(graph: Graph, seen: Mapping[str, Channels]) -> dict[str, Channels]:
+    """Statistics in which a masked tensor is as wide as its computed values alone."""
+    changed = dict(seen)
+    for name, (source, lowest) in masked(graph).items():
+        if source not in changed or lowest >= float(changed[source].low.min()):
+            continue
+        channels = changed[source]
+        same = name not in seen or seen[name].low.size == channels.low.size
+        changed[name] = channels if same and _keeps_channels(graph, name) else _joined(channels)
+    return changed
+
+
+def refuse_outliers(source: Graph, network: Network, plan: Plan) -> None:
+    """No tensor that is stored as integers has a range which a constant makes so wide that the values vanish in it.
+
+    Args:
+        source: the network before rewrites: constants stand in it as its author wrote them.
+
+    Raises:
+        EdgecError: ``constant-outlier``.
+    """
+    hidden = masked(source)
+    for name, (data, lowest) in filled(source).items():
+        if data not in network.seen:
+            continue
+        span = _span(network.seen[data])
+        if name not in hidden and name in plan.activations and abs(lowest) > STEPS * span:
+            raise _outlier(source.producer[name], lowest, "and is read as a value")
+        for reader in source.consumers.get(name, ()):
+            reaches = name in hidden and reader.op in MAXIMA - {"Relu"} and reader.output in plan.activations
+            if reaches and float(network.seen[reader.output].low.min()) < -STEPS * span:
+                raise _outlier(source.producer[name], lowest, f"and leaves '{reader.name}' as a result")
+
+
+def _outlier(node: Node, constant: float, what: str) -> EdgecError:
+    message = f"{node.op} '{node.name}' puts {constant:g} beside values that 8 bits cannot hold with it, {what}"
+    return EdgecError("constant-outlier", message, "use a constant within the values' range, or let only maxima read it")
+
+
+def _span(channels: Channels) -> float:
+    """Width of the computed values, 0 included."""
+    return max(float(channels.high.max()), 0.0) - min(float(channels.low.min()), 0.0)
+
+
+def _keeps_channels(graph: Graph, name: str) -> bool:
+    """Axis 1 is what it was."""
+    return graph.producer[name].op in ("Pad", "Where")
+
+
+def _joined(channels: Channels) -> Channels:
+    """The same for all channels at once."""
+    ends: tuple[tuple[Callable[[np.ndarray], float], tuple[str, ...]], ...] = (
+        (np.min, ("low", "lowest")),
+        (np.max, ("high", "highest", "low_tail", "high_tail")),
+        (np.mean, ("mean", "power")),
+    )
+    return replace(channels, **{name: np.full(1, how(getattr(channels, name))) for how, names in ends for name in names})
