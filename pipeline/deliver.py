@@ -162,4 +162,6 @@ def make_result(release: Release, runs: Sequence[Run], folder: Path) -> dict[str
         "float_layers": [asdict(layer) for layer in release.quantization.float_layers],
         "left_out": sorted({*recipe.calibration.left_out, *recipe.test.left_out}),
         "notes": list(release.notes),
+        "level_kept": asdict(kept) if (kept := release.quantization.kept) else None,
+        "poor": asdict(poor) if (poor := release.poor) else None,
     }

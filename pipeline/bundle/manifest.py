@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from edgec.pipeline.bundle.poor import Poor
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.toml_file import STRICT
 from edgec.pipeline.forms.format import Contract
@@ -185,6 +186,7 @@ class Manifest:
         evaluated_on: the device that answered for the artifact; None for the building machine.
         precision_verdict: why this precision ships, where several were weighed.
         notes: what a reader must know, in sentences.
+        poor: why the result is a poor one, and what to try; None where it is none.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -206,6 +208,7 @@ class Manifest:
     budgets: tuple[BudgetVerdict, ...]
     licences: tuple[Licence, ...]
     notes: tuple[str, ...]
+    poor: Poor | None = None
 
 
 def to_bytes(manifest: Manifest) -> bytes:

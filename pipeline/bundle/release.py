@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgec.pipeline.build import Build
 from edgec.pipeline.bundle.manifest import BudgetVerdict
+from edgec.pipeline.bundle.poor import Poor, poor_of
 from edgec.pipeline.bundle.records import QuantizationRecord
 from edgec.pipeline.bundle.semver import FIRST
 from edgec.pipeline.core.json_file import read_record
@@ -67,6 +68,11 @@ class Release:
         return read_record(QuantizationRecord, self.built.qdq.path / "report.json", "corrupt-artifact")
 
     @property
+    def poor(self) -> Poor | None:
+        """Why the result is a poor one; None where it is none."""
+        return poor_of(self.accuracy, self.quantization, self.recipe)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What every output must say about this build, from its facts."""
         return tuple(_notes(self))
@@ -109,6 +115,8 @@ def _notes(release: Release) -> Iterator[str]:
         yield f"the artifact was evaluated on {release.built.on}, not on the building machine"
     if release.precision_verdict:
         yield release.precision_verdict
+    if release.poor:
+        yield release.poor.words()
     quantization = release.quantization
     if quantization.kept:
         yield quantization.kept.words()

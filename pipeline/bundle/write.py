@@ -131,6 +131,7 @@ def _manifest(release: Release, contract: Contract) -> Manifest:
         budgets=release.budgets,
         licences=_licences(recipe),
         notes=release.notes,
+        poor=release.poor,
     )
 
 

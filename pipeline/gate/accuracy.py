@@ -17,7 +17,9 @@ from edgec.pipeline.tasks.task import Pairs
 
 
 def judge_accuracy(limit: str, bound: float, accuracy: Accuracy) -> Finding:
-    """``drop_pp`` or ``agreement`` on what an evaluation recorded."""
+    """``drop_pp``, ``agreement`` or ``sqnr_db`` on what an evaluation recorded."""
+    if limit == "sqnr_db":
+        return judge_sqnr(bound, accuracy)
     if accuracy.agreement is None:
         reason = f"the task '{accuracy.task}' knows no right answers"
         return Finding(limit, bound, Verdict.INCONCLUSIVE, reason)
@@ -29,6 +31,18 @@ def judge_accuracy(limit: str, bound: float, accuracy: Accuracy) -> Finding:
         return Finding(limit, bound, Verdict.INCONCLUSIVE, reason)
     pairs = Pairs(accuracy.only_float_right, accuracy.only_target_right, accuracy.num_images)
     return judge_drop(limit, bound, pairs)
+
+
+def judge_sqnr(bound: float, accuracy: Accuracy) -> Finding:
+    """The ratio on these images against the least that is allowed, of the artifact and of its reference.
+
+    An artifact that equals a reference which is garbage does not pass.
+    """
+    found = [db for db in (accuracy.sqnr_db, accuracy.reference_sqnr_db) if db is not None]
+    if not found:
+        return Finding("sqnr_db", bound, Verdict.PASS, "equal to the float network")
+    verdict = Verdict.PASS if min(found) >= bound else Verdict.FAIL
+    return Finding("sqnr_db", bound, verdict, f"on {accuracy.num_images} images", min(found))
 
 
 def judge_drop(limit: str, bound: float, pairs: Pairs) -> Finding:

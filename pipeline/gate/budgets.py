@@ -39,11 +39,12 @@ Text = Annotated[str, Field(min_length=1, strict=True)]
 
 @dataclass(frozen=True)
 class Absolute:
-    """Limits that stand for themselves; upper ones, except ``agreement``. An absent one is not judged.
+    """Limits that stand for themselves; upper ones, except ``agreement`` and ``sqnr_db``. An absent one is not judged.
 
     Attributes:
         p50_ms, p99_ms: one image, on the device.
         drop_pp: top-1 of the float network less that of the artifact, in percentage points.
+        sqnr_db: least signal-to-quantization-noise ratio of the worst output, in dB.
         agreement: least share in percent of images with the float network's first class.
         size_bytes: of the artifact.
         arena_bytes: what TFLite Micro takes of its arena.
@@ -61,6 +62,7 @@ class Absolute:
     p99_ms: Ms | None = None
     drop_pp: Annotated[float, Field(ge=-100, le=100, strict=True)] | None = None
     agreement: Percent | None = None
+    sqnr_db: Annotated[float, Field(strict=True, allow_inf_nan=False)] | None = None
     size_bytes: Count | None = None
     arena_bytes: Count | None = None
     instructions: Count | None = None
@@ -78,7 +80,7 @@ class Absolute:
 
 
 LATENCY_LIMITS = ("p50_ms", "p99_ms")
-ACCURACY_LIMITS = ("drop_pp", "agreement")
+ACCURACY_LIMITS = ("drop_pp", "agreement", "sqnr_db")
 PROXY_LIMITS = tuple(f.name for f in fields(Absolute) if f.name not in (*LATENCY_LIMITS, *ACCURACY_LIMITS))
 
 

@@ -14,9 +14,9 @@ from edgec.pipeline.gate.record import Measured
 
 SCHEMA_VERSION = 1
 AS_PERCENT = ("max_slowdown",)
-DECIMALS = {"p50_ms": 3, "p99_ms": 3, "max_slowdown": 2, "drop_pp": 2, "max_drop_pp": 2, "agreement": 2}
+DECIMALS = {"p50_ms": 3, "p99_ms": 3, "max_slowdown": 2, "drop_pp": 2, "max_drop_pp": 2, "agreement": 2, "sqnr_db": 1}
 UNITS = {"p50_ms": " ms", "p99_ms": " ms", "max_slowdown": " %", "drop_pp": " pp", "max_drop_pp": " pp"}
-UNITS |= {"agreement": " %", "size_bytes": " bytes", "arena_bytes": " bytes"}
+UNITS |= {"agreement": " %", "sqnr_db": " dB", "size_bytes": " bytes", "arena_bytes": " bytes"}
 SIGNS = {Verdict.PASS: "✅", Verdict.FAIL: "❌", Verdict.INCONCLUSIVE: "❔"}
 
 
@@ -130,7 +130,7 @@ def _number(name: str, value: float) -> str:
 
 
 def _bound(finding: Finding) -> str:
-    sign = "≥" if finding.limit == "agreement" else "≤"
+    sign = "≥" if finding.limit in ("agreement", "sqnr_db") else "≤"
     return f"{sign} {_number(finding.limit, finding.bound)}{UNITS.get(finding.limit, '')}"
 
 

@@ -112,7 +112,7 @@ def collect(onnx_path: Path, batches_factory: Batches, progress: Progress | None
 
 def observed_tensors(graph: Graph) -> list[str]:
     """All activations but those between a linear operator and the ReLU or Clip that every runtime fuses into it, and
-    those whose -inf only maxima read."""
+    those at the bottom of which only maxima read."""
     names = list(graph.inputs)
     for node in graph.nodes:
         reader = graph.only_consumer(node.output)

@@ -45,7 +45,7 @@ class KeptLevel:
     """
 
     level: Level
-    sqnr_db: Mapping[str, float | None]
+    sqnr_db: Mapping[Level, float | None]
     num_images: int
 
 
@@ -85,7 +85,10 @@ class Quantizing:
         return self._corrected(network, images, partial(_rounded, network.graph, plan, len(images)))
 
     def _corrected(
-        self, network: Network, images: Tensor, choose: Callable[[Node, list[Tensor], list[Tensor]], Array] | None = None
+        self,
+        network: Network,
+        images: Tensor,
+        choose: Callable[[Node, list[Tensor], list[Tensor]], Array] | None = None,
     ) -> Candidate:
         plan = make_plan(network, self.scheme, self.floats)
         graph = correct_biases(network.graph, plan, images, self.progress, choose)
@@ -115,9 +118,8 @@ def best_level(
     expected = every_output(network.graph, judging)
     noise = _noise(below, expected, judging)
     found = {kept: _worst_db(noise)}
-    for name, make in (("accurate", quantizing.accurate), ("best", quantizing.best)):
-        if LEVELS.index(name) > LEVELS.index(level):
-            break
+    for name in LEVELS[1 : LEVELS.index(level) + 1]:
+        make = quantizing.accurate if name == "accurate" else quantizing.best
         candidate = make(ranges, deciding)
         its_noise = _noise(candidate, expected, judging)
         found[name] = _worst_db(its_noise)

@@ -4,17 +4,19 @@ construction and must not set a range."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import numpy as np
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.network.graph import Graph, Node
+from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.channels import Channels
 from edgec.pipeline.quantize.plan import STEPS, Network, Plan
 
 MAXIMA = frozenset({"GlobalMaxPool", "Max", "MaxPool", "ReduceMax", "Relu"})
 """Operators that take the largest of their values: what lies below all others is never the answer."""
+
+BOTTOM = -(2.0**63)
 
 MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 """Operators that hand every value on as it is."""
@@ -54,8 +56,8 @@ def masked(graph: Graph) -> Mapping[str, tuple[str, float]]:
 
 
 def bottomless(graph: Graph) -> frozenset[str]:
-    """Masked tensors that hold -inf, which is legal there."""
-    return frozenset(name for name, (_, lowest) in masked(graph).items() if lowest == -np.inf)
+    """Masked tensors that hold -inf, which is legal there, or what has no square in float32."""
+    return frozenset(name for name, (_, lowest) in masked(graph).items() if lowest < BOTTOM)
 
 
 def without_constants(graph: Graph, seen: Mapping[str, Channels]) -> dict[str, Channels]:
@@ -94,7 +96,9 @@ def refuse_outliers(source: Graph, network: Network, plan: Plan) -> None:
 
 def _outlier(node: Node, constant: float, what: str) -> EdgecError:
     message = f"{node.op} '{node.name}' puts {constant:g} beside values that 8 bits cannot hold with it, {what}"
-    return EdgecError("constant-outlier", message, "use a constant within the values' range, or let only maxima read it")
+    return EdgecError(
+        "constant-outlier", message, "use a constant within the values' range, or let only maxima read it"
+    )
 
 
 def _span(channels: Channels) -> float:
@@ -109,9 +113,18 @@ def _keeps_channels(graph: Graph, name: str) -> bool:
 
 def _joined(channels: Channels) -> Channels:
     """The same for all channels at once."""
-    ends: tuple[tuple[Callable[[np.ndarray], float], tuple[str, ...]], ...] = (
-        (np.min, ("low", "lowest")),
-        (np.max, ("high", "highest", "low_tail", "high_tail")),
-        (np.mean, ("mean", "power")),
+
+    def one(how: Callable[[Array], float], values: Array) -> Array:
+        return np.full(1, how(values))
+
+    return Channels(
+        one(np.min, channels.low),
+        one(np.max, channels.high),
+        one(np.mean, channels.mean),
+        one(np.mean, channels.power),
+        one(np.max, channels.low_tail),
+        one(np.max, channels.high_tail),
+        one(np.min, channels.lowest),
+        one(np.max, channels.highest),
+        channels.rarity,
     )
-    return replace(channels, **{name: np.full(1, how(getattr(channels, name))) for how, names in ends for name in names})

@@ -116,7 +116,7 @@ def clip_ranges(network: Network, plan: Plan, scheme: Scheme, images: Tensor) ->
         weights = influence(graph, name, channels.low.size)
 
         def unseen(low: float, high: float, channels: Channels = channels, weights: Array = weights) -> float:
-            return float((channels.clipping(np.float64(low), np.float64(high)) * weights).mean())
+            return float((channels.clipping(np.array(low), np.array(high)) * weights).mean())
 
         full = float(stored.lowest), float(stored.highest)
         ends = mse_range(histograms[name], *full, stored.dtype, scheme.activation_symmetric, unseen)

@@ -1,0 +1,87 @@
+"""A poor result is told: why it is one, where the noise is, and what to try next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edgec.pipeline.bundle.records import QuantizationRecord
+from edgec.pipeline.recipe import Recipe
+from edgec.pipeline.tasks.accuracy import Accuracy
+
+LEAST_SQNR_DB = 10.0
+LEAST_AGREEMENT = 90.0
+"""In percent. A budget may ask for more, or for less."""
+
+NUM_WORST = 3
+FEW_IMAGES = 64
+"""Calibration images; ranges of fewer know little of the images to come."""
+
+
+@dataclass(frozen=True)
+class WorstLayer:
+    """A layer and the SQNR of its output, the network quantized up to there."""
+
+    layer: str
+    sqnr_db: float
+
+
+@dataclass(frozen=True)
+class Poor:
+    """What is wrong with a build that went through.
+
+    Attributes:
+        reasons: one sentence each.
+        worst_layers: the worst first.
+        next_step: what to try first.
+    """
+
+    reasons: tuple[str, ...]
+    worst_layers: tuple[WorstLayer, ...]
+    next_step: str
+
+    def words(self) -> str:
+        """For people."""
+        worst = ", ".join(f"{one.layer} {one.sqnr_db:.1f} dB" for one in self.worst_layers)
+        return f"poor: {'; '.join(self.reasons)}; worst layers: {worst or 'unknown'}; next: {self.next_step}"
+
+
+def poor_of(accuracy: Accuracy, quantization: QuantizationRecord, recipe: Recipe) -> Poor | None:
+    """None where the shipped form and the QDQ reference both answer like the float network."""
+    reasons = tuple(_reasons(accuracy))
+    if not reasons:
+        return None
+    known = {name: value for name, value in quantization.layer_sqnr_db.items() if value is not None}
+    worst = sorted(known, key=lambda name: (known[name], name))[:NUM_WORST]
+    return Poor(reasons, tuple(WorstLayer(name, known[name]) for name in worst), next(_steps(recipe)))
+
+
+def _reasons(accuracy: Accuracy) -> Iterator[str]:
+    """An artifact that equals a reference which is garbage is garbage."""
+    forms = (
+        ("the artifact", accuracy.sqnr_db, accuracy.agreement),
+        ("the QDQ reference", accuracy.reference_sqnr_db, accuracy.reference_agreement),
+    )
+    for name, sqnr_db, agreement in forms:
+        if sqnr_db is not None and sqnr_db < LEAST_SQNR_DB:
+            yield f"{name} has {sqnr_db:.1f} dB, below {LEAST_SQNR_DB:g}"
+        if agreement is not None and agreement < LEAST_AGREEMENT:
+            yield f"{name} agrees with the float network on {agreement:.1f} % of the images, below {LEAST_AGREEMENT:g}"
+
+
+def _steps(recipe: Recipe) -> Iterator[str]:
+    """The likeliest cause first."""
+    if len(recipe.calibration) < FEW_IMAGES:
+        yield f"calibrate with more images of the kind that is judged: {len(recipe.calibration)} did"
+    if not recipe.labelled and recipe.weights == "random":
+        yield "use trained weights: answers of random ones differ by less than the noise"
+    if recipe.quantizer == "fast":
+        yield "--quantizer accurate"
+    if not recipe.target.scheme.quantize_output and recipe.limit is None:
+        yield "--max-drop-pp 1, which leaves the most sensitive layers in float"
+    others = [precision for precision in recipe.target.precisions if precision != recipe.target.precision]
+    yield (
+        f"--precision {others[0]}"
+        if others
+        else "see the ranking of 'edgec sensitivity', or a target with float layers"
+    )
