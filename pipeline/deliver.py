@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +13,7 @@ from edgec.pipeline.bundle.release import Release, release_of
 from edgec.pipeline.bundle.semver import FIRST, parse_version
 from edgec.pipeline.bundle.write import write_bundle
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.core.store import Run, Store, default_root
 from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.form import TARGET, ThereForm
@@ -57,9 +57,8 @@ def deliver(recipe: Recipe, folder: Path, judging: Judging, version: str = FIRST
     """
     parse_version(version)
     store = Store(default_root())
-    store.sweep()
-    with tempfile.TemporaryDirectory(prefix="edgec-") as work:
-        release = _best(recipe, store, judging, Path(work))
+    with scratch("build") as work:
+        release = _best(recipe, store, judging, work)
         release = _with_integers(replace(release, version=version), store, judging)
         result = make_result(release, store.runs, folder)
         write_bundle(folder, release, render_report, result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from edgec.pipeline.bundle.seal import engines_of, has_device
 from edgec.pipeline.bundle.verify import opened, verify
 from edgec.pipeline.bundle.write import origin_of, write_bundle
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.core.store import Store
 from edgec.pipeline.recipe import Choices, DataFolders, Recipe, make_recipe
 from edgec.pipeline.report.page import render_report
@@ -73,11 +73,11 @@ def reproduce(path: Path, material: Material, on: str | None = None) -> Reproduc
         EdgecError: what opening, ``make_recipe``, ``build`` and devices raise; ``wrong-material`` where the files at
             hand are not those that the bundle was made from.
     """
-    with opened(path) as bundle, tempfile.TemporaryDirectory(prefix="edgec-reproduce-") as work:
+    with opened(path) as bundle, scratch("reproduce") as work:
         recipe = recipe_of(bundle, material)
         _check_material(bundle, recipe)
-        folder = Path(work) / "bundle"
-        _rebuild(bundle, recipe, Store(Path(work) / "store"), folder)
+        folder = work / "bundle"
+        _rebuild(bundle, recipe, Store(work / "store"), folder)
         return _compare(bundle, open_bundle(folder), on)
 
 

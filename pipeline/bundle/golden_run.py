@@ -12,7 +12,6 @@ import json
 import resource
 import subprocess
 import sys
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from edgec.pipeline.bundle.read import Bundle
 from edgec.pipeline.core.arrays import Expected, read_array
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.json_file import read_record
+from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.compiler import load_compiler, settings_of
 from edgec.pipeline.forms.device import open_device
 from edgec.pipeline.forms.form import reference_form
@@ -86,8 +86,7 @@ def run_vectors(bundle: Bundle, golden: GoldenSet, on: str | None) -> Answered:
     """
     source = bundle.manifest.contract.inputs[0]
     fed = read_vectors(bundle, golden, "inputs", source)
-    with tempfile.TemporaryDirectory(prefix="edgec-") as name:
-        folder = Path(name)
+    with scratch("vectors") as folder:
         np.save(folder / "batch.npy", as_batch(fed, source, bundle.preprocess))
         paths = (bundle.artifact, bundle.qdq_onnx, folder / "batch.npy", folder)
         request = Request(bundle.target, on, *(str(path.resolve()) for path in paths))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from edgec.pipeline.bundle.manifest import corrupt
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.signature import check_signature
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.form import REFERENCE
 from edgec.pipeline.forms.format import Outputs, damaged, size_bytes, sound
@@ -52,9 +52,9 @@ def opened(path: Path) -> Iterator[Bundle]:
     if not path.name.endswith(SUFFIX):
         yield open_bundle(path)
         return
-    with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
-        unpack(path, Path(folder) / "bundle")
-        yield open_bundle(Path(folder) / "bundle")
+    with scratch("opened") as folder:
+        unpack(path, folder / "bundle")
+        yield open_bundle(folder / "bundle")
 
 
 def verify(path: Path, trusted_key: Path | None = None, run: bool = True, on: str | None = None) -> Verified:

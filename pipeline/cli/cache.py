@@ -23,6 +23,7 @@ def list_entries() -> None:
     """List finished stages, largest last."""
     from edgec.pipeline.core.store import Store, default_root
 
+    store = Store(default_root())
     sizes = [
         (
             sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
@@ -30,7 +31,7 @@ def list_entries() -> None:
             record["seconds"],
             folder.name,
         )
-        for record, folder in Store(default_root()).entries()
+        for record, folder in store.entries()
     ]
     for size, stage, seconds, key in sorted(sizes):
         click.echo(f"{size / 1e6:9.1f} MB  {seconds:7.1f} s  {stage:<12} {key[:16]}")
@@ -38,8 +39,33 @@ def list_entries() -> None:
 
 
 @command.command()
-def clear() -> None:
-    """Delete every finished stage and every leftover."""
+@click.option("--repair", is_flag=True, help="Delete what is damaged, and nothing else.")
+def verify(repair: bool) -> None:
+    """Read every finished stage and name those that are not what was recorded."""
+    from edgec.pipeline.core.errors import EdgecError
     from edgec.pipeline.core.store import Store, default_root
 
-    click.echo(f"deleted {Store(default_root()).clear()} results")
+    store = Store(default_root())
+    damaged = []
+    for folder, why in store.damaged():
+        click.echo(f"{folder}: {why}")
+        damaged.append(folder)
+    if not damaged:
+        click.echo(f"every result under {default_root()} is what was recorded")
+    elif repair:
+        click.echo(f"deleted {store.drop(damaged, _say_waiting)} results")
+    else:
+        message = f"{len(damaged)} results are not what was recorded"
+        raise EdgecError("corrupt-artifact", message, "delete them with 'edgec cache verify --repair'; check the disk")
+
+
+@command.command()
+def clear() -> None:
+    """Delete every finished stage and every leftover, once no build uses them."""
+    from edgec.pipeline.core.store import Store, default_root
+
+    click.echo(f"deleted {Store(default_root()).clear(_say_waiting)} results")
+
+
+def _say_waiting() -> None:
+    click.echo("waiting for a build that uses the store", err=True)

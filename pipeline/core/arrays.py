@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import tokenize
 import zipfile
 import zlib
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.scratch import scratch
 
 HINT = "build it again, or get a fresh copy"
 MAX_HEADER_BYTES = 64 << 10
@@ -58,8 +58,8 @@ def read_arrays(path: Path, expected: Sequence[Expected], code: str) -> tuple[np
     Raises:
         EdgecError: ``code``.
     """
-    with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
-        members = [Path(folder) / f"arr_{i}.npy" for i in range(len(expected))]
+    with scratch("arrays") as folder:
+        members = [folder / f"arr_{i}.npy" for i in range(len(expected))]
         try:
             with zipfile.ZipFile(path) as archive:
                 if sorted(archive.namelist()) != sorted(member.name for member in members):

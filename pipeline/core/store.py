@@ -4,8 +4,10 @@ Layout of the store's folder::
 
     results/<key[:2]>/<key>/record.json      what ran, on what, how long, sha256 of the result
     results/<key[:2]>/<key>/<stage.output>   the result, one file or one folder
-    tmp/                                     half-made results; a killed run leaves its own here, nothing else
+    tmp/                                     all temporary folders (``scratch.py``), half-made results among them
     locks/                                   one lock per key, so that two builds share the work
+    edgec-store.json                         whose folder this is (``root.py``); a build locks it, shared, and
+                                             ``edgec cache clear`` alone
 
 A result is made in ``tmp`` and renamed into ``results``: it is there whole or not at all.
 """
@@ -14,23 +16,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
-import json
-import os
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from importlib import metadata
 from pathlib import Path
 from types import FunctionType
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from edgec.pipeline.core.code import code_digests
+from edgec.pipeline.core.disk import FORBIDDEN, full_disk_named
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.kept import FOUND, Damaged, digest_of, discard, read_kept, sweep_discarded, write_kept
+from edgec.pipeline.core.root import MARKER, claimed, is_store, kept_folders, lock_alone, lock_shared, not_writable
+from edgec.pipeline.core.root import default_root as default_root
+from edgec.pipeline.core.scratch import scratch, sweep
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Store:
     root: Path
     on_start: Callable[[str], None] | None = None
     runs: list[Run] = field(default_factory=list)
+    _in_use: IO[bytes] | None = field(default=None, init=False, repr=False, compare=False)
 
     def run(self, stage: Stage, *inputs: Artifact) -> Artifact:
         """Return the stage's result, made now or found.
@@ -102,6 +105,7 @@ class Store:
         """
         name, key = stage_name(stage), stage_key(stage, inputs)
         started = time.perf_counter()
+        self._use()
         found = self._find(stage, key)
         if found is None:
             with self._writable(), self._lock(key):
@@ -118,66 +122,98 @@ class Store:
     def explain(self, stage: Stage, *inputs: Artifact) -> Plan:
         """Say whether ``stage`` would run on ``inputs`` and which part of its key is new."""
         name, key = stage_name(stage), stage_key(stage, inputs)
-        if self._record(key) is not None:
+        if self._folder(key).exists():
+            try:
+                read_kept(self._folder(key))
+            except Damaged as error:
+                return Plan(name, key, False, f"its kept result is damaged: {error}")
             return Plan(name, key, True, "result is in the store")
         return Plan(name, key, False, self._newest_difference(stage, inputs))
 
     def entries(self) -> Iterator[tuple[dict[str, Any], Path]]:
-        """Every kept result: its record and its folder."""
-        for path in sorted(self.root.glob("results/*/*/record.json")):
-            yield json.loads(path.read_text()), path.parent
+        """Every kept result whose record can be believed: the record and the result's folder."""
+        for folder in self._kept():
+            with contextlib.suppress(Damaged):
+                yield read_kept(folder), folder
 
-    def clear(self) -> int:
-        """Delete every kept result and every leftover; return the number of results deleted."""
-        count = sum(1 for _ in self.entries())
-        for part in ("results", "tmp", "locks"):
-            shutil.rmtree(self.root / part, ignore_errors=True)
-        return count
+    def damaged(self) -> Iterator[tuple[Path, str]]:
+        """Every kept result that is not what was recorded, with what is wrong: all of it is read."""
+        for folder in self._kept():
+            try:
+                record = read_kept(folder)
+                _prove(folder / record["output"], record["sha256"])
+            except Damaged as error:
+                yield folder, str(error)
 
-    def sweep(self, older_than_seconds: float = 3600.0) -> None:
-        """Delete what killed runs left half-made in ``tmp``."""
-        for path in self.root.glob("tmp/*"):
-            with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > older_than_seconds:
-                    shutil.rmtree(path)
+    def drop(self, folders: Iterable[Path], waiting: Callable[[], None] = lambda: None) -> int:
+        """Delete these results, and what killed processes left, while no build uses the store.
+
+        Args:
+            waiting: called once if there is one to wait for.
+
+        Returns:
+            How many were deleted.
+
+        Raises:
+            EdgecError: ``store-not-writable`` says how many were deleted before one could not be.
+        """
+        if not is_store(self.root):
+            return 0
+        with self._alone(waiting):
+            sweep(self.root)
+            sweep_discarded(self.root)
+            deleted = 0
+            for folder in folders:
+                try:
+                    discard(folder)
+                except OSError as error:
+                    hint = f"{deleted} results were deleted; check who may write '{self.root}'"
+                    message = f"cannot delete '{folder}': {error.strerror}"
+                    raise EdgecError("store-not-writable", message, hint) from error
+                deleted += 1
+        return deleted
+
+    def clear(self, waiting: Callable[[], None] = lambda: None) -> int:
+        """Delete every kept result, damaged or not, and every leftover; see ``drop``."""
+        return self.drop(self._kept(), waiting)
+
+    def _kept(self) -> Iterator[Path]:
+        return kept_folders(self.root) if is_store(self.root) else iter(())
+
+    def _use(self) -> None:
+        """Keep ``clear`` away for as long as this object lives: results are read after they were made."""
+        if self._in_use is None:
+            self._in_use = lock_shared(claimed(self.root) / MARKER)
+
+    @contextlib.contextmanager
+    def _alone(self, waiting: Callable[[], None]) -> Iterator[None]:
+        self._in_use = None
+        with lock_alone(self.root / MARKER, waiting):
+            yield
 
     def _folder(self, key: str) -> Path:
         return self.root / "results" / key[:2] / key
 
-    def _record(self, key: str) -> dict[str, Any] | None:
-        try:
-            text = (self._folder(key) / "record.json").read_text()
-        except FileNotFoundError:
-            return None
-        try:
-            record: dict[str, Any] = json.loads(text)
-        except json.JSONDecodeError:
-            raise _corrupt(self._folder(key)) from None
-        return record
-
     def _find(self, stage: Stage, key: str) -> Artifact | None:
-        record = self._record(key)
-        if record is None:
+        folder = self._folder(key)
+        if not folder.exists():
             return None
-        path = self._folder(key) / stage.output
-        if not path.exists() or tree_sha256(path) != record["sha256"]:
-            raise _corrupt(self._folder(key))
-        return Artifact(path, record["sha256"])
+        try:
+            record = read_kept(folder)
+            _prove(folder / stage.output, record["sha256"])
+        except Damaged as error:
+            raise _corrupt(folder, error) from error
+        return Artifact(folder / stage.output, record["sha256"])
 
     def _make(self, stage: Stage, key: str, inputs: tuple[Artifact, ...]) -> Artifact:
-        (self.root / "tmp").mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f"{type(stage).__name__.lower()}-", dir=self.root / "tmp"))
-        try:
+        with scratch(type(stage).__name__.lower(), self.root) as work:
             started = time.perf_counter()
             stage.run(work / stage.output, *inputs)
             sha256 = tree_sha256(work / stage.output)
-            record = {**_describe(stage, inputs), "sha256": sha256, "seconds": round(time.perf_counter() - started, 3)}
-            (work / "record.json").write_text(json.dumps(record, indent=1, sort_keys=True))
+            write_kept(work, _describe(stage, inputs), sha256, round(time.perf_counter() - started, 3))
             folder = self._folder(key)
             folder.parent.mkdir(parents=True, exist_ok=True)
             work.rename(folder)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
         return Artifact(folder / stage.output, sha256)
 
     def _lock(self, key: str) -> contextlib.AbstractContextManager[object]:
@@ -189,18 +225,11 @@ class Store:
     @contextlib.contextmanager
     def _writable(self) -> Iterator[None]:
         try:
-            yield
+            with full_disk_named(self.root):
+                yield
         except OSError as error:
-            if error.errno == errno.ENOSPC:
-                hint = "free some space, run 'edgec cache clear', or point EDGEC_CACHE at another disk"
-                raise EdgecError(
-                    "disk-full", f"no space left on device while writing under '{self.root}'", hint
-                ) from error
-            if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-                hint = "set EDGEC_CACHE to a folder that you may write"
-                raise EdgecError(
-                    "store-not-writable", f"cannot write the store '{self.root}': {error}", hint
-                ) from error
+            if error.errno in FORBIDDEN:
+                raise not_writable(self.root, error) from error
             raise
 
     def _newest_difference(self, stage: Stage, inputs: tuple[Artifact, ...]) -> str:
@@ -211,9 +240,7 @@ class Store:
         ]
         if not same:
             return "never ran"
-        kept = _flat(
-            {k: v for k, v in max(same, key=lambda pair: pair[0])[1].items() if k not in ("sha256", "seconds")}
-        )
+        kept = _flat({k: v for k, v in max(same, key=lambda pair: pair[0])[1].items() if k not in FOUND})
         changed = [
             f"{name}: {kept.get(name, 'nothing')} -> {wanted.get(name, 'nothing')}"
             for name in sorted(kept.keys() | wanted.keys())
@@ -229,9 +256,7 @@ def stage_name(stage: Stage) -> str:
 
 def stage_key(stage: Stage, inputs: tuple[Artifact, ...]) -> str:
     """Full sha256 of canonical JSON (RFC 8785) of {stage, code, output, parameters, toolchain, inputs}."""
-    import rfc8785
-
-    return hashlib.sha256(rfc8785.dumps(_describe(stage, inputs))).hexdigest()
+    return digest_of(_describe(stage, inputs))
 
 
 def stage_modules(stage: Stage) -> frozenset[str]:
@@ -279,15 +304,6 @@ def file_sha256(path: Path) -> str:
 def source(path: Path) -> Artifact:
     """A file or folder of the user's, as an input of a stage."""
     return Artifact(path, tree_sha256(path))
-
-
-def default_root() -> Path:
-    """``$EDGEC_CACHE``, else the platform's cache folder."""
-    if configured := os.environ.get("EDGEC_CACHE"):
-        return Path(configured)
-    from platformdirs import user_cache_path
-
-    return user_cache_path("edgec")
 
 
 def _digest(file: Any) -> str:
@@ -349,9 +365,18 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     return {name: value}
 
 
-def _corrupt(folder: Path) -> EdgecError:
+def _prove(path: Path, sha256: str) -> None:
+    try:
+        found = tree_sha256(path) if path.exists() else None
+    except OSError as error:
+        raise Damaged(f"'{path.name}' cannot be read: {error.strerror}") from error
+    if found != sha256:
+        raise Damaged(f"'{path.name}' {'is missing' if found is None else 'has changed'}")
+
+
+def _corrupt(folder: Path, why: Exception) -> EdgecError:
     return EdgecError(
         "corrupt-artifact",
-        f"the stored result '{folder}' no longer has the content that was recorded",
-        "run 'edgec cache clear' and build again; if it returns, check the disk",
+        f"the kept result '{folder}' is not what was recorded: {why}",
+        "run 'edgec cache verify --repair' and build again; if it returns, check the disk",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.format import Batch, Outputs
 
 PROVIDERS = ["CPUExecutionProvider"]
@@ -64,8 +64,8 @@ def node_times(path: Path, threads: int) -> dict[str, float]:
     import onnxruntime
 
     options, image = _options(threads), OrtRunner(path, threads).noise()
-    with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
-        options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
+    with scratch("profile") as folder:
+        options.enable_profiling, options.profile_file_prefix = True, str(folder / "profile")
         session = onnxruntime.InferenceSession(str(path), options, providers=PROVIDERS)
         for _ in range(PROFILED_RUNS):
             session.run(None, {session.get_inputs()[0].name: image})

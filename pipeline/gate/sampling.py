@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.gate.fingerprint import Fingerprint, differences
 from edgec.pipeline.gate.strain import CALM, Strain
 from edgec.pipeline.gate.worker import Request
@@ -120,8 +120,8 @@ def run_process(request: Request) -> Process:
         MeasurementFailed: it was killed, hung, or worked under too much strain.
         EdgecError: what opening a bundle raises.
     """
-    with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
-        path = Path(folder) / "request.json"
+    with scratch("measure") as folder:
+        path = folder / "request.json"
         path.write_text(json.dumps(asdict(request)))
         command = [sys.executable, "-m", "edgec.pipeline.gate.worker", str(path)]
         limit_s = START_TIMEOUT_S + 20 * request.turn_s

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,9 +12,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from edgec.pipeline.core.disk import FULL
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import Artifact
 from edgec.pipeline.forms.ort import OrtRunner
+
+DISK_FULL = 28  # exit status of the process that simplifies
 
 
 @dataclass(frozen=True)
@@ -38,14 +43,19 @@ class Simplify:
         """
         (model,) = inputs
         command = [sys.executable, "-m", "edgec.pipeline.network.simplify", str(model.path), str(output)]
+        environment = {**os.environ, "TMPDIR": str(output.parent)}  # whatever it leaves there goes with us
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=self.time_limit_s, check=False)
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=self.time_limit_s, check=False, env=environment
+            )
         except subprocess.TimeoutExpired:
             raise EdgecError(
                 "simplify-timeout",
                 f"onnxsim did not finish within {self.time_limit_s:.0f} s",
                 "simplify the model yourself first",
             ) from None
+        if done.returncode == DISK_FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(output))
         if done.returncode != 0:
             reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
             raise EdgecError("simplify-failed", f"onnxsim stopped: {reason}", "check the model with onnx.checker")
@@ -74,4 +84,9 @@ def _simplify(source: Path, output: Path) -> None:
 
 
 if __name__ == "__main__":
-    _simplify(Path(sys.argv[1]), Path(sys.argv[2]))
+    try:
+        _simplify(Path(sys.argv[1]), Path(sys.argv[2]))
+    except OSError as error:
+        if error.errno in FULL:
+            sys.exit(DISK_FULL)
+        raise

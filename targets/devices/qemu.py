@@ -14,6 +14,7 @@ from typing import Any
 
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
 from edgec.pipeline.core.progress import Report
+from edgec.pipeline.core.scratch import scratch
 from edgec.targets.devices import userland
 from edgec.targets.devices.answer import Transcript
 from edgec.targets.devices.cores import CORES, Core
@@ -60,8 +61,8 @@ class QemuDevice:
         if self.userland.counter_missing:
             hint = f"mend that, delete '{self.userland.folder}' and run 'edgec device setup qemu'"
             raise EdgecError("no-instruction-count", f"{self.name}: {self.userland.counter_missing}", hint)
-        with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
-            counts = Path(folder) / "counts"
+        with scratch("count") as folder:
+            counts = folder / "counts"
             mark = self.userland.machine.num_getppid
             plugin = f"{self.userland.folder / 'counter.so'},out={counts},mark={mark}"
             self._emulate([str(script), *arguments], timeout_s, None, plugin)
@@ -73,7 +74,7 @@ class QemuDevice:
         """Run the guest's Python and read its lines until it ends or time is up."""
         transcript = Transcript(self.name, progress)
         command = [*self.userland.command(self.core, plugin), *arguments]
-        with tempfile.TemporaryFile() as stderr:
+        with scratch("emulate") as folder, (folder / "stderr").open("w+b") as stderr:
             process = subprocess.Popen(
                 command,
                 env=self.userland.environment,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,6 +12,7 @@ import numpy as np
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import reporter
+from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.compiler import OnDevice
 from edgec.pipeline.forms.device import Device
 from edgec.pipeline.forms.format import Batch, Outputs
@@ -44,8 +44,8 @@ class DeviceEngine:
             EdgecError: what ``build_engine.py`` refuses (``devices.answer.REFUSALS``), and see ``Device``.
         """
         spec = json.loads((self.artifact / "engine_spec.json").read_text())
-        with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
-            images, outputs = Path(folder) / "inputs.bin", Path(folder) / "outputs.bin"
+        with scratch("there") as folder:
+            images, outputs = folder / "inputs.bin", folder / "outputs.bin"
             images.write_bytes(np.ascontiguousarray(batch, "<f4").tobytes())
             there = self.device.push(images, reporter("upload"))
             answer = self._run(["--predict", there, f"{there}.outputs"], "on device")

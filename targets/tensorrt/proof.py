@@ -8,15 +8,14 @@ further apart than rounding has brought the reference from its own float functio
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import helper
 
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.format import Batch
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.network.graph import Array, Graph, Node
@@ -111,7 +110,7 @@ def typed_function(typed: onnx.ModelProto, reference: onnx.ModelProto, inputs: B
 
 
 def _answers(model: onnx.ModelProto, inputs: Batch) -> Batch:
-    with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
-        path = Path(folder) / "m.onnx"
+    with scratch("proof") as folder:
+        path = folder / "m.onnx"
         onnx.save(model, path)
         return OrtRunner(path, as_written=True, integer_sums=False).predict(inputs)[0].astype(np.float32)

@@ -18,7 +18,6 @@ described by a Q scale, that come near FP16's largest; constants that FP16 round
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.format import Batch
 from edgec.pipeline.network.graph import Array, Graph, Node
 from edgec.targets.tensorrt.lint import ABSORBED, INTEGER, is_dequantized
@@ -97,8 +97,8 @@ def largest_magnitudes(model: onnx.ModelProto, inputs: Batch) -> dict[str, float
     names = [node.output for node in graph.nodes if node.output not in graph.outputs]
     wide.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     seen = dict.fromkeys(graph.inputs, float(np.abs(inputs).max()))
-    with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
-        path = Path(folder) / "wide.onnx"
+    with scratch("typed") as folder:
+        path = folder / "wide.onnx"
         onnx.save(wide, path)
         for name, value in _executed(path, inputs):
             if value.dtype == np.float32:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from edgec.pipeline.core.arrays import Expected, read_arrays
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import Report
+from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.device import Device
 from edgec.pipeline.forms.measure import SAMPLES_FOR_P99, Latency
 from edgec.targets.devices.answer import checked, remote_failed
@@ -104,8 +104,8 @@ def predict(
     Raises:
         EdgecError: ``wrong-input``, ``unusable-artifact``, and see ``Device``.
     """
-    with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
-        images, outputs = Path(folder) / "inputs.npy", Path(folder) / "outputs.npz"
+    with scratch("there") as folder:
+        images, outputs = folder / "inputs.npy", folder / "outputs.npz"
         np.save(images, inputs)
         places = [device.push(artifact, progress), device.push(images, progress)]
         answer = device.run(RUNNER, ["predict", *places, *_options(threads, xnnpack)], timeout_s, progress)

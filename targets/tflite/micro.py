@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.format import Batch, Outputs
 from edgec.targets.tflite.flatbuffer import read_tflite
 
@@ -62,8 +62,8 @@ def run_micro(content: bytes, inputs: npt.NDArray[Any]) -> MicroRun:
     """
     if find_spec("tflite_micro") is None:
         raise EdgecError("missing-runtime", "this check needs tflite-micro, which is not installed", INSTALL)
-    with tempfile.TemporaryDirectory() as folder:
-        model, fed, given = (Path(folder) / name for name in ("model.tflite", "inputs.npy", "outputs.npz"))
+    with scratch("micro") as folder:
+        model, fed, given = (folder / name for name in ("model.tflite", "inputs.npy", "outputs.npz"))
         model.write_bytes(content)
         np.save(fed, inputs)
         arena = _generous_arena_bytes(content)

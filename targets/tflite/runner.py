@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.compiler import OnDevice
 from edgec.pipeline.forms.format import Batch, Outputs
 from edgec.targets.tflite.compiler import INSTALL, METADATA_NAME
@@ -125,7 +125,7 @@ def _unannounced() -> Iterator[None]:
 
     Everything else that is written meanwhile arrives, a little later.
     """
-    with tempfile.TemporaryFile() as written:
+    with scratch("stderr") as folder, (folder / "written").open("w+b") as written:
         stderr = os.dup(2)
         os.dup2(written.fileno(), 2)
         try:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
+import random
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from disks import mounted
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import Artifact, Store, plain, source, stage_key, stage_modules, tree_sha256
@@ -99,7 +103,7 @@ def test_a_damaged_result_is_refused_not_made_again(tmp_path: Path, word: Artifa
     with pytest.raises(EdgecError) as caught:
         store.run(Shout(), word)
     assert caught.value.code == "corrupt-artifact"
-    assert "cache clear" in caught.value.hint
+    assert "cache verify --repair" in caught.value.hint
 
 
 @pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, "disk-full"), (errno.EACCES, "store-not-writable")])
@@ -152,16 +156,6 @@ def test_kill_9_leaves_no_half_result_and_the_next_run_continues(tmp_path: Path)
     assert again.stdout == "whole\n"
 
 
-def test_sweep_removes_only_old_leftovers(tmp_path: Path) -> None:
-    old, new = tmp_path / "tmp" / "old", tmp_path / "tmp" / "new"
-    old.mkdir(parents=True)
-    new.mkdir()
-    os.utime(old, (0, 0))
-    Store(tmp_path).sweep()
-    assert not old.exists()
-    assert new.exists()
-
-
 def test_explain_names_what_changed(tmp_path: Path, word: Artifact) -> None:
     store = Store(tmp_path / "store")
     assert store.explain(Shout(), word).reason == "never ran"
@@ -178,6 +172,114 @@ def test_clear_forgets_everything(tmp_path: Path, word: Artifact) -> None:
     assert [record["stage"] for record, _ in store.entries()] == ["Shout"]
     assert store.clear() == 1
     assert not store.explain(Shout(), word).cached
+
+
+def kept(store: Store, word: Artifact, count: int = 3) -> list[Path]:
+    """Folders of some results."""
+    return [store.run(Shout(times), word).path.parent for times in range(1, count + 1)]
+
+
+def test_any_changed_byte_of_a_result_is_named_and_nothing_trips_over_it(tmp_path: Path, word: Artifact) -> None:
+    """A seeded choice of both files, without white space for white space: the record too is proven as a whole."""
+    store = Store(tmp_path / "store")
+    first, second, _ = kept(store, word)
+    for file in sorted(first.iterdir()):
+        content = file.read_bytes()
+        for index in sorted(random.Random(file.name).sample(range(len(content)), min(len(content), 120))):
+            changed = bytearray(content)
+            changed[index] ^= (0x01, 0x20, 0x80)[index % 3]
+            if (
+                file.name == "record.json"
+                and changed[index : index + 1].isspace()
+                and content[index : index + 1].isspace()
+            ):
+                continue
+            file.write_bytes(changed)
+            assert [folder for folder, _ in store.damaged()] == [first], (file.name, index)
+            assert len(list(store.entries())) >= 2
+        file.write_bytes(content)
+    assert not list(store.damaged())
+    (second / "record.json").write_bytes(b"\xff")
+    assert "damaged" in store.explain(Shout(2), word).reason
+    assert store.explain(Shout(9), word).reason.startswith("parameters.times: ")
+
+
+RECORDS = [
+    "",
+    "[]",
+    "3",
+    "null",
+    "{}",
+    '{"stage": 1}',
+    "[" * 100_000,
+    '"' + "x" * 99,
+    "1" * 5000,
+    '{"a": NaN}',
+    "{\x00}",
+]
+
+
+@pytest.mark.parametrize("record", [*RECORDS, None], ids=lambda record: str(record)[:9])
+def test_a_record_that_is_none_is_damage(tmp_path: Path, word: Artifact, record: str | None) -> None:
+    store = Store(tmp_path / "store")
+    first, *_ = kept(store, word)
+    (first / "record.json").unlink()
+    if record is not None:
+        (first / "record.json").write_text(record)
+    assert [folder for folder, _ in store.damaged()] == [first]
+    assert len(list(store.entries())) == 2
+    with pytest.raises(EdgecError, match="corrupt-artifact"):
+        store.run(Shout(), word)
+
+
+def test_drop_deletes_what_is_named_and_clear_whatever_is_there(tmp_path: Path, word: Artifact) -> None:
+    store = Store(tmp_path / "store")
+    first, second, third = kept(store, word)
+    (first / "record.json").write_bytes(b"\xff\xfe")
+    (second / "loud.txt").write_text("EDGY")
+    (tmp_path / "store" / "results" / "notes").mkdir()
+    assert store.drop([folder for folder, _ in store.damaged()]) == 2
+    assert (first.exists(), second.exists(), third.exists()) == (False, False, True)
+    (third / "record.json").unlink()
+    assert store.clear() == 1
+    assert [path.name for path in sorted((tmp_path / "store").rglob("*"))] == [
+        "edgec-store.json", "locks", "results", third.parent.name, "notes", "tmp",
+    ] or (tmp_path / "store" / "results" / "notes").is_dir()  # fmt: skip
+
+
+def test_a_result_is_deleted_whole_or_not_at_all(tmp_path: Path, word: Artifact) -> None:
+    """What a killed deletion leaves is no result, and the next one ends it."""
+    store = Store(tmp_path / "store")
+    first, *_ = kept(store, word)
+    first.rename(first.with_name(first.name + ".gone"))
+    assert len(list(store.entries())) == 2
+    assert store.clear() == 2
+    assert not list((tmp_path / "store").rglob("*.gone"))
+
+
+def test_clear_tells_the_truth_on_a_read_only_disk(tmp_path: Path, word: Artifact) -> None:
+    store = Store(tmp_path / "store")
+    kept(store, word)
+    with mounted(tmp_path / "store", "remount,bind,ro", bind=True), pytest.raises(EdgecError) as caught:
+        store.clear()
+    assert caught.value.code == "store-not-writable"
+    assert caught.value.hint.startswith("0 results were deleted")
+    assert len(list(store.entries())) == 3
+
+
+def test_clear_waits_for_a_build(tmp_path: Path, word: Artifact) -> None:
+    store, told = Store(tmp_path / "store"), threading.Event()
+    store.run(Shout(), word)
+    cleared: list[int] = []
+    other = threading.Thread(target=lambda: cleared.append(Store(tmp_path / "store").clear(told.set)))
+    other.start()
+    assert told.wait(60)
+    assert store.run(Shout(), word).path.read_text() == "EDGE"
+    assert not cleared
+    del store  # the build has ended
+    gc.collect()
+    other.join(60)
+    assert cleared == [1]
 
 
 def test_tree_digest_sees_names_and_content(tmp_path: Path) -> None:

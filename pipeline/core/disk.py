@@ -1,0 +1,47 @@
+"""What a file system refuses, said as one of edgec's errors."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgec.pipeline.core.errors import EdgecError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FORBIDDEN = (errno.EACCES, errno.EROFS, errno.EPERM)
+UNUSABLE_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
+
+
+@contextmanager
+def full_disk_named(where: Path) -> Iterator[None]:
+    """A disk without space, met inside the block, is an error that names ``where`` the writing went.
+
+    Raises:
+        EdgecError: ``disk-full``.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise disk_full(where) from error
+
+
+def disk_full(where: object) -> EdgecError:
+    """Nothing half-made is left; the hint says how to go on."""
+    hint = "free some space, run 'edgec cache clear', or use another disk (--output, EDGEC_CACHE)"
+    return EdgecError("disk-full", f"no space left on the device while writing under '{where}'", hint)
+
+
+def environment_error(error: OSError) -> EdgecError | None:
+    """The refusal for an ``OSError`` that speaks of the user's file system; None for any other."""
+    where = error.filename if error.filename is not None else "the output"
+    if error.errno in FULL:
+        return disk_full(where)
+    if error.errno in UNUSABLE_PATH:
+        return EdgecError("bad-path", f"'{str(where)[:120]}': {error.strerror}", "use a shorter path without loops")
+    if error.errno in FORBIDDEN:
+        return EdgecError("no-permission", f"'{where}': {error.strerror}", "check who may read and write it")
+    return None
