@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from edgec.pipeline.bundle.folder import replacing
+from edgec.pipeline.bundle.folder import output_named, replacing
+from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.bundle.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
@@ -21,6 +21,8 @@ from edgec.pipeline.bundle.manifest import (
 )
 from edgec.pipeline.bundle.paths import check_path
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.scratch import NEW, beside
+from edgec.pipeline.core.store import file_sha256
 
 SUFFIX = ".tar.zst"
 LEVEL = 6
@@ -37,43 +39,67 @@ def pack(folder: Path, archive: Path) -> str:
     give equal bytes with equal versions of zstandard. The build's log (``result.json``) stays behind.
 
     Raises:
-        EdgecError: ``output-not-writable``.
+        EdgecError: ``output-not-writable``, ``disk-full``, ``output-is-input`` inside the bundle, ``output-exists``
+            where another file lies there.
     """
     import zstandard
 
+    if archive.resolve().is_relative_to(folder.resolve()):
+        message = f"'{archive}' lies in the bundle, which would no longer be what its manifest lists"
+        raise EdgecError("output-is-input", message, "choose another --output")
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     names = [MANIFEST, *(name for name in names if name not in (MANIFEST, RESULT, RESULT_SUM))]
-    half = archive.with_name(f".{archive.name}.{os.getpid()}")
-    try:
-        with (
-            half.open("wb") as raw,
-            zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).stream_writer(raw) as out,
-        ):
-            for name in names:
-                _write_entry(out, name, folder / name)
-            out.write(bytes(2 * BLOCK))
-        half.replace(archive)
-    except OSError as error:
-        half.unlink(missing_ok=True)
-        raise EdgecError(
-            "output-not-writable", f"cannot write '{archive}': {error.strerror}", "choose another --output"
-        ) from error
-    with archive.open("rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
+    with output_named(archive):
+        _check_replaceable(archive)
+        with beside(archive) as work:
+            with (
+                (work / NEW).open("wb") as raw,
+                zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).stream_writer(raw) as out,
+            ):
+                for name in names:
+                    _write_entry(out, name, folder / name)
+                out.write(bytes(2 * BLOCK))
+            (work / NEW).replace(archive)
+    return file_sha256(archive)
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def unpack(archive: Path, folder: Path, check: Callable[[Path], object] = read_checked_manifest) -> None:
     """Unpack into the new or replaceable ``folder``, whole or not at all; nothing outside it is touched.
 
     The first entry must be the manifest; after it only files that it lists, with exactly the bytes that it states.
 
+    Args:
+        check: told the unpacked folder before it takes its place; what it refuses is never there.
+
     Raises:
-        EdgecError: ``no-such-file``, ``corrupt-archive``, ``corrupt-bundle``, ``unsafe-path``, ``output-exists``.
+        EdgecError: ``no-such-file``, ``corrupt-archive``, ``corrupt-bundle``, ``unsafe-path``, ``output-exists``,
+            ``output-not-writable``, ``disk-full``, and what ``check`` raises.
     """
     if not archive.is_file():
         raise EdgecError("no-such-file", f"no archive '{archive}'", "check the path")
     with replacing(folder) as work, archive.open("rb") as raw:
         _unpack(raw, archive.name, work)
+        check(work)
+
+
+def _check_replaceable(archive: Path) -> None:
+    """Only what begins as an archive does is replaced, and no folder is made for it."""
+    if not archive.absolute().parent.is_dir():
+        message = f"cannot write '{archive}': its folder is not there"
+        raise EdgecError("output-not-writable", message, "choose another --output")
+    if archive.is_dir() or (archive.is_file() and not _begins_as_archive(archive)):
+        message = f"'{archive}' exists and is no archive of a bundle"
+        raise EdgecError("output-exists", message, "choose another --output, or remove it")
+
+
+def _begins_as_archive(archive: Path) -> bool:
+    import zstandard
+
+    with archive.open("rb") as raw, zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(raw) as stream:
+        try:
+            return stream.read(BLOCK)[:100].rstrip(b"\0") == MANIFEST.encode()
+        except (zstandard.ZstdError, MemoryError):
+            return False
 
 
 def _unpack(raw: IO[bytes], name: str, work: Path) -> None:

@@ -1,17 +1,18 @@
-"""Replacing a folder as a whole: it is the old one or the new one, never half of each."""
+"""Replacing a bundle's folder as a whole: it is the old one or the new one, never half of each."""
 
 from __future__ import annotations
 
-import os
+import json
 import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edgec.pipeline.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, SUMS, UNLISTED, sums
+from edgec.pipeline.core.disk import FORBIDDEN, FULL, full_disk_named
 from edgec.pipeline.core.errors import EdgecError
-
-MARK = "manifest.json"  # a folder that has it is a bundle and may be replaced
+from edgec.pipeline.core.scratch import NEW, beside, replace_folder
+from edgec.pipeline.core.store import file_sha256
 
 
 @contextmanager
@@ -20,63 +21,101 @@ def replacing(folder: Path) -> Iterator[Path]:
 
     Raises:
         EdgecError: ``output-exists`` where ``folder`` is something other than a bundle or an empty folder;
-            ``output-not-writable``.
+            ``output-not-writable``, ``disk-full``; what ``scratch`` raises.
     """
+    folder = folder.absolute()
     check_replaceable(folder)
+    with output_named(folder):
+        _make_parents(folder)
+        with beside(folder) as work:
+            (work / NEW).mkdir()
+            yield work / NEW
+            check_replaceable(folder)  # it may have come meanwhile
+            replace_folder(work, folder)
+
+
+@contextmanager
+def output_named(path: Path) -> Iterator[None]:
+    """What the file system refuses inside the block is an error that names ``path``.
+
+    Raises:
+        EdgecError: ``output-not-writable``, ``disk-full``.
+    """
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _finish_interrupted(folder)
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
+        with full_disk_named(path):
+            yield
     except OSError as error:
-        raise EdgecError(
-            "output-not-writable", f"cannot write beside '{folder}': {error.strerror}", "choose another --output"
-        ) from error
-    try:
-        yield work
-        work.chmod(0o755)
-        _swap(work, folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if error.errno in FORBIDDEN:
+            raise _not_writable(path, error) from error
+        raise
 
 
 def check_replaceable(folder: Path) -> None:
     """Refuse to overwrite what edgec did not write.
 
     Raises:
-        EdgecError: ``output-exists``.
+        EdgecError: ``output-exists``, ``output-not-writable``.
     """
-    if folder.is_dir() and not folder.is_symlink():
-        if (folder / MARK).is_file() or not any(folder.iterdir()):
+    try:
+        if not folder.exists() and not folder.is_symlink():
             return
-    elif not folder.exists() and not folder.is_symlink():
-        return
-    raise EdgecError(
-        "output-exists", f"'{folder}' exists and is no bundle of edgec", "choose another --output, or remove it"
-    )
-
-
-def _swap(new: Path, folder: Path) -> None:
-    old = folder.parent / f".{folder.name}.old-{os.getpid()}"
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _finish_interrupted(folder: Path) -> None:
-    """Put back the old bundle where a killed run stopped between its two renames; delete leftovers of killed runs."""
-    for old in sorted(folder.parent.glob(f".{folder.name}.old-*")):
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
+        if folder.is_dir() and not folder.is_symlink():
+            foreign = _foreign(folder)
+            if foreign is None:
+                return
         else:
-            old.rename(folder)
-    for pid_less in folder.parent.glob(f".{folder.name}.new-*"):
-        if not _is_recent(pid_less):
-            shutil.rmtree(pid_less, ignore_errors=True)
+            foreign = "it is no folder"
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    message = f"'{folder}' exists and edgec may not replace it: {foreign}"
+    raise EdgecError("output-exists", message, "choose another --output, or remove it")
 
 
-def _is_recent(path: Path, seconds: float = 3600.0) -> bool:
-    """Another run may be writing it right now."""
-    import time
+def copy_folder(source: Path, target: Path, keep: Callable[[str], bool] = lambda name: True) -> None:
+    """Copy files with their folders; a failure is the first file's own ``OSError``, as ``shutil.copytree`` has none."""
+    for path in sorted(source.rglob("*")):
+        name = path.relative_to(source)
+        if path.is_file() and keep(name.as_posix()):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target / name)
+    target.mkdir(exist_ok=True)
 
-    return time.time() - path.stat().st_mtime < seconds
+
+def _make_parents(folder: Path) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise _not_writable(folder, error) from error
+
+
+def _foreign(folder: Path) -> str | None:
+    """Why the folder is no bundle of edgec's, of this version or another; None where it is one, or empty.
+
+    A bundle's manifest lists its files, ``SHA256SUMS`` is made of this list, and nothing else lies there. Content is
+    not compared: a damaged bundle may be replaced.
+    """
+    names = {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()
+    }
+    if not names:
+        return None if not any(folder.iterdir()) else "it has folders"
+    manifest = folder / MANIFEST
+    if not manifest.is_file() or manifest.stat().st_size > MAX_MANIFEST_BYTES or not (folder / SUMS).is_file():
+        return f"it is no bundle, which has {MANIFEST} and {SUMS}"
+    try:
+        listed = {entry["path"]: entry["sha256"] for entry in json.loads(manifest.read_bytes())["files"]}
+        expected = sums((*listed.items(), (MANIFEST, file_sha256(manifest)))).encode()
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return f"its {MANIFEST} is not of a bundle"
+    if (folder / SUMS).read_bytes() != expected:
+        return f"its {SUMS} does not fit its {MANIFEST}"
+    added = sorted(names - listed.keys() - UNLISTED)
+    return f"'{added[0]}' in it is no file of the bundle" if added else None
+
+
+def _not_writable(path: Path, error: OSError) -> EdgecError:
+    return EdgecError(
+        "output-not-writable", f"cannot write '{str(path)[:120]}': {error.strerror}", "choose another --output"
+    )

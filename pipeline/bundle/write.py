@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
 from dataclasses import asdict, replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgec.pipeline.bundle.c_sources import CModel, c_prefix, write_c_sources
-from edgec.pipeline.bundle.folder import replacing
+from edgec.pipeline.bundle.folder import copy_folder, replacing
 from edgec.pipeline.bundle.manifest import (
     RESULT,
     RESULT_SUM,
@@ -29,7 +28,6 @@ from edgec.pipeline.bundle.records import ACCURACY, LATENCY, QUANTIZATION, SENSI
 from edgec.pipeline.bundle.release import Release
 from edgec.pipeline.bundle.seal import Render, seal
 from edgec.pipeline.bundle.semver import parse_version
-from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import file_sha256
 from edgec.pipeline.data.dataset import Dataset
 from edgec.pipeline.forms.compiler import load_compiler
@@ -55,13 +53,7 @@ def write_bundle(folder: Path, release: Release, render: Render, log: dict[str, 
         EdgecError: ``output-exists``, ``output-not-writable``, ``disk-full``, ``bad-version``.
     """
     with replacing(folder) as work:
-        try:
-            _fill(work, release, render, log)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            hint = "free some space, or choose another --output"
-            raise EdgecError("disk-full", f"cannot write the bundle '{folder}': {error.strerror}", hint) from error
+        _fill(work, release, render, log)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -94,7 +86,7 @@ def _fill(work: Path, release: Release, render: Render, log: dict[str, Any] | No
 def _copy_results(work: Path, release: Release) -> None:
     built = release.built
     if built.binary.path.is_dir():
-        shutil.copytree(built.binary.path, work / built.binary.path.name)
+        copy_folder(built.binary.path, work / built.binary.path.name)
     else:
         shutil.copyfile(built.binary.path, work / built.binary.path.name)
     for file in release.made:
@@ -106,7 +98,7 @@ def _copy_results(work: Path, release: Release) -> None:
     if release.sensitivity is not None:
         ranked = read_ranking(release.sensitivity)
         write_json(work / SENSITIVITY, {entry.layer.name: entry.sqnr_db for entry in ranked})
-    shutil.copytree(built.golden.path, work / "golden")
+    copy_folder(built.golden.path, work / "golden")
 
 
 def _manifest(release: Release, contract: Contract) -> Manifest:

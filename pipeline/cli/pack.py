@@ -13,7 +13,8 @@ from edgec.pipeline.cli._options import FOLDER
 @click.argument("bundle", type=FOLDER)
 @click.option("--output", type=FOLDER, help="NAME-VERSION-TARGET.tar.zst beside the bundle by default.")
 @click.option("--sign", "key", type=FOLDER, help="Ed25519 private key in PEM: sign the manifest first.")
-def command(bundle: Path, output: Path | None, key: Path | None) -> None:
+@click.option("--key", "trusted", type=FOLDER, help="Ed25519 public key in PEM: unpack only what is signed with it.")
+def command(bundle: Path, output: Path | None, key: Path | None, trusted: Path | None) -> None:
     """Write BUNDLE as one deterministic .tar.zst, or unpack a .tar.zst into the folder --output."""
     from edgec.pipeline.bundle.archive import SUFFIX, pack, unpack
     from edgec.pipeline.bundle.read import open_bundle
@@ -21,8 +22,9 @@ def command(bundle: Path, output: Path | None, key: Path | None) -> None:
 
     if bundle.name.endswith(SUFFIX):
         folder = output or bundle.with_name(bundle.name.removesuffix(SUFFIX))
-        unpack(bundle, folder)
-        click.echo(f"{folder}  ({check_signature(open_bundle(folder).folder, None)})")
+        said = []
+        unpack(bundle, folder, lambda unpacked: said.append(check_signature(open_bundle(unpacked).folder, trusted)))
+        click.echo(f"{folder}  ({said[0]})")
         return
     manifest = open_bundle(bundle).manifest
     if key is not None:

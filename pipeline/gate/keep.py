@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
-from edgec.pipeline.bundle.folder import replacing
+from edgec.pipeline.bundle.folder import copy_folder, replacing
 from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.bundle.manifest import SIGNATURE, BudgetVerdict, Manifest
 from edgec.pipeline.bundle.records import LATENCY, read_latency
@@ -46,7 +45,7 @@ def keep(folder: Path, report: Report) -> None:
     verdicts = tuple(_verdict(line) for line in report.lines if (line.model, line.target) == key)
     times = [record for record in report.measured if (record.model, record.target) == key]
     with replacing(folder) as work:
-        shutil.copytree(folder, work, dirs_exist_ok=True)
+        copy_folder(folder, work)
         kept = replace(manifest, budgets=verdicts)
         sealed = _with_latency(work, kept, times[0]) if times else kept
         seal(work, sealed, render_report, engines_of(manifest))
