@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,6 +48,7 @@ def compile_model(qdq: Path, output: Path, settings: OpenVinoOptions) -> None:
 
     Raises:
         EdgecError: ``missing-runtime``.
+        OSError: the disk is full.
     """
     _require()
     import openvino
@@ -57,7 +59,22 @@ def compile_model(qdq: Path, output: Path, settings: OpenVinoOptions) -> None:
     model.reshape({model.input(0): shape})
     _rename(model, _names(qdq))
     output.mkdir()
-    openvino.save_model(model, output / "model.xml", compress_to_fp16=False)
+    try:
+        openvino.save_model(model, output / "model.xml", compress_to_fp16=False)
+    except RuntimeError:
+        _ask_disk(output, num_bytes=4 * qdq.stat().st_size)
+        raise
+
+
+def _ask_disk(folder: Path, num_bytes: int) -> None:
+    """OpenVINO's writer says only that it failed. The disk itself says why, if it cannot take as much as an IR needs.
+
+    Raises:
+        OSError: in the disk's words.
+    """
+    with (folder / "room").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, num_bytes)
+    (folder / "room").unlink()
 
 
 def _rename(model: openvino.Model, known: frozenset[str]) -> None:
