@@ -160,6 +160,8 @@ def test_no_bare_or_broad_except(module: str, path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ExceptHandler):
             caught = ast.unparse(node.type) if node.type else "everything"
+            if (module, caught) == ("edgec.pipeline.cli", "Exception"):  # the one place that makes error[internal]
+                continue
             assert caught not in ("everything", "Exception", "BaseException"), (
                 f"{module}:{node.lineno} catches {caught}"
             )

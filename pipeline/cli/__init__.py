@@ -9,9 +9,12 @@ from __future__ import annotations
 import pkgutil
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 
 import click
 
+from edgec.pipeline.cli._ending import KEPT, end_cleanly
+from edgec.pipeline.cli._report import check_surroundings, translated
 from edgec.pipeline.core.errors import EdgecError
 
 COMMANDS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))
@@ -37,19 +40,48 @@ def group() -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Exit status: 0 done, 1 refused, 2 usage, 3 over a budget, 4 inconclusive, 130 interrupted."""
+    """Run one command.
+
+    Exit status: 0 done, 1 refused, 2 usage, 3 over a budget, 4 inconclusive; 129, 130, 143 ended by SIGHUP, SIGINT,
+    SIGTERM.
+
+    Args:
+        arguments: for a caller in this process, which keeps its signals; None for the process's own.
+    """
+    if arguments is None:
+        end_cleanly()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a name that the locale cannot say is no reason to stop
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        status = group.main(arguments, prog_name="edgec", standalone_mode=False)
-        return status if isinstance(status, int) else 0
+        return _run(given)
     except EdgecError as error:
         click.echo(str(error), err=True)
         return 1
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; finished stages are kept, the next run continues there", err=True)
-        return 130
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except KeyboardInterrupt:
+        click.echo(f"interrupted; {KEPT}", err=True)
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
+    """The one place that turns what is no ``EdgecError`` into one: ``internal``, which is our bug."""
+    try:
+        check_surroundings(arguments)
+        status = group.main(arguments, prog_name="edgec", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except click.Abort as error:
+        cause = error.__cause__ or error.__context__
+        if isinstance(cause, EOFError):  # click takes any for the end of a user's typing; edgec asks nothing
+            raise translated(cause, arguments) from cause
+        raise KeyboardInterrupt from error
+    except (EdgecError, click.ClickException, BrokenPipeError):
+        raise
+    except Exception as error:
+        raise translated(error, arguments) from error

@@ -59,12 +59,3 @@ def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     monkeypatch.setattr(cli.group, "main", interrupt)
     assert main([]) == 130
     assert "continues" in capsys.readouterr().err
-
-
-def test_a_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(cli.group, "main", fail)
-    with pytest.raises(ZeroDivisionError):
-        main([])
