@@ -37,7 +37,8 @@ class OrtRunner:
 
     def predict(self, batch: Batch) -> Outputs:
         """``(N, 3, H, W)`` to every output; in steps of the file's own batch where that is fixed."""
-        step = self._input.shape[0] if isinstance(self._input.shape[0], int) else len(batch)
+        fixed = self._input.shape[0]
+        step = fixed if isinstance(fixed, int) and fixed > 0 else len(batch)
         parts = [self._session.run(None, {self._input.name: batch[i : i + step]}) for i in range(0, len(batch), step)]
         return tuple(np.concatenate(part).astype(np.float32, copy=False) for part in zip(*parts, strict=True))
 
@@ -55,7 +56,7 @@ class OrtRunner:
 
     def noise(self, seed: int = 0) -> Batch:
         """One standard normal input of the network's shape."""
-        shape = [side if isinstance(side, int) else 1 for side in self._input.shape]
+        shape = [side if isinstance(side, int) and side > 0 else 1 for side in self._input.shape]
         return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 

@@ -24,7 +24,6 @@ from edgec.pipeline.network.onnx_bounds import check_bounds
 if TYPE_CHECKING:
     import onnx
 
-OLDEST_OPSET, NEWEST_OPSET = 13, 21
 AGAIN = "export it again"
 MEMORY_BYTES = 4 << 30  # of address space for one image, beside four times the weights
 
@@ -52,12 +51,16 @@ class ImportOnnx:
         """
         import onnx
 
+        from edgec.pipeline.network.opset import opset_of, prove_equal, to_opset
+
         model = read_onnx(inputs[0].path)
         input_px(model, inputs[0].path)
-        converted = _to_opset(model)
+        converted = to_opset(model, OPSET)
         _name_nodes_apart(converted)
         onnx.save(converted, output)
         _check_runs(output, inputs[0].path, self.time_limit_s)
+        if opset_of(model) != OPSET:
+            prove_equal(inputs[0].path, output)
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
@@ -69,12 +72,14 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     """
     import onnx
 
+    from edgec.pipeline.network.opset import NEWEST_OPSET, OLDEST_OPSET, opset_of
+
     onnx_files(path)
     with named_damage(path):
         model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
         _check_finite(model, path)
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    opset = opset_of(model)
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise EdgecError(
             "unsupported-opset",
@@ -182,7 +187,7 @@ def input_px(model: onnx.ModelProto, path: Path) -> int:
             "export with a fixed image size; only the batch may be symbolic",
         )
     channels, height, width = (side.dim_value for side in sides[1:])
-    if channels != 3 or height != width or sides[0].dim_value not in (0, 1) or not 1 <= height <= MAX_CROP_PX:
+    if channels != 3 or height != width or sides[0].dim_value not in (-1, 0, 1) or not 1 <= height <= MAX_CROP_PX:
         raise EdgecError(
             "bad-input-shape",
             f"'{path}' has the input '{images[0].name}' of shape {text}",
@@ -243,16 +248,6 @@ def _run_once(converted: Path) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
     runner = OrtRunner(converted)
     runner.predict(runner.noise())
-
-
-def _to_opset(model: onnx.ModelProto) -> onnx.ModelProto:
-    from onnx import version_converter
-
-    try:
-        return version_converter.convert_version(model, OPSET)
-    except RuntimeError as error:
-        message = f"cannot convert the model to opset {OPSET}: {_first_line(error)}"
-        raise EdgecError("opset-conversion", message, f"export it with opset {OPSET}") from error
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""onnxsim on the float network, before any Q/DQ: constant folding, batch norm and padding into convolutions."""
+"""onnxsim on the float network, before any Q/DQ: constant folding, batch norm and padding into convolutions.
+
+A symbolic batch is one image while onnxsim works, so that shapes computed from it fold away; afterwards it is symbolic
+again where the result still takes any number of images. Otherwise the network stays at one, and runs image by image.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -16,6 +20,9 @@ from edgec.pipeline.core.disk import FULL
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import Artifact
 from edgec.pipeline.forms.ort import OrtRunner
+
+if TYPE_CHECKING:
+    import onnx
 
 DISK_FULL = 28  # exit status of the process that simplifies
 
@@ -79,8 +86,55 @@ def _simplify(source: Path, output: Path) -> None:
     import onnx
     import onnxsim
 
-    simplified, _ = onnxsim.simplify(onnx.load(source))
-    onnx.save(simplified, output)
+    model = onnx.load(source)
+    batches = [value.type.tensor_type.shape.dim[0] for value in image_inputs(model)]
+    free = all(batch.dim_value <= 0 for batch in batches)
+    single, _ = onnxsim.simplify(with_batch(model, 1) if free else model)
+    onnx.save(single, output)
+    if free:
+        freed = with_batch(single, "N")
+        onnx.save(freed, f"{output}.freed")
+        if takes_any_batch(output, Path(f"{output}.freed")):
+            onnx.save(freed, output)
+        Path(f"{output}.freed").unlink()
+
+
+def image_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """What is fed: the inputs that are no initializers."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in constants]
+
+
+def with_batch(model: onnx.ModelProto, batch: int | str) -> onnx.ModelProto:
+    """A copy that takes this many images, or any under a name; other shapes are left to inference."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.value_info[:]
+    for value in image_inputs(copy):
+        side = value.type.tensor_type.shape.dim[0]
+        side.Clear()
+        setattr(side, "dim_value" if isinstance(batch, int) else "dim_param", batch)
+    for value in copy.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    return onnx.shape_inference.infer_shapes(copy, data_prop=True)
+
+
+def takes_any_batch(single: Path, freed: Path) -> bool:
+    """Three images at once are answered as each of them alone.
+
+    A Reshape to a constant shape, say, holds the one image that the network was simplified for.
+    """
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
+
+    try:
+        one, many = OrtRunner(single), OrtRunner(freed)
+        images = np.concatenate([one.noise(seed) for seed in range(3)])
+        pairs = list(zip(one.predict(images), many.predict(images), strict=True))
+    except (Fail, InvalidArgument, RuntimeException, ValueError):
+        return False
+    return all(a.shape == b.shape and np.allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(a).max()) for a, b in pairs)
 
 
 if __name__ == "__main__":

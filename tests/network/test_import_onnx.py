@@ -64,11 +64,10 @@ def test_missing_file(tmp_path: Path) -> None:
     assert refusal(tmp_path / "gone.onnx").code == "no-such-file"
 
 
-@pytest.mark.parametrize("opset", [11, 22])
-def test_opset_out_of_range(tmp_path: Path, opset: int) -> None:
-    error = refusal(saved(tiny_network(opset=opset), tmp_path))
+def test_opset_out_of_range(tmp_path: Path) -> None:
+    error = refusal(saved(tiny_network(opset=8), tmp_path))
     assert error.code == "unsupported-opset"
-    assert f"opset {opset}, expected 13 to 21" in error.message
+    assert f"opset 8, expected 9 to {onnx.defs.onnx_opset_version()}" in error.message
 
 
 def test_dynamic_height(tmp_path: Path) -> None:
@@ -119,11 +118,10 @@ def test_quantized_input_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_operator_that_has_no_older_form_is_named(tmp_path: Path) -> None:
-    """GroupNormalization of opset 21 cannot be written in opset 17."""
+    """A Pad that wraps around cannot be written in opset 17."""
     model = tiny_network(opset=21)
-    for name in ("gamma", "beta"):
-        model.graph.initializer.append(numpy_helper.from_array(np.ones(6, np.float32), name))
-    node = helper.make_node("GroupNormalization", ["c1", "gamma", "beta"], ["g1"], "norm", num_groups=2)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1]), "sides"))
+    node = helper.make_node("Pad", ["c1", "sides"], ["g1"], "norm", mode="wrap")
     model.graph.node[1].input[0] = "g1"
     model.graph.node.insert(1, node)
     with pytest.raises(EdgecError) as caught:

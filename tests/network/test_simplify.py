@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
@@ -11,6 +12,8 @@ from tiny import tiny_network
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import source
+from edgec.pipeline.forms.ort import OrtRunner
+from edgec.pipeline.network.graph import Graph
 from edgec.pipeline.network.simplify import Simplify, outputs_difference
 
 
@@ -65,3 +68,30 @@ def _copy(path: Path, to: str) -> object:
         returncode = 0
 
     return Done()
+
+
+def shaped(body: str, batch: str | int) -> onnx.ModelProto:
+    """A network whose Reshape says the batch in its own way, on ``(batch, 3, 4, 4)``."""
+    constants = "<int64[1] first = {0}, int64[1] rest = {-1}, int64[2] one = {1, -1}, int64 zero = {0}>"
+    return onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17]> g (float[{batch}, 3, 4, 4] x) => (float[{batch}, 48] y) '
+        f"{constants} {{ {body} }}"
+    )
+
+
+COMPUTED = "s = Shape(x) n = Gather(s, zero) u = Unsqueeze(n, first) c = Concat<axis = 0>(u, rest) y = Reshape(x, c)"
+
+
+@pytest.mark.parametrize(
+    ("body", "batch", "takes"),
+    [("y = Reshape(x, one)", 1, 1), (COMPUTED, "N", None), ("y = Flatten(x)", "N", None), ("y = Flatten(x)", 1, 1)],
+)
+def test_shapes_that_hold_a_batch_fold_away(body: str, batch: str | int, takes: int | None, tmp_path: Path) -> None:
+    """The batch is free again where any number of images is answered, and images are answered one by one where not."""
+    onnx.save(shaped(body, batch), tmp_path / "m.onnx")
+    result = simplified(tmp_path / "m.onnx", tmp_path)
+    graph = Graph.read(onnx.load(result))
+    assert {node.op for node in graph.nodes} <= {"Reshape", "Flatten"}
+    assert graph.batch in (takes, 1)
+    x = np.random.default_rng(0).normal(size=(3, 3, 4, 4)).astype(np.float32)
+    np.testing.assert_array_equal(OrtRunner(result).predict(x)[0], x.reshape(3, 48))
