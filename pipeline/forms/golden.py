@@ -252,7 +252,7 @@ def to_tensor(values: Batch, tensor: TensorContract) -> Values:
     if tensor.layout == "NHWC":
         values = values.transpose(0, 2, 3, 1)
     if tensor.scale is None:
-        return values.astype(np.float32, copy=False)
+        return values.astype(tensor.dtype, copy=False)
     limits = np.iinfo(tensor.dtype)
     steps = np.rint(values.astype(np.float64) / tensor.scale) + (tensor.zero_point or 0)
     return np.asarray(np.clip(steps, limits.min, limits.max), tensor.dtype)

@@ -71,6 +71,12 @@ class Graph:
         return tuple(value.name for value in self.model.graph.input if value.name not in self.constants)
 
     @cached_property
+    def batch(self) -> int | None:
+        """The number of images that the network is fixed to; None where it takes any."""
+        sides = next(v for v in self.model.graph.input if v.name == self.inputs[0]).type.tensor_type.shape.dim
+        return (sides[0].dim_value or None) if sides else None
+
+    @cached_property
     def outputs(self) -> tuple[str, ...]:
         return tuple(value.name for value in self.model.graph.output)
 

@@ -13,15 +13,32 @@ from edgec.targets.tflite.integer import real_bias, real_values
 def canonical(graph: Graph) -> Graph:
     """One spelling of each function.
 
-    A spatial ReduceMean is a GlobalAveragePool; a Gemm has its weights as rows; Sub and Div by a constant are Add and
-    Mul; a 1x1 depthwise convolution that multiplies by 1 and adds one value (the gate of a hard-swish that was
-    not equalized) is an Add, which XNNPACK runs faster.
+    A spatial ReduceMean is a GlobalAveragePool, a GlobalMaxPool or spatial ReduceMax a MaxPool; a Gemm has its weights
+    as rows, a ConvTranspose as (outputs, inputs); Sub and Div by a constant are Add and Mul; a PRelu with one slope is
+    a LeakyRelu; a Slice has its begin and steps as attributes; a 1x1 depthwise
+    convolution that multiplies by 1 and adds one value (the gate of a hard-swish that was not equalized) is an Add,
+    which XNNPACK runs faster.
     """
     nodes, tensors = [], dict[str, Tensor]()
     for node in graph.nodes:
         if node.op == "ReduceMean" and _reduces_space(graph, node):
             keep = bool(node.attributes.get("keepdims", 1))
             node = replace(node, op="GlobalAveragePool", inputs=node.inputs[:1], attributes={"keepdims": keep})
+        elif node.op == "ReduceMean":
+            node = replace(node, inputs=node.inputs[:1], attributes={**node.attributes, "axes": _axes(graph, node)})
+        elif node.op == "GlobalMaxPool" or (node.op == "ReduceMax" and _reduces_space(graph, node)):
+            whole, added = _whole_max_pool(graph, node)
+            nodes += whole[:-1]
+            node = whole[-1]
+            tensors.update(added)
+        elif node.op == "Slice" and "begin" not in node.attributes:
+            node = _plain_slice(graph, node)
+        elif node.op == "PRelu" and graph.is_constant(node.inputs[1]):
+            node, constant = _plain_slopes(graph, node)
+            tensors[constant.name] = constant
+        elif node.op == "ConvTranspose" and graph.is_constant(node.inputs[1]):
+            node, constant = _outputs_first(graph, node)
+            tensors[constant.name] = constant
         elif node.op in ("Gemm", "MatMul") and _has_columns(graph, node):
             node, constant = _rows(graph, node)
             tensors[constant.name] = constant
@@ -36,11 +53,70 @@ def canonical(graph: Graph) -> Graph:
     return graph.with_nodes(nodes, tensors)
 
 
-def _reduces_space(graph: Graph, node: Node) -> bool:
+def _axes(graph: Graph, node: Node) -> list[int]:
+    """Of a reduction, from an attribute or an input; all where none are named."""
+    rank = len(graph.tensors[node.inputs[0]].shape)
     axes = node.attributes.get("axes")
-    if axes is None and len(node.inputs) > 1 and graph.is_constant(node.inputs[1]):
+    if axes is None and len(node.inputs) > 1 and node.inputs[1] and graph.is_constant(node.inputs[1]):
         axes = np.atleast_1d(graph.tensors[node.inputs[1]].values).tolist()
-    return len(graph.tensors[node.inputs[0]].shape) == 4 and sorted(a % 4 for a in axes or ()) == [2, 3]
+    return sorted(int(axis) % rank for axis in axes) if axes else list(range(rank))
+
+
+def _reduces_space(graph: Graph, node: Node) -> bool:
+    return len(graph.tensors[node.inputs[0]].shape) == 4 and _axes(graph, node) == [2, 3]
+
+
+def _whole_max_pool(graph: Graph, node: Node) -> tuple[list[Node], dict[str, Tensor]]:
+    """MaxPool over the whole map, and a Reshape where its axes go."""
+    source, given = graph.tensors[node.inputs[0]], graph.tensors[node.output]
+    pool = replace(node, op="MaxPool", inputs=node.inputs[:1], attributes={"kernel_shape": source.shape[2:]})
+    if len(given.shape) == 4:
+        return [pool], {}
+    kept = replace(given, name=f"{given.name}/map", shape=(*source.shape[:2], 1, 1))
+    flatten = Node("Flatten", node.name, (kept.name,), node.output)
+    return [replace(pool, output=kept.name), flatten], {kept.name: kept}
+
+
+def _plain_slice(graph: Graph, node: Node) -> Node:
+    """Begin and step of every axis as attributes; as it is where they are computed."""
+    names = node.inputs[1:]
+    if any(name and not graph.is_constant(name) for name in names):
+        return node
+    shape = graph.tensors[node.inputs[0]].shape
+    given = [graph.tensors[name].values.tolist() if name else None for name in names]
+    starts, ends, axes, steps = [*given, None, None][:4]
+    begin, every = [0] * len(shape), [1] * len(shape)
+    for place, (start, _) in enumerate(zip(starts or [], ends or [], strict=True)):
+        axis = int(axes[place] if axes else place) % len(shape)
+        begin[axis] = slice(start, None).indices(shape[axis])[0]
+        every[axis] = int(steps[place]) if steps else 1
+    return replace(node, inputs=node.inputs[:1], attributes={"begin": begin, "steps": every})
+
+
+def _plain_slopes(graph: Graph, node: Node) -> tuple[Node, Tensor]:
+    """One slope for all is a LeakyRelu; otherwise a slope for each channel, of the other operand's rank."""
+    slopes, source = graph.tensors[node.inputs[1]], graph.tensors[node.inputs[0]]
+    values = real_values(slopes).astype(np.float32)
+    if np.ptp(values) == 0:
+        alpha = float(values.ravel()[0])
+        return replace(node, op="LeakyRelu", inputs=node.inputs[:1], attributes={"alpha": alpha}), slopes
+    spread = np.broadcast_to(values, (1,) * (len(source.shape) - values.ndim) + values.shape)
+    constant = Tensor(f"{node.output}/slopes", spread.shape[1:], None, spread[0])
+    if slopes.quantization and slopes.quantization.axis is None:
+        integers = slopes.values.reshape(spread.shape)[0]
+        constant = replace(constant, data=integers, quantization=slopes.quantization)
+    return replace(node, inputs=(node.inputs[0], constant.name)), constant
+
+
+def _outputs_first(graph: Graph, node: Node) -> tuple[Node, Tensor]:
+    """Weights (inputs, outputs, H, W) as (outputs, inputs, H, W)."""
+    weights = graph.tensors[node.inputs[1]]
+    note = weights.quantization
+    if note and note.axis is not None:
+        note = replace(note, axis=1 - note.axis)
+    data = np.ascontiguousarray(weights.values.swapaxes(0, 1))
+    first = Tensor(f"{weights.name}/outputs", data.shape, note, data)
+    return replace(node, inputs=(node.inputs[0], first.name, *node.inputs[2:])), first
 
 
 def _has_columns(graph: Graph, node: Node) -> bool:

@@ -13,6 +13,7 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.compiler import Probe
 from edgec.pipeline.forms.format import Format
+from edgec.targets.tflite.flatbuffer import METADATA_NAME, MODEL_ORDER
 from edgec.targets.tflite.format import TfliteFormat
 from edgec.targets.tflite.options import TfliteOptions
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 FORMAT: Format = TfliteFormat()
 TOOLCHAIN: tuple[str, ...] = ("ai-edge-litert", "flatbuffers")
 INSTALL = "pip install 'edgec[arm]'"
-METADATA_NAME = "edgec"
 LABELS, PREPROCESS = "edgec.labels", "edgec.preprocess"  # ``metadata_props`` of an ONNX file, each one JSON
 MIN_RUNTIME = b"2.5.0".ljust(16, b"\0")  # a 16-byte text, as TensorFlow's converter writes it
 
@@ -78,8 +78,15 @@ def to_tflite(
     graph = _prepared(model, options)
     if options.input_type == "uint8":
         graph = fold_normalisation(graph, preprocess)
-    metadata = {"min_runtime_version": MIN_RUNTIME, METADATA_NAME: _description(labels, preprocess)}
+    description = _description(labels, preprocess, outputs_in_model_order(graph))
+    metadata = {"min_runtime_version": MIN_RUNTIME, METADATA_NAME: description}
     return Lowering(graph, options).run(RULES, metadata)
+
+
+def outputs_in_model_order(graph: Graph) -> list[int]:
+    """Places of the outputs of rank 4 for which the model itself asks for an order."""
+    tensors = [graph.tensors[name] for name in graph.outputs.values()]
+    return [place for place, tensor in enumerate(tensors) if len(tensor.shape) == 4 and not tensor.channels_last]
 
 
 def estimate(artifact: Path, settings: TfliteOptions) -> None:
@@ -111,7 +118,9 @@ def _prepared(model: onnx.ModelProto, options: TfliteOptions) -> Graph:
     return graph
 
 
-def _description(labels: Sequence[str], preprocess: Preprocess | None) -> bytes:
+def _description(labels: Sequence[str], preprocess: Preprocess | None, in_model_order: Sequence[int]) -> bytes:
     """What the file says about itself: canonical JSON."""
-    content = {"labels": list(labels), "preprocess": asdict(preprocess) if preprocess else None}
+    content: dict[str, object] = {"labels": list(labels), "preprocess": asdict(preprocess) if preprocess else None}
+    if in_model_order:
+        content[MODEL_ORDER] = list(in_model_order)
     return json.dumps(content, sort_keys=True, ensure_ascii=False).encode()

@@ -10,7 +10,8 @@ import numpy as np
 from edgec.pipeline.core.errors import EdgecError
 from edgec.targets.tflite.fuse import pad_amounts
 from edgec.targets.tflite.graph import Graph, Node
-from edgec.targets.tflite.integer import activation_of, covers
+from edgec.targets.tflite.integer import clip_bounds, covers
+from edgec.targets.tflite.layout import stored_axis
 from edgec.targets.tflite.options import TfliteOptions
 from edgec.targets.tflite.resize import matching_conventions
 from edgec.targets.tflite.window import window_of
@@ -36,10 +37,19 @@ class Constraint:
         return " ".join((self.holds.__doc__ or "").split())
 
 
-LAYOUT_FREE = frozenset(
-    {"Transpose", "Relu", "Clip", "Sigmoid", "Softmax", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
-    | {"ArgMax", "Concat", "Add", "Mul"}
-)
+INTERNAL = frozenset({"ChannelShuffle", "Relayout"})
+"""What only the passes write."""
+READ_AS = {
+    "BatchNormalization": "Part of a convolution before it, or a depthwise 1x1 convolution of its own.",
+    "DequantizeLinear": "No further rule.",
+    "Div": "By a constant, as Mul; x by its own length, as LpNormalization.",
+    "GlobalMaxPool": "As MaxPool.",
+    "MatMul": "Of (N, C) and a constant, as Gemm; an Add of a constant behind it is its bias.",
+    "ReduceMax": "Over height and width, as MaxPool.",
+    "Split": "As a Slice for each output.",
+    "Sub": "Of a constant, as Add.",
+}
+"""What no rule lowers because it is read as something else."""
 CONSTRAINTS: list[Constraint] = []
 
 
@@ -92,17 +102,28 @@ def document(known: frozenset[str]) -> str:
         "",
         *(f"- {rule.text}" for rule in CONSTRAINTS if not rule.operators),
     ]
-    for operator in sorted(known | {"DequantizeLinear"}):
+    for operator in sorted({*known, *READ_AS} - INTERNAL):
         rules = [f"- {rule.text}" for rule in CONSTRAINTS if operator in rule.operators]
-        lines += ["", f"## {operator}", "", *(rules or ["No further rule."])]
+        lines += ["", f"## {operator}", "", *(rules or [READ_AS.get(operator, "No further rule.")])]
     return "\n".join(lines) + "\n"
 
 
 @constraint()
-def rank_is_two_or_four(graph: Graph, node: Node, options: TfliteOptions) -> bool:
-    """Activations have rank 2 (N, C) or rank 4 (N, C, H, W); ArgMax may give rank 1 or 3."""
-    allowed = (1, 2, 3, 4) if node.op in ("ArgMax", "Softmax") else (2, 4)
-    return len(graph.tensors[node.output].shape) in allowed
+def rank_is_at_most_six(graph: Graph, node: Node, options: TfliteOptions) -> bool:
+    """Activations have rank 6 at most."""
+    return len(graph.tensors[node.output].shape) <= 6
+
+
+@constraint("Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "Resize")
+def images_have_rank_four(graph: Graph, node: Node, options: TfliteOptions) -> bool:
+    """The input is (N, C, H, W)."""
+    return len(graph.tensors[node.inputs[0]].shape) == 4
+
+
+@constraint("Gemm")
+def vectors_have_rank_two(graph: Graph, node: Node, options: TfliteOptions) -> bool:
+    """The input is (N, C)."""
+    return len(graph.tensors[node.inputs[0]].shape) == 2
 
 
 @constraint()
@@ -110,24 +131,19 @@ def int8_throughout(graph: Graph, node: Node, options: TfliteOptions) -> bool:
     """In a quantized model every activation carries Q/DQ: int8 and float operators do not mix."""
     if not graph.is_quantized:
         return True
+    if node.op == "Cast":
+        return True
     names = [node.output, *(n for n in node.inputs[:1] if not graph.is_constant(n))]
     return all(graph.tensors[name].quantization for name in names if graph.tensors[name].dtype == "float32")
 
 
-@constraint()
-def channels_last_inside(graph: Graph, node: Node, options: TfliteOptions) -> bool:
-    """Behind a Transpose only element-wise operators, Concat, Reshape, Softmax and ArgMax follow."""
-    mixed = {graph.tensors[n].channels_last for n in node.inputs if n and not graph.is_constant(n)}
-    return mixed == {True} or (node.op in LAYOUT_FREE and len(mixed) == 1)
-
-
-@constraint("Conv", "Gemm")
+@constraint("Conv", "ConvTranspose", "Gemm")
 def constant_weights(graph: Graph, node: Node, options: TfliteOptions) -> bool:
     """Weights and bias are constants."""
     return all(graph.is_constant(name) for name in node.inputs[1:] if name)
 
 
-@constraint("Conv", "Gemm")
+@constraint("Conv", "ConvTranspose", "Gemm")
 def symmetric_weights(graph: Graph, node: Node, options: TfliteOptions) -> bool:
     """Quantized weights are int8 with zero_point 0, per tensor or per output channel."""
     weights = graph.tensors[node.inputs[1]]
@@ -139,17 +155,18 @@ def symmetric_weights(graph: Graph, node: Node, options: TfliteOptions) -> bool:
     )
 
 
-@constraint("Conv", "Gemm")
+@constraint("Conv", "ConvTranspose", "Gemm")
 def weight_granularity(graph: Graph, node: Node, options: TfliteOptions) -> bool:
     """A board with per_channel = false takes one weight scale per tensor."""
     note = graph.tensors[node.inputs[1]].quantization
     return options.per_channel or note is None or len(note.scale) == 1
 
 
-@constraint("Conv")
-def depthwise_or_dense(graph: Graph, node: Node, options: TfliteOptions) -> bool:
-    """group is 1, or the number of input channels (depthwise, any multiplier)."""
-    return node.attributes.get("group", 1) in (1, graph.tensors[node.inputs[0]].shape[1])
+@constraint("ConvTranspose")
+def plain_transposed_convolution(graph: Graph, node: Node, options: TfliteOptions) -> bool:
+    """group and dilations are 1, and output_padding is at most what the pads cut off."""
+    window = window_of(graph, node)
+    return node.attributes.get("group", 1) == 1 and window.dilations == (1, 1) and min(window.pads) >= 0
 
 
 @constraint("MaxPool", "AveragePool")
@@ -159,15 +176,6 @@ def pool_is_dense(graph: Graph, node: Node, options: TfliteOptions) -> bool:
     size, output = (graph.tensors[name].shape[2:] for name in sides)
     inside = all((output[i] - 1) * window.strides[i] < size[i] + window.pads[i] for i in (0, 1))
     return window.dilations == (1, 1) and inside
-
-
-@constraint("AveragePool")
-def average_counts_what_tflite_counts(graph: Graph, node: Node, options: TfliteOptions) -> bool:
-    """ceil_mode is 0; with pads, count_include_pad is 1, or the pads are SAME's."""
-    window = window_of(graph, node)
-    if node.attributes.get("ceil_mode"):
-        return False
-    return not any(window.pads) or bool(node.attributes.get("count_include_pad", 0)) or window.is_same
 
 
 @constraint("Gemm")
@@ -185,10 +193,44 @@ def operands_broadcast_by_channel(graph: Graph, node: Node, options: TfliteOptio
     return len(node.inputs) == 2 and not all(constant) and (any(constant) or ranks[0] == ranks[1])
 
 
-@constraint("Clip", "Relu")
-def clip_is_an_activation(graph: Graph, node: Node, options: TfliteOptions) -> bool:
-    """Bounds are constants: (0, inf), (0, 6) or (-1, 1); in int8 also others that lie outside the output's range."""
-    return activation_of(graph, node) is not None
+@constraint("Clip")
+def bounds_are_constants(graph: Graph, node: Node, options: TfliteOptions) -> bool:
+    """The bounds are constants, and one of them is there."""
+    bounds = clip_bounds(graph, node)
+    return bounds is not None and bool(np.isfinite(bounds).any())
+
+
+@constraint("Lookup")
+def tables_hold_integers(graph: Graph, node: Node, options: TfliteOptions) -> bool:
+    """A function without an operator of its own, such as Softplus, Mish, Elu or GELU, is looked up in int8 only."""
+    return graph.is_quantized
+
+
+@constraint("PRelu")
+def constant_slopes(graph: Graph, node: Node, options: TfliteOptions) -> bool:
+    """The slopes are constants, one for each channel or one for all."""
+    if len(node.inputs) < 2 or not graph.is_constant(node.inputs[1]):
+        return False
+    shape, slopes = graph.tensors[node.inputs[0]].shape, graph.tensors[node.inputs[1]].shape
+    return slopes == (shape[1], *[1] * (len(shape) - 2)) and len(shape) in (2, 4)
+
+
+@constraint("Slice")
+def forward_slice(graph: Graph, node: Node, options: TfliteOptions) -> bool:
+    """Starts, ends, axes and steps are constants, and steps are positive."""
+    return "begin" in node.attributes and all(step > 0 for step in node.attributes["steps"])
+
+
+@constraint("LpNormalization")
+def euclidean_norm(graph: Graph, node: Node, options: TfliteOptions) -> bool:
+    """p is 2."""
+    return int(node.attributes.get("p", 2)) == 2
+
+
+@constraint("Cast")
+def cast_of_indices(graph: Graph, node: Node, options: TfliteOptions) -> bool:
+    """From the indices that ArgMax gives, to int32, int64 or float32."""
+    return graph.tensors[node.inputs[0]].dtype == "int32" and node.attributes["to"] in (1, 6, 7)
 
 
 @constraint("HardSigmoid")
@@ -199,19 +241,17 @@ def hard_sigmoid_saturates(graph: Graph, node: Node, options: TfliteOptions) -> 
     return note is None or (covers(note, 0.0, 1.0) and node.attributes.get("alpha", 0.2) > 0 and rank == 4)
 
 
-@constraint("Softmax")
+@constraint("Softmax", "LpNormalization")
 def softmax_over_channels(graph: Graph, node: Node, options: TfliteOptions) -> bool:
-    """axis is the channel axis, or the last one of a tensor in the model's own order."""
+    """axis is the channel axis of an image, or the last one."""
     source = graph.tensors[node.inputs[0]]
-    rank = len(source.shape)
-    axis = int(node.attributes.get("axis", -1)) % rank
-    return axis == (1 if rank == 4 and source.channels_last else rank - 1)
+    return stored_axis(source, int(node.attributes.get("axis", -1))) == len(source.shape) - 1
 
 
 @constraint("ArgMax")
-def arg_max_drops_its_axis(graph: Graph, node: Node, options: TfliteOptions) -> bool:
-    """keepdims is 0 and select_last_index is 0."""
-    return not node.attributes.get("keepdims", 1) and not node.attributes.get("select_last_index", 0)
+def arg_max_takes_the_first(graph: Graph, node: Node, options: TfliteOptions) -> bool:
+    """select_last_index is 0."""
+    return not node.attributes.get("select_last_index", 0)
 
 
 @constraint("Concat")
@@ -235,19 +275,6 @@ def resize_reads_the_same_pixels(graph: Graph, node: Node, options: TfliteOption
     plain = get("mode", "nearest") in ("linear", "nearest") and not get("antialias", 0) and not get("axes")
     shapes = [graph.tensors[name].shape for name in (node.inputs[0], node.output)]
     return plain and shapes[0][:2] == shapes[1][:2] and bool(matching_conventions(graph, node))
-
-
-@constraint("Reshape", "Flatten", "Squeeze", "Unsqueeze")
-def reshape_keeps_order(graph: Graph, node: Node, options: TfliteOptions) -> bool:
-    """The stored order stays: from or to (N, C, 1, 1), a rank-2 tensor, or a flattened feature map that only Gemm
-    reads."""
-    source, output = graph.tensors[node.inputs[0]], graph.tensors[node.output]
-    if source.shape == output.shape or not source.channels_last:
-        return True
-    if len(source.shape) == 4 and len(output.shape) == 2:
-        alone = not graph.is_output(node.output) and all(r.op == "Gemm" for r in graph.readers(node.output))
-        return source.shape[2:] == (1, 1) or alone
-    return len(source.shape) == 2 and (len(output.shape) == 2 or output.shape[2:] == (1, 1))
 
 
 if __name__ == "__main__":

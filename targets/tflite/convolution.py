@@ -11,11 +11,11 @@ from edgec.targets.tflite.integer import integer_bias, real_bias
 from edgec.targets.tflite.lowering import FUSED, Lowering
 from edgec.targets.tflite.padding import padded
 from edgec.targets.tflite.window import window_of
-from edgec.targets.tflite.writer import PER_CHANNEL_FULLY_CONNECTED, B, schema
+from edgec.targets.tflite.writer import PER_CHANNEL_FULLY_CONNECTED, TRANSPOSE_CONV_ACTIVATED, B, schema
 
 
 def conv(to: Lowering, node: Node) -> None:
-    """CONV_2D with weights (O, H, W, I); DEPTHWISE_CONV_2D with (1, H, W, O) where a group has one input channel."""
+    """CONV_2D with weights (O, H, W, I / groups); DEPTHWISE_CONV_2D with (1, H, W, O) where a group has one channel."""
     group = int(node.attributes.get("group", 1))
     depthwise = group > 1 and to.shape(node.inputs[1])[1] == 1
     order, axis = ((1, 2, 3, 0), 3) if depthwise else ((0, 2, 3, 1), 0)
@@ -36,6 +36,30 @@ def conv(to: Lowering, node: Node) -> None:
         to.emit(B.DEPTHWISE_CONV_2D, [source, weights, bias], node.output, options)
     else:
         to.emit(B.CONV_2D, [source, weights, bias], node.output, schema.Conv2DOptionsT(**fields))
+
+
+def conv_transpose(to: Lowering, node: Node) -> None:
+    """TRANSPOSE_CONV with weights (O, H, W, I), over the whole reach of the windows; a SLICE takes off the pads."""
+    weights, bias = _weights(to, node, lambda w: w.transpose(0, 2, 3, 1), 0)
+    n, channels, height, width = to.shape(node.output)
+    window, size = window_of(to.graph, node), to.shape(node.inputs[0])[2:]
+    reach = [(size[i] - 1) * window.strides[i] + window.kernel[i] for i in (0, 1)]
+    whole = (n, *reach, channels)
+    cut = whole != (n, height, width, channels)
+    result = to.scratch(node.output, "whole", whole) if cut else to.activation(node.output)
+    shape = to.indices(f"{node.output}/reach", whole)
+    options = schema.TransposeConvOptionsT(
+        padding=schema.Padding.VALID,
+        strideH=window.strides[0],
+        strideW=window.strides[1],
+        fusedActivationFunction=FUSED[node.activation],
+    )
+    inputs = [shape, weights, to.activation(node.inputs[0]), bias]
+    to.emit(B.TRANSPOSE_CONV, inputs, result, options, TRANSPOSE_CONV_ACTIVATED if node.activation else None)
+    if cut:
+        begin = to.indices(f"{node.output}/begin", (0, window.pads[0], window.pads[1], 0))
+        taken = to.indices(f"{node.output}/size", (n, height, width, channels))
+        to.emit(B.SLICE, [result, begin, taken], node.output, schema.SliceOptionsT())
 
 
 def gemm(to: Lowering, node: Node) -> None:

@@ -6,6 +6,7 @@ refusal here. What they read is bounded by what the file can hold.
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ import numpy as np
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.network.cost import macs
+
+METADATA_NAME = "edgec"
+MODEL_ORDER = "outputs_in_model_order"  # in the metadata: outputs of rank 4, by place, that are not stored as NHWC
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,12 @@ class TfliteFile:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     metadata: dict[str, str]
+
+    @property
+    def outputs_in_model_order(self) -> frozenset[int]:
+        """Places of outputs of rank 4 that a file of edgec's says to be stored as the model orders them."""
+        described = self.metadata.get(METADATA_NAME, "")
+        return frozenset(json.loads(described).get(MODEL_ORDER, ())) if described else frozenset()
 
     @property
     def macs(self) -> int:

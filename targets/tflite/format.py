@@ -31,11 +31,14 @@ class TfliteFormat:
 
         file = read_tflite(artifact.read_bytes())
 
-        def tensor(found: FileTensor) -> TensorContract:
+        def tensor(found: FileTensor, channels_last: bool = True) -> TensorContract:
             scale, zero = (found.scales[0], found.zero_point) if found.scales else (None, None)
-            return TensorContract(found.name, found.dtype, found.shape, layout_of(found.shape, True), scale, zero)
+            layout = layout_of(found.shape, channels_last)
+            return TensorContract(found.name, found.dtype, found.shape, layout, scale, zero)
 
-        inputs, outputs = ([tensor(file.tensors[i]) for i in indices] for indices in (file.inputs, file.outputs))
+        inputs = [tensor(file.tensors[i]) for i in file.inputs]
+        as_ordered = file.outputs_in_model_order
+        outputs = [tensor(file.tensors[i], place not in as_ordered) for place, i in enumerate(file.outputs)]
         return Contract(tuple(inputs), tuple(outputs), counts(operator.kind for operator in file.operators))
 
     def runtime(self) -> Runtime:

@@ -12,9 +12,10 @@ import numpy as np
 
 from edgec.targets.tflite.graph import Graph, Node, Tensor
 from edgec.targets.tflite.integer import activation_of, covers, real_bias
+from edgec.targets.tflite.layout import RESHAPES, settle_layouts
 from edgec.targets.tflite.scales import MAX_RESCALE, bound_rescale, settle_scales
 
-ACTIVATED = frozenset({"Conv", "Gemm", "Add", "Mul"})
+ACTIVATED = frozenset({"Conv", "ConvTranspose", "Gemm", "Add", "Mul"})
 
 Merge = tuple[Node, dict[str, Tensor]]
 Rule = Callable[[Graph, Node, Node], Merge | None]
@@ -26,9 +27,32 @@ def prepare(graph: Graph) -> Graph:
     graph = merge_pairs(graph, into_activation)
     graph = merge_pairs(graph, into_hard_sigmoid)
     graph = merge_pairs(graph, into_flat_mean)
+    graph = settle_layouts(shuffles(graph))
     graph = permute_after_flatten(graph)
     graph = bound_rescale(graph)
-    return follow_transposes(settle_scales(graph))
+    return settle_scales(graph)
+
+
+def shuffles(graph: Graph) -> Graph:
+    """Reshape to groups, Transpose of both, Reshape back: one operator on the channels."""
+    nodes: list[Node] = []
+    gone: set[str] = set()
+    for node in graph.nodes:
+        turn = graph.producer(node.inputs[0]) if node.op == "Reshape" else None
+        apart = graph.producer(turn.inputs[0]) if turn and turn.op == "Transpose" else None
+        if turn and apart and apart.op == "Reshape" and _is_shuffle(graph, apart, turn, node):
+            groups = graph.tensors[apart.output].shape[1]
+            node = Node("ChannelShuffle", node.name, apart.inputs[:1], node.output, {"groups": groups})
+            gone |= {apart.output, turn.output}
+        nodes.append(node)
+    return graph.with_nodes([node for node in nodes if node.output not in gone])
+
+
+def _is_shuffle(graph: Graph, apart: Node, turn: Node, whole: Node) -> bool:
+    source, groups, result = (graph.tensors[n].shape for n in (apart.inputs[0], apart.output, whole.output))
+    alone = graph.only_reader(apart.output) is turn and graph.only_reader(turn.output) is whole
+    spatial = len(source) == 4 and source == result and groups[-2:] == source[2:] and len(groups) == 5
+    return alone and spatial and list(turn.attributes.get("perm", ())) == [0, 2, 1, 3, 4]
 
 
 def merge_pairs(graph: Graph, rule: Rule) -> Graph:
@@ -139,7 +163,7 @@ def permute_after_flatten(graph: Graph) -> Graph:
     nodes, tensors = [], dict[str, Tensor]()
     for node in graph.nodes:
         source = graph.producer(node.inputs[0]) if node.op == "Gemm" and graph.is_constant(node.inputs[1]) else None
-        if source and source.op in ("Flatten", "Reshape") and len(graph.tensors[source.inputs[0]].shape) == 4:
+        if source and source.op in RESHAPES and _stored_by_pixels(graph, source):
             weights = graph.tensors[node.inputs[1]]
             shape = graph.tensors[source.inputs[0]].shape
             order = np.arange(int(np.prod(shape[1:]))).reshape(shape[1:]).transpose(1, 2, 0).ravel()
@@ -151,11 +175,6 @@ def permute_after_flatten(graph: Graph) -> Graph:
     return graph.with_nodes(nodes, tensors)
 
 
-def follow_transposes(graph: Graph) -> Graph:
-    """Tensors behind a Transpose keep the order that the model asked for."""
-    tensors = dict(graph.tensors)
-    for node in graph.nodes:
-        asked = node.op == "Transpose" or any(name and not tensors[name].channels_last for name in node.inputs)
-        if asked:
-            tensors[node.output] = replace(tensors[node.output], channels_last=False)
-    return replace(graph, tensors=tensors)
+def _stored_by_pixels(graph: Graph, node: Node) -> bool:
+    source = graph.tensors[node.inputs[0]]
+    return len(source.shape) == 4 and source.channels_last

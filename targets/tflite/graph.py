@@ -134,8 +134,8 @@ class Graph:
         return readers[0] if len(readers) == 1 and not self.is_output(name) else None
 
     def is_constant(self, name: str) -> bool:
-        """The tensor's value is known."""
-        return self.tensors[name].data is not None
+        """The tensor's value is known; that of an absent optional input, ``""``, is not."""
+        return bool(name) and self.tensors[name].data is not None
 
     def activations(self) -> list[Tensor]:
         """Every tensor that is computed or fed, in execution order."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgec.targets.tflite.graph import Node
+import numpy as np
+
+from edgec.targets.tflite.graph import Array, Node, Tensor
+from edgec.targets.tflite.integer import quantized_constant
+from edgec.targets.tflite.layout import stored_axis
 from edgec.targets.tflite.lowering import Lowering
 from edgec.targets.tflite.padding import edges_around, lowest_around, padding_code, zeros_around
-from edgec.targets.tflite.window import Window, window_of
+from edgec.targets.tflite.window import Window, counted_values, window_of
 from edgec.targets.tflite.writer import B, schema
 
 
@@ -28,14 +32,31 @@ def max_pool(to: Lowering, node: Node) -> None:
 
 
 def average_pool(to: Lowering, node: Node) -> None:
-    """AVERAGE_POOL_2D, whose SAME leaves padding out of the count; a window that counts it averages over a PAD."""
+    """AVERAGE_POOL_2D, whose SAME leaves padding out of the count; otherwise it averages over a PAD.
+
+    Where windows count fewer values than they hold, a MUL by a constant for each position makes up for the zeros.
+    """
     window, source = window_of(to.graph, node), node.inputs[0]
     padding, index = schema.Padding.VALID, to.activation(source)
-    if any(window.pads) and node.attributes.get("count_include_pad", 0):
-        index = zeros_around(to, source, window)
-    elif any(window.pads):
+    counted = counted_values(to.graph, node, window)
+    gains = window.kernel[0] * window.kernel[1] / counted
+    if any(window.pads) and window.is_same and np.array_equal(counted, counted_values(to.graph, node, window, 0)):
         padding = schema.Padding.SAME
-    to.emit(B.AVERAGE_POOL_2D, [index], node.output, _pool_options(window, padding))
+    elif any(window.pads):
+        index = zeros_around(to, source, window)
+        if np.any(gains != 1):
+            return _average_of_some(to, node, index, window, gains)
+    return to.emit(B.AVERAGE_POOL_2D, [index], node.output, _pool_options(window, padding))
+
+
+def _average_of_some(to: Lowering, node: Node, index: int, window: Window, gains: Array) -> None:
+    constant = quantized_constant(Tensor("gains", gains.shape, None, gains.astype(np.float32)))
+    note = to.note(node.output)
+    data, scale = (constant.values, constant.quantization) if note else (gains.astype(np.float32), None)
+    pooled = to.scratch(node.output, "pooled")
+    to.emit(B.AVERAGE_POOL_2D, [index], pooled, _pool_options(window, schema.Padding.VALID))
+    gain = to.constant(f"{node.output}/gains", data, scale)
+    to.emit(B.MUL, [pooled, gain], node.output, schema.MulOptionsT())
 
 
 def _pool_options(window: Window, padding: int) -> Any:
@@ -49,7 +70,9 @@ def _pool_options(window: Window, padding: int) -> Any:
 
 
 def mean(to: Lowering, node: Node) -> None:
-    """MEAN over height and width."""
-    axes = to.indices(f"{node.output}/axes", [1, 2])
+    """MEAN over height and width, or over the axes that the model names."""
+    source = to.graph.tensors[node.inputs[0]]
+    named = sorted(stored_axis(source, axis) for axis in node.attributes.get("axes", (2, 3)))
+    axes = to.indices(f"{node.output}/axes", named)
     options = schema.ReducerOptionsT(keepDims=bool(node.attributes.get("keepdims", True)))
     to.emit(B.MEAN, [to.activation(node.inputs[0]), axes], node.output, options)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.network.graph import Graph as _Network
+from edgec.pipeline.network.scalar_functions import ScalarFunction, scalar_functions
 from edgec.targets.tflite.graph import Array, Graph, Node, Quantization, Tensor
 
 if TYPE_CHECKING:
@@ -15,22 +17,36 @@ if TYPE_CHECKING:
 
 TRANSPARENT = ("Identity", "Dropout")
 
+NATIVE = frozenset(
+    {"Add", "Clip", "Div", "HardSigmoid", "HardSwish", "LeakyRelu", "Mul", "PRelu", "Relu", "Sigmoid", "Sub", "Tanh"}
+)
+"""Elementwise operators of which every set of kernels has one in int8; LiteRT's reference kernels have no ELU."""
+
 
 def read_graph(model: onnx.ModelProto) -> Graph:
     """Strip Q/DQ and constants from a float or explicit-QDQ model; a symbolic batch becomes one.
 
-    Operators are not judged here (see ``constraints``); what this cannot even describe is refused.
+    A Split becomes a Slice for each of its outputs, a function of single values for which TFLite has no operator a
+    ``Lookup``. Operators are not judged here (see ``constraints``); what this cannot even describe is refused.
 
     Raises:
         EdgecError: ``unsupported-operator`` (a node with several outputs in use), ``dynamic-shape``,
             ``bad-quantization``.
     """
     model = _with_batch_of_one(model)
+    found = scalar_functions(_Network.read(model), lambda node: node.op in NATIVE)
+    functions = {function.output: function for function in found}
+    inside = {name for function in found for name in function.interior}
     reader = _Reader(_shapes(model))
     for tensor in model.graph.initializer:
         reader.constants[tensor.name] = _array(tensor)
     for node in model.graph.node:
-        reader.read(node)
+        if node.op_type == "Split":
+            reader.split(node)
+        elif node.output[0] in functions:
+            reader.look_up(node, functions[node.output[0]])
+        elif node.output[0] not in inside:
+            reader.read(node)
     inputs = tuple(i.name for i in model.graph.input if i.name not in reader.constants)
     outputs = {o.name: reader.resolve(o.name) for o in model.graph.output}
     return reader.graph(inputs, outputs)
@@ -65,6 +81,21 @@ class _Reader:
             if len([name for name in node.output if name]) != 1:
                 raise _refused(node, "has several outputs")
             self.nodes.append(Node(node.op_type, node.name or node.output[0], inputs, node.output[0], attributes))
+
+    def split(self, node: onnx.NodeProto) -> None:
+        attributes, source = _attributes(node), self.resolve(node.input[0])
+        shapes = [self.shapes[name] for name in node.output]
+        axis = int(attributes.get("axis", 0)) % len(shapes[0])
+        start = 0
+        for name, shape in zip(node.output, shapes, strict=True):
+            begin = [start if place == axis else 0 for place in range(len(shape))]
+            plain = {"begin": begin, "steps": [1] * len(shape)}
+            self.nodes.append(Node("Slice", f"{node.name}:{name}", (source,), name, plain))
+            start += shape[axis]
+
+    def look_up(self, node: onnx.NodeProto, function: ScalarFunction) -> None:
+        name, source = node.name or node.output[0], self.resolve(function.source)
+        self.nodes.append(Node("Lookup", name, (source,), node.output[0], {"function": function}))
 
     def _forward(self, node: onnx.NodeProto) -> None:
         source = self.resolve(node.input[0])
@@ -112,6 +143,7 @@ class _Reader:
         for name, (data, note) in self.quantized.items():
             tensors[name] = Tensor(name, data.shape, note, data)
         indices = {node.output for node in self.nodes if node.op == "ArgMax"}
+        indices |= {node.output for node in self.nodes if node.op == "Cast" and node.attributes["to"] in INTEGERS}
         for name in (*inputs, *(node.output for node in self.nodes)):
             if any(side <= 0 for side in self.shapes.get(name, (0,))) and self.shapes.get(name) != ():
                 hint = "give the input a fixed spatial size and simplify the model first"
@@ -120,6 +152,10 @@ class _Reader:
                 name, self.shapes[name], self.notes.get(name), dtype="int32" if name in indices else "float32"
             )
         return Graph(tuple(self.nodes), tensors, inputs, outputs)
+
+
+INTEGERS = (6, 7)
+"""``TensorProto.INT32`` and ``INT64``: both are int32 in the file."""
 
 
 def _note(node: onnx.NodeProto, scale: Array, zero_point: Array, axis: int | None) -> Quantization:
@@ -159,7 +195,7 @@ def _with_batch_of_one(model: onnx.ModelProto) -> onnx.ModelProto:
     constants = {i.name for i in copy.graph.initializer}
     for value in copy.graph.input:
         dims = value.type.tensor_type.shape.dim
-        if value.name not in constants and dims and dims[0].dim_value == 0:
+        if value.name not in constants and dims and dims[0].dim_value <= 0:
             dims[0].dim_value = 1
     del copy.graph.value_info[:]
     for value in copy.graph.output:

@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from edgec.targets.tflite.convolution import conv, gemm, hard_sigmoid
+from edgec.targets.tflite.convolution import conv, conv_transpose, gemm, hard_sigmoid
 from edgec.targets.tflite.fuse import pad_amounts, pad_value
 from edgec.targets.tflite.graph import Node
 from edgec.targets.tflite.integer import activation_of, clip_bounds, covers, quantized_constant
-from edgec.targets.tflite.lowering import FUSED, Lowering, stored_shape
+from edgec.targets.tflite.layout import stored_axis
+from edgec.targets.tflite.lookup import lookup
+from edgec.targets.tflite.lowering import FUSED, Lowering
 from edgec.targets.tflite.pooling import average_pool, max_pool, mean
 from edgec.targets.tflite.resize import matching_conventions
+from edgec.targets.tflite.shapes import arg_max, cast, channel_shuffle, relayout, reshape, slice_, transpose
 from edgec.targets.tflite.writer import B, schema
 
 Rule = Callable[[Lowering, Node], None]
@@ -46,22 +49,52 @@ def clip(to: Lowering, node: Node) -> None:
     """Relu and Clip on their own.
 
     In int8 a QUANTIZE to the range that starts where the clip starts is the same function, and XNNPACK has it, while it
-    has no int8 RELU.
+    has no int8 RELU. Bounds that no activation has are MAXIMUM and MINIMUM with a constant.
     """
     source, note, bounds = to.activation(node.inputs[0]), to.note(node.output), clip_bounds(to.graph, node)
-    if note and bounds and covers(note, *bounds):
+    assert bounds is not None
+    if note and covers(note, *bounds):
         return to.emit(B.QUANTIZE, [source], node.output, schema.QuantizeOptionsT())
-    return to.emit(getattr(B, str(activation_of(to.graph, node))), [source], node.output)
+    if activation := activation_of(to.graph, node):
+        return to.emit(getattr(B, activation), [source], node.output)
+    ends = [(B.MAXIMUM, bounds[0]), (B.MINIMUM, bounds[1])]
+    steps = [(code, bound) for code, bound in ends if np.isfinite(bound)]
+    for place, (code, bound) in enumerate(steps):
+        limit = _constant_like(to, node, f"bound{place}", bound)
+        last = place == len(steps) - 1
+        result = to.activation(node.output) if last else to.scratch(node.output, "clipped")
+        to.emit(code, [source, limit], result, schema.MaximumMinimumOptionsT())
+        source = result
+    return None
 
 
-def hard_swish(to: Lowering, node: Node) -> None:
-    """HARD_SWISH: float graphs, and int8 boards that want it native."""
-    to.emit(B.HARD_SWISH, [to.activation(node.inputs[0])], node.output, schema.HardSwishOptionsT())
+def _constant_like(to: Lowering, node: Node, suffix: str, value: float) -> int:
+    """One value at the output's own scale."""
+    note, data = to.note(node.output), np.array([value], np.float32)
+    if note:
+        data = np.clip(np.rint(data / note.scale[0]) + note.zero_point, -128, 127).astype(np.int8)
+    return to.constant(f"{node.output}/{suffix}", data, note)
 
 
-def sigmoid(to: Lowering, node: Node) -> None:
-    """LOGISTIC."""
-    to.emit(B.LOGISTIC, [to.activation(node.inputs[0])], node.output)
+def leaky_relu(to: Lowering, node: Node) -> None:
+    """LEAKY_RELU."""
+    options = schema.LeakyReluOptionsT(alpha=float(node.attributes.get("alpha", 0.01)))
+    to.emit(B.LEAKY_RELU, [to.activation(node.inputs[0])], node.output, options)
+
+
+def prelu(to: Lowering, node: Node) -> None:
+    """PRELU with a slope for each channel."""
+    inputs = [to.activation(node.inputs[0]), _operand(to, node.inputs[1], node)]
+    to.emit(B.PRELU, inputs, node.output)
+
+
+def unary(code: int, options: Any = None) -> Rule:
+    """An operator without settings of its own."""
+
+    def rule(to: Lowering, node: Node) -> None:
+        to.emit(code, [to.activation(node.inputs[0])], node.output, options() if options else None)
+
+    return rule
 
 
 def softmax(to: Lowering, node: Node) -> None:
@@ -71,11 +104,7 @@ def softmax(to: Lowering, node: Node) -> None:
 
 def concat(to: Lowering, node: Node) -> None:
     """CONCATENATION along the stored axis."""
-    tensor = to.graph.tensors[node.output]
-    rank = len(tensor.shape)
-    axis = int(node.attributes["axis"]) % rank
-    if rank == 4 and tensor.channels_last:
-        axis = (0, 3, 1, 2)[axis]
+    axis = stored_axis(to.graph.tensors[node.output], int(node.attributes["axis"]))
     inputs = [_operand(to, name, node) for name in node.inputs]
     to.emit(B.CONCATENATION, inputs, node.output, schema.ConcatenationOptionsT(axis=axis))
 
@@ -98,46 +127,12 @@ def pad(to: Lowering, node: Node) -> None:
     half = len(amounts) // 2
     order = (0, 2, 3, 1) if half == 4 and to.graph.tensors[node.output].channels_last else range(half)
     table = to.indices(f"{node.output}/pads", [[amounts[axis], amounts[axis + half]] for axis in order])
-    value, note = pad_value(to.graph, node), to.note(node.output)
+    value = pad_value(to.graph, node)
     inputs = [to.activation(node.inputs[0]), table]
     if value == 0:
         return to.emit(B.PAD, inputs, node.output, schema.PadOptionsT())
-    data = np.array([value], np.float32)
-    if note:
-        data = np.clip(np.rint(data / note.scale[0]) + note.zero_point, -128, 127).astype(np.int8)
-    inputs.append(to.constant(f"{node.output}/value", data, note))
+    inputs.append(_constant_like(to, node, "value", value))
     return to.emit(B.PADV2, inputs, node.output, schema.PadV2OptionsT())
-
-
-def reshape(to: Lowering, node: Node) -> None:
-    """RESHAPE to the stored shape of the output."""
-    shape = stored_shape(to.graph.tensors[node.output])
-    inputs = [to.activation(node.inputs[0]), to.indices(f"{node.output}/shape", shape)]
-    to.emit(B.RESHAPE, inputs, node.output, schema.ReshapeOptionsT(newShape=np.asarray(shape, np.int32)))
-
-
-def transpose(to: Lowering, node: Node) -> None:
-    """The Transpose that the model asks for, from the stored order; RESHAPE where the stored order is it already."""
-    source = to.graph.tensors[node.inputs[0]]
-    rank = len(source.shape)
-    wanted = [int(axis) for axis in node.attributes.get("perm", range(rank)[::-1])]
-    stored = (0, 2, 3, 1) if rank == 4 and source.channels_last else tuple(range(rank))
-    order = [stored.index(axis) for axis in wanted]
-    if order == list(range(rank)):
-        return reshape(to, node)
-    inputs = [to.activation(node.inputs[0]), to.indices(f"{node.output}/order", order)]
-    return to.emit(B.TRANSPOSE, inputs, node.output, schema.TransposeOptionsT())
-
-
-def arg_max(to: Lowering, node: Node) -> None:
-    """ARG_MAX with int32 indices."""
-    source = to.graph.tensors[node.inputs[0]]
-    rank = len(source.shape)
-    axis = int(node.attributes.get("axis", 0)) % rank
-    if rank == 4 and source.channels_last:
-        axis = (0, 3, 1, 2)[axis]
-    inputs = [to.activation(node.inputs[0]), to.indices(f"{node.output}/axis", [axis])]
-    to.emit(B.ARG_MAX, inputs, node.output, schema.ArgMaxOptionsT(outputType=schema.TensorType.INT32))
 
 
 def requantize(to: Lowering, node: Node) -> None:
@@ -149,24 +144,35 @@ RULES: dict[str, Rule] = {
     "Add": binary(B.ADD, schema.AddOptionsT),
     "ArgMax": arg_max,
     "AveragePool": average_pool,
+    "Cast": cast,
+    "ChannelShuffle": channel_shuffle,
     "Clip": clip,
     "Concat": concat,
     "Conv": conv,
+    "ConvTranspose": conv_transpose,
     "Flatten": reshape,
     "Gemm": gemm,
     "GlobalAveragePool": mean,
     "HardSigmoid": hard_sigmoid,
-    "HardSwish": hard_swish,
+    "HardSwish": unary(B.HARD_SWISH, schema.HardSwishOptionsT),
+    "LeakyRelu": leaky_relu,
+    "Lookup": lookup,
+    "LpNormalization": unary(B.L2_NORMALIZATION, schema.L2NormOptionsT),
     "MaxPool": max_pool,
     "Mul": binary(B.MUL, schema.MulOptionsT),
+    "PRelu": prelu,
     "Pad": pad,
     "QuantizeLinear": requantize,
+    "ReduceMean": mean,
+    "Relayout": relayout,
     "Relu": clip,
     "Reshape": reshape,
     "Resize": resize,
-    "Sigmoid": sigmoid,
+    "Sigmoid": unary(B.LOGISTIC),
+    "Slice": slice_,
     "Softmax": softmax,
     "Squeeze": reshape,
+    "Tanh": unary(B.TANH),
     "Transpose": transpose,
     "Unsqueeze": reshape,
 }

@@ -17,7 +17,8 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.compiler import OnDevice
 from edgec.pipeline.forms.format import Batch, Outputs
-from edgec.targets.tflite.compiler import INSTALL, METADATA_NAME
+from edgec.targets.tflite.compiler import INSTALL
+from edgec.targets.tflite.flatbuffer import METADATA_NAME
 from edgec.targets.tflite.options import TfliteOptions
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class LiteRtRunner:
     def __init__(self, path: Path, threads: int = 1, xnnpack: bool = True, reference: bool = False) -> None:
         self.interpreter = open_interpreter(path.read_bytes(), threads, xnnpack, reference)
         self._input, self._outputs = self.interpreter.get_input_details()[0], self.interpreter.get_output_details()
+        self._in_model_order = _outputs_in_model_order(path)
         self._pixels = _pixel_normalisation(path) if self._input["dtype"] == np.uint8 else None
 
     def predict(self, batch: Batch) -> Outputs:
@@ -74,14 +76,16 @@ class LiteRtRunner:
 
     def decode(self, outputs: Sequence[npt.NDArray[Any]]) -> Outputs:
         """The output tensors' integers to float32; feature maps come back as NCHW."""
-        pairs = zip(outputs, self._outputs, strict=True)
-        return tuple(_real(values, *output["quantization"]) for values, output in pairs)
+        pairs = enumerate(zip(outputs, self._outputs, strict=True))
+        last = [place not in self._in_model_order for place in range(len(self._outputs))]
+        return tuple(_real(values, output["quantization"], last[place]) for place, (values, output) in pairs)
 
 
-def _real(values: npt.NDArray[Any], scale: float, zero_point: int) -> Batch:
+def _real(values: npt.NDArray[Any], note: tuple[float, int], channels_last: bool) -> Batch:
+    scale, zero_point = note
     if scale:
         values = (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
-    if values.ndim == 4:
+    if values.ndim == 4 and channels_last:
         values = values.transpose(0, 3, 1, 2)
     return values.astype(np.float32, copy=False)
 
@@ -147,6 +151,12 @@ def _runtime() -> Any:
 
         return interpreter
     raise EdgecError("missing-runtime", "neither ai-edge-litert nor tflite-runtime is installed", INSTALL)
+
+
+def _outputs_in_model_order(path: Path) -> frozenset[int]:
+    from edgec.targets.tflite.flatbuffer import read_tflite
+
+    return read_tflite(path.read_bytes()).outputs_in_model_order
 
 
 def _pixel_normalisation(path: Path) -> tuple[Batch, Batch]:

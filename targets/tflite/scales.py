@@ -8,15 +8,21 @@ from dataclasses import replace
 import numpy as np
 
 from edgec.targets.tflite.graph import Graph, Node, Quantization, Tensor
+from edgec.targets.tflite.integer import activation_of, clip_bounds, covers
 
 # Operators whose output integers are their input integers, moved or picked: TFLite wants equal scales on both sides.
 KEEP_SCALE = frozenset(
     {"MaxPool", "AveragePool", "Pad", "Resize", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"}
+    | {"Slice", "ChannelShuffle", "Relayout"}
 )
 # Operators that requantize their result anyway, so that another output scale costs nothing.
 RELU6_RANGE = Quantization((float(np.float32(6 / 255)),), -128)
-PROBABILITY = Quantization((1 / 256,), -128)  # the only int8 output that LOGISTIC and SOFTMAX have
-RESCALE = frozenset({"Conv", "Gemm", "Add", "Mul", "GlobalAveragePool"})
+PROBABILITY = Quantization((1 / 256,), -128)
+SIGNED_UNIT = Quantization((1 / 128,), 0)
+PRESCRIBED = {  # the only int8 outputs that these operators have
+    "Sigmoid": PROBABILITY, "Softmax": PROBABILITY, "Tanh": SIGNED_UNIT, "LpNormalization": SIGNED_UNIT,
+}  # fmt: skip
+RESCALE = frozenset({"Conv", "ConvTranspose", "Gemm", "Add", "Mul", "GlobalAveragePool"})
 
 # What XNNPACK's qs8 operators take: input_scale * weight_scale / output_scale below 2**8 in a convolution, and
 # input_scale / output_scale of at least 2**-10 in an addition.
@@ -61,10 +67,18 @@ def _at_scale(tensor: Tensor, scale: float) -> Tensor:
 
 def _accumulator_scale(graph: Graph, node: Node) -> float:
     """The largest real value of one accumulator step of a linear operator; 0 for any other."""
-    if node.op not in ("Conv", "Gemm"):
+    if node.op not in ("Conv", "ConvTranspose", "Gemm"):
         return 0.0
     notes = [graph.tensors[name].quantization for name in node.inputs[:2]]
     return float(np.prod([max(note.scale) for note in notes if note])) if all(notes) else 0.0
+
+
+def keeps_scale(graph: Graph, node: Node) -> bool:
+    """The output's integers are the input's: moved, picked, or compared with a bound that is no activation."""
+    if node.op != "Clip":
+        return node.op in KEEP_SCALE
+    note, bounds = graph.tensors[node.output].quantization, clip_bounds(graph, node)
+    return bounds is not None and activation_of(graph, node) is None and not (note and covers(note, *bounds))
 
 
 def settle_scales(graph: Graph) -> Graph:
@@ -75,14 +89,14 @@ def settle_scales(graph: Graph) -> Graph:
     """
     notes = {name: tensor.quantization for name, tensor in graph.tensors.items()}
     for node in reversed(graph.nodes):
-        if node.op in KEEP_SCALE and notes[node.inputs[0]] is None:
+        if keeps_scale(graph, node) and notes[node.inputs[0]] is None:
             notes[node.inputs[0]] = notes[node.output]
     nodes, tensors = [], dict[str, Tensor]()
     for node in graph.nodes:
-        if node.op in KEEP_SCALE:
+        if keeps_scale(graph, node):
             notes[node.output] = notes[node.inputs[0]]
-        elif node.op in ("Sigmoid", "Softmax") and notes[node.output]:
-            notes[node.output] = PROBABILITY
+        elif node.op in PRESCRIBED and notes[node.output]:
+            notes[node.output] = PRESCRIBED[node.op]
         elif node.op == "Concat" and notes[node.output]:
             _settle_concat(graph, node, notes)
     for node in graph.nodes:

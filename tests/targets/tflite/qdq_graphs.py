@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgec.targets.tflite.compiler import to_tflite
+from edgec.targets.tflite.flatbuffer import read_tflite
 from edgec.targets.tflite.options import TfliteOptions
 from edgec.targets.tflite.runner import open_interpreter
 
@@ -81,11 +82,13 @@ def integers(rng: np.random.Generator, *shape: int) -> np.ndarray:
 def run_int8(
     model: onnx.ModelProto, x: np.ndarray, options: TfliteOptions = MICRO, reference: bool = True
 ) -> np.ndarray:
-    """int8 ``(N, C, H, W)`` in, the file's integers out, as NCHW."""
-    interpreter = open_interpreter(to_tflite(model, options), 1, xnnpack=options.xnnpack, reference=reference)
+    """int8 ``(N, C, H, W)`` in, the file's integers out, as the model orders them."""
+    content = to_tflite(model, options)
+    interpreter = open_interpreter(content, 1, xnnpack=options.xnnpack, reference=reference)
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], to_nhwc(x))
     interpreter.invoke()
-    return to_nchw(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+    given = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    return given if read_tflite(content).outputs_in_model_order else to_nchw(given)
 
 
 def run_onnx(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:

@@ -308,9 +308,7 @@ def test_arg_max_and_transpose():
     np.testing.assert_array_equal(run_int8(g.model(best, dtype=TensorProto.INT64), x), x.argmax(1))
     g = QdqGraph((1, 3, 5, 6))
     y = g.op("Transpose", [g.x], g.scale, g.zero_point, perm=[0, 3, 1, 2])
-    from qdq_graphs import to_nhwc
-
-    np.testing.assert_array_equal(to_nhwc(run_int8(g.model(y), x)), x.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(run_int8(g.model(y), x), x.transpose(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize("spatial", [(1, 1), (2, 3)])
@@ -346,3 +344,255 @@ def test_float_convolution(drawn):
         np.testing.assert_allclose(
             run_int8(g.model(y), x, options, options is MICRO), run_onnx(g.model(y), x), atol=1e-5
         )
+
+
+def close(g: QdqGraph, y: str, x: np.ndarray, scale: float, zero: int, steps: float = 1.0) -> None:
+    """Every set of kernels answers the QDQ model to so many steps."""
+    for options in (MICRO, XNNPACK):
+        got = run_int8(g.model(y), x, options, options is MICRO)
+        assert steps_from_onnx(g, y, x, got, scale, zero) <= steps, options
+
+
+@quick
+@given(seeds, st.integers(2, 4), st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), pads)
+def test_grouped_convolution(seed, groups, inputs, outputs, stride, pad):
+    rng = np.random.default_rng(seed)
+    assume(inputs > 1 or outputs > 1)
+    g = QdqGraph((1, groups * inputs, 7, 6))
+    weights = integers(rng, groups * outputs, inputs, 3, 2)
+    out = float(np.float32(g.scale * 0.01 * 60 * weights[0].size ** 0.5))
+    y = g.op(
+        "Conv",
+        [g.x, g.weights("w", weights, np.full(groups * outputs, 0.01))],
+        out,
+        5,
+        group=groups,
+        strides=[stride] * 2,
+        pads=pad,
+    )
+    close(g, y, integers(rng, *g.shape), out, 5)
+
+
+@quick
+@given(
+    seeds, st.integers(1, 4), st.integers(1, 3), st.tuples(*[st.integers(0, 2)] * 4), st.integers(0, 1), st.booleans()
+)
+def test_transposed_convolution(seed, kernel, stride, pad, extra, activated):
+    rng = np.random.default_rng(seed)
+    pad = tuple(min(p, kernel - 1) for p in pad)
+    extra = min(extra, stride - 1, pad[2], pad[3])
+    assume(all(4 * stride + kernel - pad[i] - pad[i + 2] > 0 for i in (0, 1)))
+    g = QdqGraph((1, 3, 5, 6))
+    weights = integers(rng, 3, 4, kernel, kernel)
+    scale = np.float32(0.01)
+    out = float(np.float32(g.scale * scale * 60 * (3 * kernel**2) ** 0.5))
+    where = {"strides": [stride] * 2, "pads": pad, "output_padding": [extra] * 2}
+    bias = g.weights("b", rng.integers(-500, 500, 4).astype(np.int32), np.float32(np.float32(g.scale) * scale))
+    y = g.op("ConvTranspose", [g.x, g.weights("w", weights, scale), bias], None if activated else out, 5, **where)
+    y = g.op("Relu", [y], out, -128) if activated else y
+    close(g, y, integers(rng, *g.shape), out, -128 if activated else 5)
+
+
+UNARY = [
+    ("LeakyRelu", {"alpha": 0.1}, 0.05, 0), ("Elu", {}, 0.05, -100), ("Elu", {"alpha": 0.4}, 0.05, -100),
+    ("Selu", {}, 0.05, -90), ("Tanh", {}, 1 / 128, 0), ("Softplus", {}, 0.03, -128), ("Erf", {}, 1 / 127, 0),
+    ("Abs", {}, 0.03, -128), ("Softsign", {}, 1 / 127, 0), ("Exp", {}, 0.5, -128), ("Celu", {"alpha": 2.0}, 0.05, -90),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("op", "attributes", "scale", "zero"), UNARY)
+@pytest.mark.parametrize("shape", [(1, 3, 4, 5), (1, 7), (1, 2, 9)])
+def test_functions_of_one_value(op, attributes, scale, zero, shape):
+    rng = np.random.default_rng(3)
+    g = QdqGraph(shape)
+    y = g.op(op, [g.x], scale, zero, **attributes)
+    close(g, y, integers(rng, *shape), float(np.float32(scale)), zero)
+
+
+def spelled(g: QdqGraph, name: str) -> str:
+    one, half, root = (g.constant(n, np.float32(v)) for n, v in (("one", 1), ("half", 0.5), ("root", 2**-0.5)))
+    if name == "mish":
+        return g.op("Mul", [g.x, g.op("Tanh", [g.op("Softplus", [g.x])])], 0.04, -120)
+    raised = g.op("Add", [g.op("Erf", [g.op("Mul", [g.x, root])]), one])
+    if name == "gelu":
+        return g.op("Mul", [g.op("Mul", [g.x, raised]), half], 0.04, -120)
+    return g.op("Mul", [g.op("Mul", [g.x, half]), raised], 0.04, -120)
+
+
+@pytest.mark.parametrize("name", ["mish", "gelu", "gelu, halved first"])
+def test_functions_spelled_by_several_nodes(name):
+    g = QdqGraph((1, 3, 4, 5))
+    close(g, spelled(g, name), integers(np.random.default_rng(2), *g.shape), float(np.float32(0.04)), -120)
+
+
+def test_gelu_is_one_operator_where_the_runtime_has_it():
+    from edgec.targets.tflite.compiler import to_tflite
+    from edgec.targets.tflite.flatbuffer import read_tflite
+
+    g = QdqGraph((1, 3, 4, 5))
+    model = g.model(spelled(g, "gelu"))
+    kinds = [[op.kind for op in read_tflite(to_tflite(model, options)).operators] for options in (XNNPACK, MICRO)]
+    assert kinds == [["GELU"], ["CAST", "ADD", "GATHER"]]
+
+
+@quick
+@given(seeds, st.booleans())
+def test_slopes_per_channel(seed, negative):
+    rng = np.random.default_rng(seed)
+    g = QdqGraph((1, 4, 5, 3))
+    slopes = g.weights("slopes", integers(rng, 4, 1, 1), np.float32(0.004 if negative else 0.001))
+    y = g.op("PRelu", [g.x, slopes], 0.05, -20)
+    close(g, y, integers(rng, *g.shape), float(np.float32(0.05)), -20)
+
+
+@pytest.mark.parametrize("bounds", [(-0.5, 2.0), (None, 1.5), (0.5, None), (-0.7, None), (-3.0, -1.0)])
+def test_clip_to_any_bounds(bounds):
+    g = QdqGraph((1, 3, 4, 5))
+    names = ["" if b is None else g.constant(n, np.float32(b)) for n, b in zip(("low", "high"), bounds, strict=True)]
+    y = g.op("Clip", [g.x, *names], g.scale, g.zero_point)
+    close(g, y, integers(np.random.default_rng(1), *g.shape), g.scale, g.zero_point)
+
+
+@quick
+@given(
+    seeds, st.tuples(st.integers(5, 9), st.integers(5, 9)), st.integers(1, 4), st.integers(1, 3), pads,
+    st.integers(0, 1), st.integers(0, 1),
+)  # fmt: skip
+def test_average_pool_counts_what_onnx_counts(seed, side, kernel, stride, pad, ceil, include):
+    pad = tuple(min(p, kernel - 1) for p in pad)
+    ends = [(-(-(side[i] + pad[i] + pad[i + 2] - kernel) // stride) * stride, side[i] + pad[i]) for i in (0, 1)]
+    assume(not ceil or all(start < end for start, end in ends))
+    rng = np.random.default_rng(seed)
+    g = QdqGraph((1, 3, *side))
+    where = {"pads": pad, "ceil_mode": ceil, "count_include_pad": include}
+    y = g.op("AveragePool", [g.x], g.scale, g.zero_point, kernel_shape=[kernel] * 2, strides=[stride] * 2, **where)
+    gains = 1.0 + 0.5 * kernel**2  # the average with zeros is rounded, then made up for
+    close(g, y, integers(rng, *g.shape), g.scale, g.zero_point, gains)
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize("axes", [[1], [2], [3], [2, 3], [1, 2], [1, 3], [1, 2, 3], [-1]])
+def test_mean_over_any_axes(axes, keepdims):
+    g = QdqGraph((1, 3, 4, 5))
+    y = g.op("ReduceMean", [g.x], 0.03, -3, axes=axes, keepdims=keepdims)
+    x = integers(np.random.default_rng(1), *g.shape)
+    close(g, y, x, float(np.float32(0.03)), -3)
+
+
+@pytest.mark.parametrize("op", ["GlobalMaxPool", "ReduceMax"])
+def test_largest_of_the_whole_map(op):
+    g = QdqGraph((1, 3, 4, 5))
+    more = {"axes": [2, 3], "keepdims": 0} if op == "ReduceMax" else {}
+    y = g.op(op, [g.x], g.scale, g.zero_point, **more)
+    close(g, y, integers(np.random.default_rng(1), *g.shape), g.scale, g.zero_point, 1e-3)
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((1, 6, 4, 4), 1), ((1, 9), 1), ((1, 3, 4, 8), 3)])
+def test_euclidean_norm(shape, axis):
+    g = QdqGraph(shape, zero_point=0)
+    y = g.op("LpNormalization", [g.x], 1 / 128, 0, axis=axis, p=2)
+    close(g, y, integers(np.random.default_rng(1), *shape), 1 / 128, 0)
+
+
+@quick
+@given(seeds, st.integers(1, 3), st.integers(-9, 9), st.integers(-9, 99), st.integers(1, 3))
+def test_slice(seed, axis, start, end, step):
+    g = QdqGraph((1, 6, 7, 5))
+    assume(len(range(*slice(start, end, step).indices(g.shape[axis]))) > 0)
+    names = [g.constant(n, np.array([v])) for n, v in (("s", start), ("e", end), ("a", axis), ("t", step))]
+    y = g.op("Slice", [g.x, *names], g.scale, g.zero_point)
+    close(g, y, integers(np.random.default_rng(seed), *g.shape), g.scale, g.zero_point, 1e-3)
+
+
+@pytest.mark.parametrize("sizes", [[2, 4], [1, 2, 3], None])
+def test_split_into_branches(sizes):
+    """Each part has its own reader, and one of them its own scale."""
+    rng = np.random.default_rng(1)
+    g = QdqGraph((1, 6, 4, 5))
+    names = [f"part{i}" for i in range(len(sizes or [3, 3]))]
+    more = [g.constant("sizes", np.array(sizes))] if sizes else []
+    from onnx import helper
+
+    g.nodes.append(helper.make_node("Split", [g.x, *more], names, "split", axis=1))
+    parts = [g.quantize(name, g.scale, g.zero_point) for name in names]
+    size = (sizes or [3, 3])[0]
+    first = g.op("Conv", [parts[0], g.weights("w", integers(rng, 4, size, 1, 1), np.float32(0.003))], 0.05, 0)
+    y = g.op("Concat", [first, *parts[1:]], 0.06, 1, axis=1)
+    close(g, y, integers(rng, *g.shape), float(np.float32(0.06)), 1)
+
+
+@pytest.mark.parametrize("groups", [2, 3])
+def test_channel_shuffle_is_three_operators_without_a_change_of_layout(groups):
+    from edgec.targets.tflite.compiler import to_tflite
+    from edgec.targets.tflite.flatbuffer import read_tflite
+
+    g = QdqGraph((1, 6, 4, 5))
+    apart = g.constant("apart", np.array([1, groups, 6 // groups, 4, 5]))
+    back = g.constant("back", np.array([1, 6, 4, 5]))
+    note = (g.scale, g.zero_point)
+    y = g.op("Transpose", [g.op("Reshape", [g.x, apart], *note)], *note, perm=[0, 2, 1, 3, 4])
+    y = g.op("Reshape", [y, back], *note)
+    close(g, y, integers(np.random.default_rng(1), *g.shape), *note, 1e-3)
+    kinds = [op.kind for op in read_tflite(to_tflite(g.model(y), XNNPACK)).operators]
+    assert kinds == ["RESHAPE", "TRANSPOSE", "RESHAPE"]
+
+
+@quick
+@given(seeds, st.permutations([1, 2, 3]), st.booleans())
+def test_any_order_of_axes_and_back_into_a_convolution(seed, perm, pooled):
+    rng = np.random.default_rng(seed)
+    g = QdqGraph((1, 4, 4, 4))
+    note = (g.scale, g.zero_point)
+    y = g.op("Transpose", [g.x], *note, perm=[0, *perm])
+    y = g.op("MaxPool", [y], *note, kernel_shape=[2, 2]) if pooled else y
+    y = g.op("Conv", [y, g.weights("w", integers(rng, 3, 4, 2, 2), np.float32(0.01))], 0.3, 2)
+    close(g, y, integers(rng, *g.shape), float(np.float32(0.3)), 2)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 3, 4, 5), (1, 6, 20), (1, 120), (1, 12, 2, 5), (1, 3, 2, 20)])
+def test_reshape_of_a_map_to_any_shape(shape):
+    """The values come in the model's order, of whatever rank."""
+    g = QdqGraph((1, 6, 4, 5))
+    y = g.op("Reshape", [g.x, g.constant("shape", np.array(shape))], g.scale, g.zero_point)
+    x = integers(np.random.default_rng(1), *g.shape)
+    for options in (MICRO, XNNPACK):
+        got = run_int8(g.model(y), x, options, options is MICRO)
+        np.testing.assert_array_equal(got, x.reshape(shape))
+
+
+@pytest.mark.parametrize("hidden", ["Relu", "Mul"])
+def test_a_flattened_map_that_more_than_a_gemm_reads(hidden):
+    rng = np.random.default_rng(1)
+    g = QdqGraph((1, 3, 2, 2))
+    flat = g.op("Flatten", [g.x], g.scale, g.zero_point)
+    more = [g.constant("twice", rng.uniform(1, 2, 12).astype(np.float32))] if hidden == "Mul" else []
+    y = g.op(hidden, [flat, *more], 0.1, -5)
+    y = g.op("Gemm", [y, g.weights("w", integers(rng, 5, 12), np.float32(0.01))], 0.4, 0, transB=1)
+    close(g, y, integers(rng, *g.shape), float(np.float32(0.4)), 0, 2.0)
+
+
+@pytest.mark.parametrize(("axis", "keepdims"), [(1, 0), (1, 1), (2, 0), (3, 1)])
+def test_index_of_the_largest(axis, keepdims):
+    from onnx import TensorProto
+
+    g = QdqGraph((1, 3, 5, 6))
+    best = g.op("ArgMax", [g.x], axis=axis, keepdims=keepdims)
+    model = g.model(g.op("Cast", [best], to=TensorProto.FLOAT))
+    x = integers(np.random.default_rng(1), 1, 3, 5, 6)
+    for options in (MICRO, XNNPACK):
+        got = run_int8(model, x, options, options is MICRO)
+        expected = x.argmax(axis)
+        expected = np.expand_dims(expected, axis) if keepdims else expected
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_resize_without_region_or_scales():
+    """Optional inputs are left out, or are empty tensors."""
+    for name in ("", "empty"):
+        g = QdqGraph((1, 3, 5, 7))
+        empty = g.constant("empty", np.zeros(0, np.float32)) if name else ""
+        twice = g.constant("twice", np.array([1, 1, 2, 2], np.float32))
+        more = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        y = g.op("Resize", [g.x, empty, twice], g.scale, g.zero_point, **more)
+        y = g.op("Relu", [y], g.scale, g.zero_point)
+        close(g, y, integers(np.random.default_rng(1), *g.shape), g.scale, g.zero_point)
