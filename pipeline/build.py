@@ -9,7 +9,7 @@ from typing import Protocol
 
 from edgec.pipeline.core.store import Artifact, Stage
 from edgec.pipeline.forms.answer import Answer, judged, output_shapes
-from edgec.pipeline.forms.compile import Check, Compile
+from edgec.pipeline.forms.compile import Compile
 from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.form import (
     FLOAT,
@@ -29,6 +29,7 @@ from edgec.pipeline.network import models
 from edgec.pipeline.network.export import Export
 from edgec.pipeline.network.import_onnx import ImportOnnx, onnx_artifact
 from edgec.pipeline.network.simplify import Simplify
+from edgec.pipeline.quantize.check import Check
 from edgec.pipeline.quantize.stages import Calibrate, Quantize, Rank
 from edgec.pipeline.recipe import OnnxSource, Recipe
 from edgec.pipeline.tasks.task import Shape, Task, metrics_of, task_of
@@ -71,7 +72,8 @@ class Build:
     @cached_property
     def accepted(self) -> Artifact:
         """The target's compiler takes every operator: asked before anything long runs."""
-        return self.store.run(Check(self.recipe.target.compiler, self.recipe.settings), self.fp32)
+        target = self.recipe.target
+        return self.store.run(Check(target.compiler, self.recipe.settings, target.scheme), self.fp32)
 
     @cached_property
     def statistics(self) -> Artifact:

@@ -2,44 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from edgec.pipeline.core.store import Artifact
 from edgec.pipeline.forms.compiler import load_compiler
-
-
-@dataclass(frozen=True)
-class Check:
-    """Ask the target's compiler whether it takes the float network, before anything long runs.
-
-    Attributes:
-        compiler: by name.
-        settings: what it reads of the board.
-    """
-
-    compiler: str
-    settings: Any
-
-    output: ClassVar[str] = "checked.json"
-
-    @property
-    def toolchain(self) -> tuple[str, ...]:
-        """The compiler's own."""
-        return load_compiler(self.compiler).TOOLCHAIN
-
-    def run(self, output: Path, *inputs: Artifact) -> None:
-        """Check ``inputs[0]``.
-
-        Raises:
-            EdgecError: ``unsupported-operator`` names the node.
-        """
-        import onnx
-
-        load_compiler(self.compiler).check(onnx.load(inputs[0].path), self.settings)
-        output.write_text(json.dumps({"accepted": True}))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from functools import cache
 from importlib import import_module, resources
@@ -101,8 +101,14 @@ class Compiler(Protocol):
             EdgecError: ``bad-board`` names the field.
         """
 
-    def check(self, model: onnx.ModelProto, settings: Any) -> None:
-        """Refuse a float network that the target cannot take, before anything long runs.
+    def check(self, model: onnx.ModelProto, settings: Any) -> Sequence[str] | None:
+        """Refuse a network that the target cannot take, before anything long runs.
+
+        Args:
+            model: explicit QDQ as the target's scheme writes it, but with made-up ranges; or float.
+
+        Returns:
+            What to know before building, in sentences; nothing where there is nothing to say.
 
         Raises:
             EdgecError: ``unsupported-operator`` names the operator and its node.

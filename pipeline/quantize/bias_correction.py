@@ -43,7 +43,7 @@ def correct_biases(
             nearest without it. The graph that is returned holds the chosen weights.
     """
     exact, integer = tensors(graph), quantized_constants(graph, plan)
-    start = list(torch.split(images.to(memory_format=torch.channels_last), BATCH_SIZE))
+    start = list(torch.split(images.to(memory_format=torch.channels_last), graph.batch or BATCH_SIZE))
     reference = {graph.inputs[0]: start}
     quantized = {graph.inputs[0]: [fake_quantize(x, plan.activations.get(graph.inputs[0])) for x in start]}
     changed: dict[str, Array] = {}
@@ -53,7 +53,7 @@ def correct_biases(
             data, name = node.inputs[0], node.inputs[1]
             changed[name] = choose_weight(node, reference[data], quantized[data])
             integer[name] = torch.from_numpy(changed[name])
-        expected, actual = _forward(node, exact, reference), _forward(node, integer, quantized)
+        expected, actual = forward(node, exact, reference), forward(node, integer, quantized)
         if correctable(graph, plan, node):
             error = mean_error(expected[0], actual[0], *live_window(graph, node))
             changed[node.inputs[2]] = graph.constants[node.inputs[2]] + error.numpy()
@@ -115,7 +115,7 @@ def mean_error(expected: Batches, actual: Batches, low: Tensor, high: Tensor) ->
     return mean * (1 - variance / mean.pow(2).clamp_min(1e-30)).clamp_min(0)
 
 
-def _forward(node: Node, constants: dict[str, Tensor], values: dict[str, Batches]) -> list[Batches]:
+def forward(node: Node, constants: dict[str, Tensor], values: dict[str, Batches]) -> list[Batches]:
     """All outputs of a node, each as a list of batches."""
     data = [name for name in node.inputs if name in values]
     count = len(values[data[0]]) if data else 1

@@ -243,3 +243,14 @@ def _filled(piece: Array, graph: Graph) -> Array:
     """The piece with its last image repeated up to the model's fixed batch."""
     missing = (graph.shapes[graph.inputs[0]][0] or len(piece)) - len(piece)
     return np.concatenate([piece, np.repeat(piece[-1:], missing, axis=0)]) if missing else piece
+
+
+def unseen(graph: Graph) -> Calibration:
+    """Statistics of no image: every tensor that ``collect`` would observe lies between -1 and 1."""
+    tensors = {}
+    for name in observed_tensors(graph):
+        ones = np.ones(graph.shapes[name][1] or 1, np.float32)
+        histogram = Histogram.empty()
+        moments = (-ones, ones, 0 * ones, ones / 3, -ones, ones)
+        tensors[name] = TensorStatistics(*moments, histogram.counts, np.array(1.0))
+    return Calibration(tensors, 1)

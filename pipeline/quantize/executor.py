@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgec.pipeline.network.export import OPSET
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.network.models.padding import same_pads
 
@@ -76,14 +77,15 @@ def compute(node: Node, values: Mapping[str, Tensor]) -> Iterable[Tensor]:
     operator = _TABLE.get(node.op) if node.domain in ("", "ai.onnx") else None
     if operator is None:
         return _reference(node, inputs)
-    return (operator(node.attributes, *inputs),)
+    result = operator(node.attributes, *inputs)
+    return (result,) if isinstance(result, Tensor) else result
 
 
 def _reference(node: Node, inputs: list[Tensor | None]) -> tuple[Tensor, ...]:
     from onnx.reference import ReferenceEvaluator
 
     feeds = {name: value.detach().numpy() for name, value in zip(node.inputs, inputs, strict=True) if value is not None}
-    results = ReferenceEvaluator(node.proto()).run(None, feeds)
+    results = ReferenceEvaluator(node.proto(), opsets={"": OPSET}).run(None, feeds)
     return tuple(torch.from_numpy(np.ascontiguousarray(result)) for result in results)
 
 
@@ -176,7 +178,53 @@ def _batch_norm(a: Mapping[str, Any], x: Tensor, scale: Tensor, bias: Tensor, me
     return F.batch_norm(x, mean, var, scale, bias, False, 0.0, a.get("epsilon", 1e-5))
 
 
-_TABLE: Mapping[str, Callable[..., Tensor]] = {
+def _lp_norm(a: Mapping[str, Any], x: Tensor) -> Tensor:
+    y: Tensor = F.normalize(x, float(a.get("p", 2)), int(a.get("axis", -1)))
+    return y
+
+
+def _pad(
+    a: Mapping[str, Any], x: Tensor, pads: Tensor, value: Tensor | None = None, axes: Tensor | None = None
+) -> Tensor:
+    mode = a.get("mode", "constant")
+    if mode != "constant" or axes is not None:
+        feeds = [x, pads, value, axes]
+        names = tuple(name if feed is not None else "" for name, feed in zip("xpva", feeds, strict=True))
+        return _reference(Node("Pad", names, ("y",), a, "pad"), feeds)[0]
+    before, after = pads.tolist()[: x.dim()], pads.tolist()[x.dim() :]
+    sides = [side for axis in reversed(range(x.dim())) for side in (before[axis], after[axis])]
+    return F.pad(x, sides, value=0.0 if value is None else value.item())
+
+
+def _slice(
+    a: Mapping[str, Any],
+    x: Tensor,
+    starts: Tensor,
+    ends: Tensor,
+    axes: Tensor | None = None,
+    steps: Tensor | None = None,
+) -> Tensor:
+    dims = range(len(starts)) if axes is None else axes.tolist()
+    strides = [1] * len(starts) if steps is None else steps.tolist()
+    index = [slice(None)] * x.dim()
+    for dim, start, end, step in zip(dims, starts.tolist(), ends.tolist(), strides, strict=True):
+        if step < 0:
+            every = torch.arange(x.shape[dim])[slice(start, end if end > -x.shape[dim] - 1 else None, step)]
+            x = x.index_select(dim, every)
+        else:
+            index[dim] = slice(start, end, step)
+    return x[tuple(index)]
+
+
+def _split(a: Mapping[str, Any], x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
+    axis = int(a.get("axis", 0))
+    if sizes is not None or "split" in a:
+        return torch.split(x, a["split"] if sizes is None else sizes.tolist(), axis)
+    return torch.chunk(x, int(a["num_outputs"]), axis)
+
+
+_TABLE: Mapping[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
+    "Abs": lambda a, x: x.abs(),
     "Add": lambda a, x, y: x + y,
     "AveragePool": _average_pool,
     "BatchNormalization": _batch_norm,
@@ -186,22 +234,34 @@ _TABLE: Mapping[str, Callable[..., Tensor]] = {
     "ConvTranspose": _conv_transpose,
     "Div": lambda a, x, y: x / y,
     "Elu": lambda a, x: F.elu(x, a.get("alpha", 1.0)),
+    "Erf": lambda a, x: x.erf(),
+    "Exp": lambda a, x: x.exp(),
     "Flatten": lambda a, x: x.flatten(a.get("axis", 1)),
     "Gemm": _gemm,
     "GlobalAveragePool": lambda a, x: x.mean(dim=tuple(range(2, x.dim())), keepdim=True),
+    "GlobalMaxPool": lambda a, x: x.amax(dim=tuple(range(2, x.dim())), keepdim=True),
     "HardSigmoid": lambda a, x: (a.get("alpha", 0.2) * x + a.get("beta", 0.5)).clamp(0, 1),
     "HardSwish": lambda a, x: F.hardswish(x),
     "Identity": lambda a, x: x,
     "LeakyRelu": lambda a, x: F.leaky_relu(x, a.get("alpha", 0.01)),
+    "LpNormalization": _lp_norm,
     "MatMul": lambda a, x, y: x @ y,
     "MaxPool": _max_pool,
     "Mul": lambda a, x, y: x * y,
+    "Neg": lambda a, x: -x,
     "PRelu": lambda a, x, slope: torch.where(x < 0, slope * x, x),
+    "Pad": _pad,
+    "Pow": lambda a, x, y: x.pow(y),
     "ReduceMean": _reduce_mean,
     "Relu": lambda a, x: x.relu(),
     "Reshape": _reshape,
+    "Selu": lambda a, x: a.get("gamma", 1.05070102) * F.elu(x, a.get("alpha", 1.67326319)),
     "Sigmoid": lambda a, x: x.sigmoid(),
+    "Slice": _slice,
     "Softmax": lambda a, x: x.softmax(a.get("axis", -1)),
+    "Softplus": lambda a, x: F.softplus(x),
+    "Split": _split,
+    "Sqrt": lambda a, x: x.sqrt(),
     "Squeeze": _squeeze,
     "Sub": lambda a, x, y: x - y,
     "Tanh": lambda a, x: x.tanh(),

@@ -9,6 +9,7 @@ import numpy as np
 
 from edgec.pipeline.forms.scheme import Scheme
 from edgec.pipeline.network.graph import Graph, Node
+from edgec.pipeline.network.scalar_functions import ScalarFunction, scalar_functions
 from edgec.pipeline.quantize.affine import Array, QuantParams, asymmetric_params, integer_range, symmetric_params
 from edgec.pipeline.quantize.channels import Channels, least_noise_range
 
@@ -53,8 +54,13 @@ def is_depthwise(graph: Graph, node: Node) -> bool:
 
 
 def is_gate(graph: Graph, node: Node) -> bool:
-    """The ``x + 3`` of a split hard-swish, or another depthwise 1x1 convolution."""
-    return is_depthwise(graph, node) and graph.constants[node.inputs[1]].shape[2:] == (1, 1)
+    """The ``x + 3`` of a split hard-swish: a depthwise 1x1 convolution that a clip to ``[0, 6]`` follows."""
+    if not is_depthwise(graph, node) or graph.constants[node.inputs[1]].shape[2:] != (1, 1):
+        return False
+    reader = graph.only_consumer(node.output)
+    if reader is None or reader.op != "Clip" or len(reader.inputs) != 3:
+        return False
+    return [float(graph.constants[name]) for name in reader.inputs[1:] if name in graph.constants] == [0.0, 6.0]
 
 
 def num_channels(graph: Graph, node: Node) -> int:
@@ -92,9 +98,12 @@ def float_class(graph: Graph, node: Node) -> str:
 def integer_nodes(graph: Graph, scheme: Scheme, excluded: Mapping[str, str]) -> tuple[set[str], dict[str, str]]:
     """Names of the nodes that compute on integers, and the reason for each of the others."""
     integer, floats = set[str](), dict[str, str]()
+    tabled = {node.name for function in looked_up(graph, scheme) for node in function.nodes}
     for node in graph.nodes:
         if node.name in excluded:
             floats[node.name] = excluded[node.name]
+        elif node.name in tabled:
+            integer.add(node.name)
         elif node.op not in scheme.integer_operators:
             floats[node.name] = f"{node.op} computes in float under the scheme '{scheme.name}'"
         elif node.op in LINEAR and not is_linear(graph, node):
@@ -110,9 +119,19 @@ def integer_nodes(graph: Graph, scheme: Scheme, excluded: Mapping[str, str]) -> 
     return integer, floats
 
 
+def looked_up(graph: Graph, scheme: Scheme) -> list[ScalarFunction]:
+    """The functions of single values that stand in tables."""
+    if not scheme.tables:
+        return []
+    return scalar_functions(graph, lambda node: node.op in scheme.integer_operators)
+
+
 def fused_tensors(graph: Graph, scheme: Scheme) -> set[str]:
-    """Tensors that do not exist at run time: between a linear operator or Add and the activation or Add it absorbs."""
-    fused = set()
+    """Tensors that do not exist at run time: between a linear operator or Add and the activation or Add it absorbs.
+
+    Nor do those inside a function that is looked up.
+    """
+    fused = {name for function in looked_up(graph, scheme) for name in function.interior}
     for node in graph.nodes:
         reader = graph.only_consumer(node.output)
         if node.op in (*LINEAR, "Add") and reader is not None and reader.op in scheme.fused_activations:
@@ -138,7 +157,7 @@ def quantized_tensors(graph: Graph, scheme: Scheme, integer: set[str]) -> list[s
         if node.name in integer and not absorbed:
             wanted.update(graph.data_inputs(node))
         if scheme.quantize_output and node.name in integer:
-            wanted.update(node.outputs[:1])
+            wanted.update(node.outputs if node.op == "Split" else node.outputs[:1])
     order = [*graph.inputs, *(name for node in graph.nodes for name in node.outputs)]
     return [name for name in order if name in wanted and name not in fused]
 
@@ -172,10 +191,13 @@ def make_plan(network: Network, scheme: Scheme, excluded: Mapping[str, str] | No
 def activation_params(
     graph: Graph, scheme: Scheme, name: str, members: Sequence[Channels], integer: set[str]
 ) -> QuantParams:
-    """Parameters of one activation; per channel where only depthwise convolutions read it and the scheme allows it."""
+    """Parameters of one activation; per channel where only depthwise convolutions read it and the scheme allows it.
+
+    Not behind a Concat: OpenVINO moves the ranges to the operands, and does not cut them into their channels.
+    """
     readers = graph.consumers.get(name, ())
     alone = all(is_depthwise(graph, node) and node.name in integer for node in readers) and bool(readers)
-    per_channel = scheme.per_channel_depthwise_input and alone
+    per_channel = scheme.per_channel_depthwise_input and alone and not _behind_concat(graph, name)
     low, high = least_noise_range(members, STEPS, scheme.activation_symmetric, per_channel)
     if per_channel:
         low, high = _alive(low, high)
@@ -183,6 +205,15 @@ def activation_params(
     if scheme.activation_symmetric:
         return symmetric_params(np.maximum(-low, high), scheme.activation_dtype, axis)
     return asymmetric_params(low, high, scheme.activation_dtype, axis)
+
+
+def _behind_concat(graph: Graph, name: str) -> bool:
+    """A Concat made it, or what no convolution has mixed since."""
+    made = graph.producer.get(name)
+    while made is not None and made.op != "Concat" and not is_linear(graph, made):
+        data = graph.data_inputs(made)
+        made = graph.producer.get(data[0]) if len(data) == 1 else None
+    return made is not None and made.op == "Concat"
 
 
 def _alive(low: Array, high: Array) -> tuple[Array, Array]:
@@ -207,7 +238,7 @@ def _same_scale_groups(graph: Graph, scheme: Scheme, integer: set[str], names: l
     for node in graph.nodes:
         if node.op not in scheme.same_scale_operators or node.name not in integer:
             continue
-        tied = [name for name in (*graph.data_inputs(node), node.output) if name in group]
+        tied = [name for name in (*graph.data_inputs(node), *node.outputs) if name in group]
         merged = list(dict.fromkeys(member for name in tied for member in group[name]))
         for member in merged:
             group[member] = merged
@@ -239,10 +270,11 @@ def _kept_step(graph: Graph, scheme: Scheme, name: str, planned: Mapping[str, Qu
 
 def _elementwise_constants(graph: Graph, scheme: Scheme, integer: set[str]) -> dict[str, QuantParams]:
     """Constants of integer Add and Mul: symmetric, per tensor, so that a single value is exact."""
+    tabled = {node.name for function in looked_up(graph, scheme) for node in function.nodes}
     return {
         name: symmetric_params(np.abs(graph.constants[name]).max(), "int8", narrow=True)
         for node in graph.nodes
-        if node.op in ("Add", "Mul") and node.name in integer
+        if node.op in ("Add", "Mul", "PRelu") and node.name in integer and node.name not in tabled
         for name in node.inputs
         if name in graph.constants
     }

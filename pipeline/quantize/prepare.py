@@ -12,11 +12,25 @@ from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.hard_swish import convolve_before_flatten, split_hard_swish
 from edgec.pipeline.quantize.plan import Network, is_linear
 from edgec.pipeline.quantize.rescaling import insert_rescaling
+from edgec.pipeline.quantize.spelling import (
+    affines_as_convolutions,
+    differences_as_sums,
+    norm_affine,
+    norms_as_affines,
+    norms_as_one,
+    products_as_gemms,
+)
 
 
 def prepare(network: Network, scheme: Scheme) -> Network:
-    """Fold batch norms, give every linear node constants of its own, split hard-swish where the scheme says so."""
-    graph = own_constants(fold_batch_norms(plain_gemms(network.graph)))
+    """Fold batch norms, give every linear node constants of its own, split hard-swish where the scheme says so.
+
+    A scheme without float operators gets what is left of affine functions and norms in the integer kernels' spelling.
+    """
+    graph = fold_batch_norms(plain_gemms(products_as_gemms(network.graph)))
+    if scheme.quantize_output:
+        graph = norms_as_affines(affines_as_convolutions(differences_as_sums(norms_as_one(graph))))
+    graph = own_constants(graph)
     network = replace(network, graph=graph)
     if scheme.hard_swish == "split":
         network = split_hard_swish(convolve_before_flatten(network))
@@ -34,13 +48,12 @@ def fold_batch_norms(graph: Graph) -> Graph:
         if conv is None or not sole or any(name not in graph.constants for name in node.inputs[1:5]):
             nodes.append(node)
             continue
-        scale, shift, mean, var = (graph.constants[name].astype(np.float64) for name in node.inputs[1:5])
-        gain = scale / np.sqrt(var + node.attributes.get("epsilon", 1e-5))
+        gain, offset = norm_affine(node, graph.constants)
         weight = graph.constants[conv.inputs[1]]
         bias = graph.constants[conv.inputs[2]] if len(conv.inputs) > 2 and conv.inputs[2] else np.zeros(len(weight))
         names = (f"{conv.name}.folded_weight", f"{conv.name}.folded_bias")
         constants[names[0]] = (weight * gain.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
-        constants[names[1]] = ((bias - mean) * gain + shift).astype(np.float32)
+        constants[names[1]] = (bias * gain + offset).astype(np.float32)
         folded[conv.name] = replace(conv, inputs=(conv.inputs[0], *names), outputs=(node.output,))
     return graph.with_nodes((folded.get(node.name, node) for node in nodes), constants)
 

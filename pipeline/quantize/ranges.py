@@ -25,6 +25,8 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "Relu": (0.0, np.inf),
     "Sigmoid": (0.0, 1.0),
     "Softmax": (0.0, 1.0),
+    "Softplus": (0.0, np.inf),
+    "Tanh": (-1.0, 1.0),
 }
 """What an operator cannot leave, whatever its input; those of Clip are its constants."""
 
@@ -89,8 +91,9 @@ def _bounds(graph: Graph, name: str) -> tuple[float, float]:
     made = graph.producer.get(name)
     if made is None:
         return -np.inf, np.inf
-    if made.op == "Clip" and len(made.inputs) == 3 and all(bound in graph.constants for bound in made.inputs[1:]):
-        return float(graph.constants[made.inputs[1]]), float(graph.constants[made.inputs[2]])
+    if made.op == "Clip" and all(bound in graph.constants for bound in made.inputs[1:] if bound):
+        bounds = [float(graph.constants[bound]) if bound else None for bound in (*made.inputs[1:], "", "")[:2]]
+        return -np.inf if bounds[0] is None else bounds[0], np.inf if bounds[1] is None else bounds[1]
     return BOUNDS.get(made.op, (-np.inf, np.inf))
 
 
@@ -151,6 +154,6 @@ def _histograms(graph: Graph, names: list[str], images: Tensor) -> dict[str, His
         return value
 
     constants = tensors(graph)
-    for batch in torch.split(images.to(memory_format=torch.channels_last), BATCH_SIZE):
+    for batch in torch.split(images.to(memory_format=torch.channels_last), graph.batch or BATCH_SIZE):
         run(graph, {graph.inputs[0]: batch}, observe, constants)
     return histograms

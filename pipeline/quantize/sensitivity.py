@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from edgec.pipeline.forms.scheme import Scheme
-from edgec.pipeline.network.graph import Graph, Node
-from edgec.pipeline.quantize.executor import compute, tensors
+from edgec.pipeline.network.graph import Graph
+from edgec.pipeline.quantize.bias_correction import forward
+from edgec.pipeline.quantize.executor import tensors
 from edgec.pipeline.quantize.masked import masked
 from edgec.pipeline.quantize.plan import Plan, is_linear, layer_output
 from edgec.pipeline.quantize.simulate import fake_quantize, quantized_constants, reference, simulate
@@ -90,24 +91,21 @@ def layer_sqnr(graph: Graph, plan: Plan, images: Tensor) -> Mapping[str, float]:
     """
     hidden = masked(graph)
     exact, integer = tensors(graph), quantized_constants(graph, plan)
-    wanted = {graph.inputs[0]: images}
-    stored = {graph.inputs[0]: fake_quantize(images, plan.activations.get(graph.inputs[0]))}
+    start = list(torch.split(images, graph.batch or len(images)))
+    wanted = {graph.inputs[0]: start}
+    stored = {graph.inputs[0]: [fake_quantize(x, plan.activations.get(graph.inputs[0])) for x in start]}
     measured: dict[str, float] = {}
     remaining = {name: len(nodes) for name, nodes in graph.consumers.items()}
     for node in graph.nodes:
-        for name, value in zip(node.outputs, compute(node, _feeds(node, exact, wanted)), strict=False):
-            wanted[name] = value
-        for name, value in zip(node.outputs, compute(node, _feeds(node, integer, stored)), strict=False):
-            stored[name] = fake_quantize(value, plan.activations.get(name))
+        expected, actual = forward(node, exact, wanted), forward(node, integer, stored)
+        for name, want, have in zip(node.outputs, expected, actual, strict=False):
+            wanted[name] = want
+            stored[name] = [fake_quantize(y, plan.activations.get(name)) for y in have]
             if name in plan.activations and name not in hidden:
-                measured[node.name] = sqnr_db(stored[name].numpy(), wanted[name].numpy())
+                measured[node.name] = sqnr_db(torch.cat(stored[name]).numpy(), torch.cat(want).numpy())
         for name in dict.fromkeys(node.inputs):
             remaining[name] = remaining.get(name, 1) - 1
             if remaining[name] <= 0:
                 wanted.pop(name, None)
                 stored.pop(name, None)
     return measured
-
-
-def _feeds(node: Node, constants: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: values[name] if name in values else constants[name] for name in node.inputs if name}

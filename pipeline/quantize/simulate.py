@@ -39,7 +39,7 @@ def quantized_constants(graph: Graph, plan: Plan) -> Values:
     constants = tensors(graph)
     for name, params in plan.weights.items():
         array = graph.constants[name]
-        constants[name] = torch.from_numpy(params.dequantize(params.quantize(array)))
+        constants[name] = torch.from_numpy(np.asarray(params.dequantize(params.quantize(array))))
     return constants
 
 

@@ -12,7 +12,7 @@ from tiny import tiny_network
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import Artifact, source, tree_sha256
-from edgec.pipeline.forms.compile import Check, Compile
+from edgec.pipeline.forms.compile import Compile
 from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.score import check_alike
 from edgec.pipeline.forms.spec import load_target
@@ -35,7 +35,7 @@ def test_equal_files_give_equal_bytes_whatever_the_process_did_before(board: str
     compiling, network = stage(board), quantized(tmp_path, tiny_network())
     (tmp_path / "first").mkdir()
     compiling.run(tmp_path / "first" / compiling.output, network)
-    Check(compiling.compiler, compiling.settings).run(tmp_path / "checked.json", source(network.path / "model.onnx"))
+    load_compiler(compiling.compiler).check(onnx.load(network.path / "model.onnx"), compiling.settings)
     (tmp_path / "second").mkdir()
     compiling.run(tmp_path / "second" / compiling.output, network)
     assert tree_sha256(tmp_path / "first") == tree_sha256(tmp_path / "second")
@@ -55,7 +55,7 @@ def test_a_target_without_its_runtime_says_how_to_get_it(
 ) -> None:
     monkeypatch.setattr(compiler, "find_spec", lambda _: None)
     with pytest.raises(EdgecError) as caught:
-        Check("openvino", stage("cpu").settings).run(tmp_path / "checked.json", source(tiny_onnx))
+        compiler.check(onnx.load(tiny_onnx), stage("cpu").settings)
     assert caught.value.code == "missing-runtime"
     assert "edgec[cpu]" in caught.value.hint
     assert not compiler.probe().can_run

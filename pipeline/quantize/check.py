@@ -1,0 +1,68 @@
+"""Asks a target about the network that quantization will make, before any image is read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from edgec.pipeline.core.store import Artifact
+from edgec.pipeline.forms.compiler import load_compiler
+from edgec.pipeline.forms.scheme import Scheme
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+
+@dataclass(frozen=True)
+class Check:
+    """Ask the target's compiler whether it takes the network as its scheme will quantize it.
+
+    The compiler sees the same nodes, and the same tensors in integers and in float, as after quantization; only the
+    ranges are made up.
+
+    Attributes:
+        compiler: by name.
+        settings: what it reads of the board.
+        scheme: integer semantics.
+    """
+
+    compiler: str
+    settings: Any
+    scheme: Scheme
+
+    output: ClassVar[str] = "checked.json"
+
+    @property
+    def toolchain(self) -> tuple[str, ...]:
+        """The compiler's own, and what reads the network."""
+        return ("onnx", *load_compiler(self.compiler).TOOLCHAIN)
+
+    def run(self, output: Path, *inputs: Artifact) -> None:
+        """Check ``inputs[0]``, a float ONNX file.
+
+        Raises:
+            EdgecError: ``unsupported-operator`` names the node.
+        """
+        import onnx
+
+        compiler = load_compiler(self.compiler)
+        remarks = compiler.check(pretended(onnx.load(inputs[0].path), self.scheme), self.settings) or ()
+        output.write_text(json.dumps({"accepted": True, "remarks": list(remarks)}))
+
+
+def pretended(model: ModelProto, scheme: Scheme) -> ModelProto:
+    """The QDQ network of a scheme, with every range from -1 to 1."""
+    from edgec.pipeline.network.graph import Graph
+    from edgec.pipeline.quantize.calibrate import unseen
+    from edgec.pipeline.quantize.plan import Network, make_plan
+    from edgec.pipeline.quantize.prepare import prepare
+    from edgec.pipeline.quantize.qdq import insert_qdq
+    from edgec.pipeline.quantize.ranges import observed
+    from edgec.pipeline.quantize.rescaling import remove_unused_rescaling
+
+    source = Graph.read(model)
+    network = prepare(observed(source, unseen(source)), scheme)
+    graph = remove_unused_rescaling(network.graph)
+    return insert_qdq(graph, make_plan(Network(graph, network.seen), scheme))

@@ -1,0 +1,160 @@
+"""One spelling of each function, so that the quantizer meets operators that integer kernels have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from edgec.pipeline.network.graph import Graph, Node
+from edgec.pipeline.quantize.affine import Array
+
+POINTWISE = {"kernel_shape": [1, 1], "strides": [1, 1], "pads": [0, 0, 0, 0]}
+
+
+def products_as_gemms(graph: Graph) -> Graph:
+    """``MatMul(x, W)`` of vectors, and an Add of one value per column behind it, is a Gemm."""
+    nodes: list[Node] = []
+    constants: dict[str, Array] = {}
+    biased: dict[str, Node] = {}
+    for node in graph.nodes:
+        weight = graph.constants.get(node.inputs[1]) if node.op == "MatMul" else None
+        if weight is not None and weight.ndim == 2 and len(graph.shapes.get(node.inputs[0], ())) == 2:
+            reader = graph.only_consumer(node.output)
+            bias = _row(graph, reader, weight.shape[1]) if reader is not None and reader.op == "Add" else None
+            gemm = replace(node, op="Gemm", attributes={}, inputs=node.inputs[:2])
+            if reader is not None and bias is not None:
+                constants[f"{node.name}.row"] = bias
+                gemm = replace(gemm, inputs=(*gemm.inputs, f"{node.name}.row"), outputs=reader.outputs)
+                biased[reader.name] = reader
+            nodes.append(gemm)
+        elif node.name not in biased:
+            nodes.append(node)
+    return graph.with_nodes(nodes, constants)
+
+
+def _row(graph: Graph, add: Node, size: int) -> Array | None:
+    """The Add's constant as one value per column; None where it is something else."""
+    given = [graph.constants[name] for name in add.inputs if name in graph.constants]
+    if len(given) != 1 or given[0].size not in (1, size) or given[0].shape[-1:] not in ((), (1,), (size,)):
+        return None
+    return np.broadcast_to(given[0].astype(np.float32).reshape(-1), size).copy() if given[0].ndim < 3 else None
+
+
+def differences_as_sums(graph: Graph) -> Graph:
+    """``x - c`` as ``x + (-c)``, ``c - x`` as ``c + (-1) x``, ``x / c`` as ``x (1 / c)``."""
+    nodes: list[Node] = []
+    constants: dict[str, Array] = {}
+    for node in graph.nodes:
+        known = [name in graph.constants for name in node.inputs]
+        if node.op in ("Sub", "Div") and known == [False, True] and graph.constants[node.inputs[1]].dtype.kind == "f":
+            value = graph.constants[node.inputs[1]].astype(np.float32)
+            name = f"{node.name}.{'negative' if node.op == 'Sub' else 'reciprocal'}"
+            constants[name] = -value if node.op == "Sub" else (1 / value).astype(np.float32)
+            node = replace(node, op="Add" if node.op == "Sub" else "Mul", inputs=(node.inputs[0], name))
+        nodes.append(node)
+    return graph.with_nodes(nodes, constants)
+
+
+def affines_as_convolutions(graph: Graph) -> Graph:
+    """A gain and an offset per channel are a depthwise 1x1 convolution: int8 per channel, int32 offsets, one rounding.
+
+    That is a BatchNormalization which no convolution took in, and a Mul, an Add, or both, by constants per channel.
+    """
+    nodes: list[Node] = []
+    constants: dict[str, Array] = {}
+    made: dict[str, int] = {}
+    for node in graph.nodes:
+        source = next(iter(graph.data_inputs(node)), "")
+        shape = graph.shapes.get(source, ())
+        gain_offset = _affine(graph, node, shape[1] or 0) if len(shape) == 4 else None
+        if gain_offset is None:
+            nodes.append(node)
+            continue
+        gain, offset = gain_offset
+        before = made.get(source)
+        if before is not None and graph.only_consumer(source) is node:
+            weight, bias = nodes[before].inputs[1:3]
+            constants[bias] = (constants[bias] * gain + offset).astype(np.float32)
+            constants[weight] = (constants[weight] * gain.reshape(-1, 1, 1, 1)).astype(np.float32)
+            nodes[before] = replace(nodes[before], outputs=node.outputs[:1])
+            made[node.output] = before
+            continue
+        names = (f"{node.name}.gain", f"{node.name}.offset")
+        constants[names[0]] = gain.reshape(-1, 1, 1, 1).astype(np.float32)
+        constants[names[1]] = offset.astype(np.float32)
+        made[node.output] = len(nodes)
+        attributes = {**POINTWISE, "group": len(gain)}
+        nodes.append(Node("Conv", (source, *names), node.outputs[:1], attributes, node.name))
+    return graph.with_nodes(nodes, constants)
+
+
+def _affine(graph: Graph, node: Node, channels: int) -> tuple[Array, Array] | None:
+    """Gain and offset per channel, float64 ``(C,)``, of a BatchNormalization, Mul or Add; None for anything else."""
+    if node.op == "BatchNormalization" and all(name in graph.constants for name in node.inputs[1:5]):
+        return norm_affine(node, graph.constants)
+    known = [graph.constants[name] for name in node.inputs if name in graph.constants]
+    if node.op not in ("Mul", "Add") or len(known) != 1 or known[0].size == 1 or known[0].dtype.kind != "f":
+        return None
+    shape = (1,) * (4 - known[0].ndim) + known[0].shape
+    if shape != (1, channels, 1, 1):
+        return None
+    value = known[0].astype(np.float64).reshape(-1)
+    return (value, np.zeros(channels)) if node.op == "Mul" else (np.ones(channels), value)
+
+
+def norm_affine(node: Node, constants: Mapping[str, Array]) -> tuple[Array, Array]:
+    """Gain and offset of a BatchNormalization (Jacob et al. 2018, arXiv:1712.05877, equation 14)."""
+    scale, shift, mean, var = (constants[name].astype(np.float64) for name in node.inputs[1:5])
+    gain = scale / np.sqrt(var + node.attributes.get("epsilon", 1e-5))
+    return gain, shift - mean * gain
+
+
+def norms_as_affines(graph: Graph) -> Graph:
+    """A BatchNormalization of anything but a feature map as Mul and Add."""
+    nodes: list[Node] = []
+    constants: dict[str, Array] = {}
+    for node in graph.nodes:
+        rank = len(graph.shapes.get(node.inputs[0] if node.inputs else "", ()))
+        if node.op != "BatchNormalization" or rank == 4 or any(n not in graph.constants for n in node.inputs[1:5]):
+            nodes.append(node)
+            continue
+        names = (f"{node.name}.gain", f"{node.name}.offset")
+        for name, value in zip(names, norm_affine(node, graph.constants), strict=True):
+            constants[name] = value.astype(np.float32).reshape(1, -1, *[1] * (rank - 2))
+        product = f"{node.output}.product"
+        nodes.append(Node("Mul", (node.inputs[0], names[0]), (product,), {}, f"{node.name}.product"))
+        nodes.append(Node("Add", (product, names[1]), node.outputs[:1], {}, node.name))
+    return graph.with_nodes(nodes, constants)
+
+
+def norms_as_one(graph: Graph) -> Graph:
+    """``x / max(|x|, tiny)`` along one axis is LpNormalization: ReduceL2, then Clip, Max or Add, Expand, and Div."""
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        axis = _normalised_axis(graph, node) if node.op == "Div" else None
+        if axis is not None:
+            node = replace(node, op="LpNormalization", inputs=node.inputs[:1], attributes={"axis": axis, "p": 2})
+        nodes.append(node)
+    needed, kept = set(graph.outputs), []
+    for node in reversed(nodes):
+        if needed.intersection(node.outputs):
+            needed.update(node.inputs)
+            kept.append(node)
+    return graph.with_nodes(kept[::-1])
+
+
+def _normalised_axis(graph: Graph, div: Node) -> int | None:
+    below = graph.producer.get(div.inputs[1])
+    while below is not None and below.op in ("Clip", "Max", "Add", "Expand"):
+        least = [graph.constants[name] for name in below.inputs[1:2] if name in graph.constants]
+        if below.op != "Expand" and not (least and least[0].size == 1 and 0 <= least[0].item() <= 1e-4):
+            return None
+        below = graph.producer.get(below.inputs[0])
+    if below is None or below.op != "ReduceL2" or below.inputs[0] != div.inputs[0]:
+        return None
+    axes = below.attributes.get("axes")
+    if axes is None and len(below.inputs) > 1 and below.inputs[1] in graph.constants:
+        axes = graph.constants[below.inputs[1]].tolist()
+    return int(axes[0]) if axes and len(axes) == 1 and below.attributes.get("keepdims", 1) else None

@@ -1,0 +1,98 @@
+"""Other spellings of the same function: unchanged answers, and operators that integer kernels have."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from onnx import parser
+
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.scheme import load_scheme
+from edgec.pipeline.network.graph import Graph
+from edgec.pipeline.quantize.calibrate import unseen
+from edgec.pipeline.quantize.check import pretended
+from edgec.pipeline.quantize.executor import run
+from edgec.pipeline.quantize.prepare import prepare
+from edgec.pipeline.quantize.ranges import observed
+from edgec.targets.tflite.compiler import check
+from edgec.targets.tflite.options import TfliteOptions
+
+IMAGE, ROW = "float[1, 3, 4, 4] x", "float[1, 3] x"
+NORM = "<float[3] s = {1, 2, 0.5}, float[3] b = {0.1, -1, 2}, float[3] m = {0.3, 0, -1}, float[3] v = {1, 0.2, 3}>"
+CHANNEL = "<float[1, 3, 1, 1] c = {0.5, 2, 3}, float[3, 1, 1] d = {1, -2, 0.25}>"
+WEIGHT = "<float[3, 2] w = {1, 2, 3, 4, 5, 6}, float[2] b = {0.5, -1}, float[1, 2] r = {1, 2}, float k = {0.3}>"
+SPELLINGS = [
+    (IMAGE, NORM, "y = BatchNormalization(x, s, b, m, v)", ["Conv"]),
+    (IMAGE, NORM, "r = Relu(x) n = BatchNormalization(r, s, b, m, v) y = Relu(n)", ["Relu", "Conv", "Relu"]),
+    (ROW, NORM, "y = BatchNormalization(x, s, b, m, v)", ["Mul", "Add"]),
+    (IMAGE, CHANNEL, "a = Sub(x, d) y = Div(a, c)", ["Conv"]),
+    (IMAGE, CHANNEL, "a = Mul(x, c) y = Add(d, a)", ["Conv"]),
+    (IMAGE, CHANNEL, "a = Mul(x, c) z = Relu(a) y = Add(z, a)", ["Conv", "Relu", "Add"]),
+    (ROW, WEIGHT, "y = MatMul(x, w)", ["Gemm"]),
+    (ROW, WEIGHT, "a = MatMul(x, w) y = Add(a, b)", ["Gemm"]),
+    (ROW, WEIGHT, "a = MatMul(x, w) y = Add(r, a)", ["Gemm"]),
+    (ROW, WEIGHT, "a = MatMul(x, w) y = Add(a, k)", ["Gemm"]),
+    (ROW, WEIGHT, "a = MatMul(x, w) z = Relu(a) y = Add(a, z)", ["Gemm", "Relu", "Add"]),
+    (ROW, WEIGHT, "n = ReduceL2<axes = [1], keepdims = 1>(x) y = Div(x, n)", ["LpNormalization"]),
+    (ROW, "<float e = {1e-12}>", "n = ReduceL2<axes = [1]>(x) m = Clip(n, e) y = Div(x, m)", ["LpNormalization"]),
+]
+
+
+def graph_of(inputs: str, constants: str, body: str) -> Graph:
+    head = f'<ir_version: 8, opset_import: ["" : 17]> g ({inputs}) => (float y)'
+    model = parser.parse_model(f"{head} {constants} {{ {body} }}")
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    return Graph.read(model)
+
+
+def prepared(graph: Graph, scheme: str = "tflite") -> Graph:
+    return prepare(observed(graph, unseen(graph)), load_scheme(scheme)).graph
+
+
+@pytest.mark.parametrize(("inputs", "constants", "body", "ops"), SPELLINGS)
+def test_the_answers_stay_and_the_operators_are_integer_ones(inputs, constants, body, ops) -> None:
+    graph = graph_of(inputs, constants, body)
+    after = prepared(graph)
+    assert [node.op for node in after.nodes] == ops
+    x = torch.randn((2, *graph.shapes["x"][1:]), generator=torch.manual_seed(0))
+    torch.testing.assert_close(run(after, {"x": x})["y"], run(graph, {"x": x})["y"])
+
+
+def test_schemes_with_float_operators_keep_affine_functions() -> None:
+    graph = graph_of(IMAGE, NORM, "y = BatchNormalization(x, s, b, m, v)")
+    assert [node.op for node in prepared(graph, "openvino").nodes] == ["BatchNormalization"]
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ("y = Div(x, x)", "Div"),
+        ("a = Mul(x, x) b = Softplus(a) y = LRN<size = 3>(b)", "LRN"),
+    ],
+)
+def test_what_would_be_refused_after_quantization_is_refused_before(body: str, word: str) -> None:
+    graph = graph_of(IMAGE, "<float one = {1}>", body)
+    with pytest.raises(EdgecError, match=f"unsupported-operator.*{word}"):
+        check(pretended(graph.write(), load_scheme("tflite")), TfliteOptions())
+
+
+def test_what_only_int8_can_do_is_accepted_before() -> None:
+    """In float nothing of TFLite is a Softplus; a table of int8 is."""
+    model = graph_of(IMAGE, "<float one = {1}>", "s = Softplus(x) t = Tanh(s) y = Mul(x, t)").write()
+    check(pretended(model, load_scheme("tflite")), TfliteOptions())
+    with pytest.raises(EdgecError, match="int8 only"):
+        check(model, TfliteOptions())
+
+
+@pytest.mark.parametrize("scheme", ["tflite", "tflite-native", "openvino", "tensorrt"])
+@pytest.mark.parametrize("name", ["mobilenetv3-small", "mobilenetv1"])
+def test_the_pretended_network_is_the_quantized_one_but_for_its_numbers(network, name: str, scheme: str) -> None:
+    from edgec.pipeline.quantize.quantizer import quantize
+
+    calibrated, rules = network(name), load_scheme(scheme)
+    made = quantize(calibrated.model, calibrated.calibration, rules, "fast", calibrated.batches).model
+    before = pretended(calibrated.model, rules)
+    known = [{n.name for n in model.graph.node if n.op_type != "Mul"} for model in (made, before)]
+    assert known[0] == known[1]  # a Mul stays where equalization found a use for it
+    assert np.shape(before.graph.output) == np.shape(made.graph.output)
