@@ -4,7 +4,8 @@
     python benchmarks/robustness.py --hours 1                 # as far as an hour gets, a share for each class
     python benchmarks/robustness.py --classes onnx,toml --tries 50 --seed 7
 
-A failure is repeated by its class and seed: ``--classes onnx --seed 4711 --tries 1``. The engine is
+A failure is repeated by its class and seed: ``--classes onnx --seed 4711 --tries 1``. Commit nothing while it runs:
+bundles name edgec's commit, and those of killed builds are compared with whole ones. The engine is
 ``tests/robustness/attacks``; the tests run a small part of it.
 """
 

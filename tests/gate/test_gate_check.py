@@ -287,12 +287,19 @@ RECORDED = Accuracy(
         ("agreement", 90.0, Verdict.PASS),
         ("agreement", 99.9, Verdict.FAIL),
         ("agreement", 96.0, Verdict.INCONCLUSIVE),
+        ("sqnr_db", 20.0, Verdict.PASS),
+        ("sqnr_db", 20.5, Verdict.FAIL),
     ],
 )
 def test_accuracy_verdicts(limit: str, bound: float, expected: Verdict) -> None:
     finding = judge_accuracy(limit, bound, RECORDED)
     assert finding.verdict is expected
     assert ("needs about" in finding.reason) == (expected is Verdict.INCONCLUSIVE)
+
+
+def test_an_artifact_that_equals_a_garbage_reference_fails() -> None:
+    assert judge_accuracy("sqnr_db", 10.0, replace(RECORDED, reference_sqnr_db=0.8)).verdict is Verdict.FAIL
+    assert judge_accuracy("sqnr_db", 10.0, replace(RECORDED, sqnr_db=None)).verdict is Verdict.PASS, "exact"
 
 
 def test_random_weights_have_no_drop() -> None:

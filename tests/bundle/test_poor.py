@@ -1,0 +1,64 @@
+"""A poor result is told with its reasons, its worst layers and what to try next."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgec.pipeline.bundle.poor import Poor, poor_of
+from edgec.pipeline.bundle.records import QuantizationRecord
+from edgec.pipeline.recipe import Choices, DataFolders, Recipe, make_recipe
+from edgec.pipeline.tasks.accuracy import Accuracy
+
+GOOD = Accuracy(
+    "classification", "top1", 90.0, 89.0, 89.0, 1.0, 97.5, 20.0, 200, reference_sqnr_db=20.0, reference_agreement=97.5
+)
+RECORD = QuantizationRecord((), {"a": 30.0, "b": 4.0, "c": None, "d": 12.0, "e": 8.0})
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    return make_recipe("mobilenetv3-small", "arm", DataFolders(), Choices(), 256, "fast")
+
+
+def found(recipe: Recipe, **changed: float | None) -> Poor | None:
+    return poor_of(replace(GOOD, **changed), RECORD, recipe)
+
+
+def test_a_good_result_is_not_poor(recipe: Recipe) -> None:
+    assert found(recipe) is None
+    assert found(recipe, sqnr_db=None, reference_sqnr_db=None) is None, "exact"
+    assert found(recipe, agreement=None, reference_agreement=None) is None, "no classes"
+    assert found(recipe, sqnr_db=10.0, agreement=90.0) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("sqnr_db", 4.9, "the artifact has 4.9 dB"),
+        ("reference_sqnr_db", 0.8, "the QDQ reference has 0.8 dB"),
+        ("agreement", 16.7, "the artifact agrees with the float network on 16.7 %"),
+        ("reference_agreement", 50.0, "the QDQ reference agrees"),
+    ],
+)
+def test_each_reason_is_said(recipe: Recipe, field: str, value: float, said: str) -> None:
+    poor = found(recipe, **{field: value})
+    assert poor is not None
+    assert [reason.startswith(said) for reason in poor.reasons] == [True]
+    assert [one.layer for one in poor.worst_layers] == ["b", "e", "d"]
+    assert said in poor.words()
+    assert "b 4.0 dB" in poor.words()
+
+
+def test_the_next_step_is_the_likeliest_that_was_not_tried(recipe: Recipe) -> None:
+    def step(asked: Recipe) -> str:
+        poor = found(asked, sqnr_db=1.0)
+        assert poor is not None
+        return poor.next_step
+
+    assert step(recipe) == "--quantizer accurate"
+    assert "more images" in step(replace(recipe, calibration=recipe.calibration.take(20)))
+    assert "trained weights" in step(replace(recipe, labelled=False, weights="random"))
+    assert "sensitivity" in step(replace(recipe, quantizer="best"))
