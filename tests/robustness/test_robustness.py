@@ -15,8 +15,6 @@ from places import ROOT
 
 TRIES = {"boards": 4, "archives": 6, "bundle-bytes": 6, "signatures": 6, "hostile-bundles": 6, "surroundings": 4}
 FEW = 2  # of every class that builds
-WAITING = frozenset(KINDS) - {"boards", "archives", "bundle-bytes", "signatures", "hostile-bundles"}
-"""Classes that need what other work on the same issue brings: nothing left in TMPDIR, signals, a healed store."""
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +24,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_material(tmp_path_factory.mktemp("robustness") / "material")
 
 
-def _marked(kind: str) -> object:
-    waits = pytest.mark.xfail(kind in WAITING, reason="needs the mended store, signals and TMPDIR", strict=False)
-    return pytest.param(kind, marks=waits)
-
-
-@pytest.mark.parametrize("kind", map(_marked, KINDS))
+@pytest.mark.parametrize("kind", KINDS)
 def test_edgec_survives(kind: str, material: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "robustness.py"), "--json", "--classes", kind]
     command += ["--tries", str(TRIES.get(kind, FEW)), "--material", str(material)]
