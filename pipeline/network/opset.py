@@ -245,6 +245,14 @@ def _cast(node: onnx.NodeProto, network: _Network) -> None:
     _without(node, "saturate", "round_mode")
 
 
+def _cast_like(node: onnx.NodeProto, network: _Network) -> None:
+    """Definitions cast their constants to the type of what they compute with: a float network's is float32."""
+    node.op_type = "Cast"
+    _without(node, "saturate", "round_mode")
+    del node.input[1:]
+    node.attribute.append(helper.make_attribute("to", onnx.TensorProto.FLOAT))
+
+
 def _grid_sample(node: onnx.NodeProto, network: _Network) -> None:
     """Two modes had longer names before opset 20."""
     mode = _attribute(node, "mode", b"linear").decode()
@@ -259,7 +267,7 @@ _REWRITES: Mapping[str, Callable[[onnx.NodeProto, _Network], None]] = {
     },
     "AveragePool": _average_pool,
     "Cast": _cast,
-    "CastLike": _cast,
+    "CastLike": _cast_like,
     "GridSample": _grid_sample,
     "Pad": _pad,
     "Resize": _resize,

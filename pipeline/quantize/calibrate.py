@@ -118,7 +118,7 @@ def observed_tensors(graph: Graph) -> list[str]:
         reader = graph.only_consumer(node.output)
         absorbing = node.op in ("Conv", "Gemm", "Add", "ConvTranspose")
         if not (absorbing and reader is not None and reader.op in ("Relu", "Clip")):
-            names.append(node.output)
+            names.extend(node.outputs if node.op == "Split" else node.outputs[:1])
     hidden = bottomless(graph)
     return [name for name in names if _is_float_activation(graph, name) and name not in hidden]
 
