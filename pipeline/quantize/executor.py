@@ -77,7 +77,8 @@ def compute(node: Node, values: Mapping[str, Tensor]) -> Iterable[Tensor]:
     operator = _TABLE.get(node.op) if node.domain in ("", "ai.onnx") else None
     if operator is None:
         return _reference(node, inputs)
-    result = operator(node.attributes, *inputs)
+    parts = {"num_outputs": len(node.outputs)} if node.op == "Split" else {}
+    result = operator({**node.attributes, **parts}, *inputs)
     return (result,) if isinstance(result, Tensor) else result
 
 
