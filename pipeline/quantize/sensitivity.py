@@ -14,7 +14,7 @@ from edgec.pipeline.quantize.bias_correction import forward
 from edgec.pipeline.quantize.executor import tensors
 from edgec.pipeline.quantize.masked import masked
 from edgec.pipeline.quantize.plan import Plan, is_linear, layer_output
-from edgec.pipeline.quantize.simulate import fake_quantize, quantized_constants, reference, simulate
+from edgec.pipeline.quantize.simulate import fake_quantize, float_output, quantized_constants, simulate
 from edgec.pipeline.tasks.metrics import sqnr_db
 
 Progress = Callable[[int, int], None]
@@ -68,7 +68,7 @@ def rank_layers(
     graph: Graph, plan: Plan, scheme: Scheme, images: Tensor, progress: Progress | None = None
 ) -> list[Sensitivity]:
     """Quantize one layer at a time; the most harmful first."""
-    expected = reference(graph, images).numpy()
+    expected = float_output(graph, images).numpy()
     ranked = []
     found = layers(graph, plan, scheme)
     for index, layer in enumerate(found):

@@ -17,7 +17,7 @@ def simulate(graph: Graph, plan: Plan, images: Tensor) -> Tensor:
     return every_output(graph, images, plan)[0]
 
 
-def reference(graph: Graph, images: Tensor) -> Tensor:
+def float_output(graph: Graph, images: Tensor) -> Tensor:
     """First output of the float network, ``(N, classes)``."""
     return every_output(graph, images)[0]
 

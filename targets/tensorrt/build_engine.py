@@ -32,12 +32,13 @@ import os
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -47,7 +48,7 @@ WITHOUT_INT8 = ("5.0", "5.2", "5.3", "6.0", "6.2", "7.0")  # compute capabilitie
 TYPES = (("INT8", "int8"), ("HALF", "fp16"), ("FP16", "fp16"), ("FLOAT", "fp32"), ("FP32", "fp32"))
 TYPED = (10, 3)  # the first version that takes its types from the file; older ones get flags
 DLA_VERSIONS = (((8, 5), (10, 8)), ((11, 4, 1), (12,)))  # from the release notes: none between
-WINDOW, STEADY = 32, 0.02  # calls per warm-up window; two windows' medians closer than this end the warm-up
+GROUP, WINDOW, STEADY, SLOW_MS = 8, 8, 0.02, 50.0  # of the warm-up, as in edgec.pipeline.forms.measure
 MIN_SAMPLES, MAX_SAMPLES, COPIES = 20, 1000, 50
 LEAST_GAIN, MOST_LOSS_PP = 1.10, 1.0  # what another precision must gain over FP16, and may lose
 MOST_PIECES = 16  # parts of a network that one DLA core holds at the same time
@@ -600,13 +601,8 @@ def measure(engine: Engine, budget_s: float, batch: int) -> dict[str, Any]:
     Calls one by one give ``gpu_ms`` and ``host_ms``, back to back the throughput. Copies between host and GPU, from
     pageable memory, are in neither.
     """
-    before, deadline, num_warmup, last = state(), time.perf_counter() + budget_s / 4, 0, math.inf
-    while True:
-        now = sorted(engine.time()[1] for _ in range(WINDOW))[WINDOW // 2]
-        num_warmup += WINDOW
-        if abs(now - last) < STEADY * now or time.perf_counter() > deadline:
-            break
-        last = now
+    before = state()
+    num_warmup, now = warm_up(engine.time, budget_s / 4)
     if before["clocks_locked"] is False:
         tell("warning: the clocks are not locked ('sudo jetson_clocks'): times will vary")
     count = max(MIN_SAMPLES, min(MAX_SAMPLES, int(1000 * budget_s / max(now, 1e-3))))
@@ -623,6 +619,37 @@ def measure(engine: Engine, budget_s: float, batch: int) -> dict[str, Any]:
         "before": before,
         "after": state(),
     }
+
+
+def warm_up(invoke: Callable[[], object], limit_s: float) -> tuple[int, float]:
+    """(calls, the last group's median) until the medians are steady, or the limit is spent: edgec's own rule."""
+    deadline, count = time.perf_counter() + limit_s, 0
+    medians: list[float] = []
+    while True:
+        size, taken = group_size(medians), []
+        for _ in range(size):
+            started = time.perf_counter_ns()
+            invoke()
+            taken.append((time.perf_counter_ns() - started) / 1e6)
+        medians.append(statistics.median(taken))
+        count += size
+        if is_steady(medians) or time.perf_counter() > deadline:
+            return count, medians[-1]
+
+
+def group_size(medians: list[float]) -> int:
+    """Calls in the next group, after groups with these medians."""
+    return 1 if medians and medians[-1] > SLOW_MS else GROUP
+
+
+def is_steady(medians: list[float]) -> bool:
+    """The least-squares slope through the logarithms of the last groups' medians is flat."""
+    if len(medians) < WINDOW:
+        return False
+    middle = (WINDOW - 1) / 2
+    rise = sum((place - middle) * math.log(max(value, 1e-9)) for place, value in enumerate(medians[-WINDOW:]))
+    slope = rise / sum((place - middle) ** 2 for place in range(WINDOW))
+    return abs(slope) * WINDOW < STEADY
 
 
 def copies(engine: Engine) -> dict[str, float]:
