@@ -70,8 +70,9 @@ class TfliteFile:
     @property
     def outputs_in_model_order(self) -> frozenset[int]:
         """Places of outputs of rank 4 that a file of edgec's says to be stored as the model orders them."""
-        described = self.metadata.get(METADATA_NAME, "")
-        return frozenset(json.loads(described).get(MODEL_ORDER, ())) if described else frozenset()
+        places = description(self.metadata).get(MODEL_ORDER, [])
+        with _damage_refused():
+            return frozenset(int(place) for place in places)
 
     @property
     def macs(self) -> int:
@@ -116,6 +117,19 @@ def read_metadata(content: bytes) -> dict[str, str]:
     """
     with _damage_refused():
         return _metadata(_model(content))
+
+
+def description(metadata: dict[str, str]) -> dict[str, Any]:
+    """What a file of edgec's says about itself; empty for anyone else's.
+
+    Raises:
+        EdgecError: ``corrupt-tflite``.
+    """
+    with _damage_refused():
+        content = json.loads(metadata.get(METADATA_NAME) or "{}")
+        if not isinstance(content, dict):
+            raise ValueError(f"its metadata '{METADATA_NAME}' is no JSON object")
+        return content
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.compiler import OnDevice
 from edgec.pipeline.forms.format import Batch, Outputs
 from edgec.targets.tflite.compiler import INSTALL
-from edgec.targets.tflite.flatbuffer import METADATA_NAME
 from edgec.targets.tflite.options import TfliteOptions
 
 if TYPE_CHECKING:
@@ -161,7 +159,13 @@ def _outputs_in_model_order(path: Path) -> frozenset[int]:
 
 def _pixel_normalisation(path: Path) -> tuple[Batch, Batch]:
     """mean and std, (3,), that the file's own metadata holds for pixels."""
-    from edgec.targets.tflite.flatbuffer import read_metadata
+    from edgec.targets.tflite.flatbuffer import description, read_metadata
 
-    content = json.loads(read_metadata(path.read_bytes())[METADATA_NAME])["preprocess"]
-    return np.asarray(content["mean"], np.float32), np.asarray(content["std"], np.float32)
+    described = description(read_metadata(path.read_bytes()))
+    try:
+        content = described["preprocess"]
+        mean, std = (np.asarray(content[name], np.float32).reshape(3) for name in ("mean", "std"))
+    except (TypeError, KeyError, ValueError) as error:
+        message = f"its metadata states no normalisation of pixels: {error}"
+        raise EdgecError("corrupt-tflite", message, "check that it is a whole file of edgec's") from error
+    return mean, std
