@@ -70,13 +70,16 @@ def test_a_batch_norm_becomes_part_of_its_convolution() -> None:
     assert_same_function(model, after)
 
 
-def test_a_batch_norm_stays_where_another_reads_the_convolution() -> None:
+def test_a_batch_norm_is_a_layer_of_its_own_where_another_reads_the_convolution() -> None:
+    """A depthwise 1x1 convolution: the first convolution's output has two readers and may not change."""
     model = parsed(
         "c = Conv <kernel_shape = [1, 1]> (x, w) n = BatchNormalization (c, scale, shift, mean, var) y = Add (n, c)",
         {"w": (4, 3, 1, 1), **BN},
     )
     after = prepare(bare(model), load_scheme("tflite")).graph
-    assert operators(after) == ["Conv", "BatchNormalization", "Add"]
+    assert operators(after) == ["Conv", "Conv", "Add"]
+    first, normal, last = after.nodes
+    assert (normal.attributes["group"], normal.inputs[0], last.inputs[1]) == (4, "c", first.outputs[0])
     assert_same_function(model, after)
 
 
