@@ -42,8 +42,8 @@ def group() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command.
 
-    Exit status: 0 done, 1 refused, 2 usage, 3 over a budget, 4 inconclusive; 129, 130, 143 ended by SIGHUP, SIGINT,
-    SIGTERM.
+    Exit status: 0 done, 1 refused, 2 usage, 3 over a budget, 4 inconclusive; 130 interrupted, 143
+    ended by SIGTERM or SIGHUP.
 
     Args:
         arguments: for a caller in this process, which keeps its signals; None for the process's own.

@@ -20,6 +20,7 @@ SIGNALS = {name: getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP
 KEPT = "finished stages are kept, the next run continues there"
 SHOW_CURSOR = "\r\x1b[2K\x1b[?25h"  # where a progress bar was drawn
 
+INTERRUPTED, TERMINATED = 130, 143  # as a shell says of SIGINT and SIGTERM; a hung-up terminal terminates as well
 GRACE_S = 0.5  # for the main thread to come out of a call that makes a file
 
 _ending = threading.Lock()  # never released: the process is gone
@@ -59,7 +60,7 @@ def _end(number: int, _frame: FrameType | None) -> None:
     bar = SHOW_CURSOR if sys.stderr.isatty() else ""
     with suppress(OSError):
         os.write(2, f"{bar}{words}; {KEPT}\n".encode())
-    os._exit(128 + number)
+    os._exit(INTERRUPTED if number == signal.SIGINT else TERMINATED)
 
 
 def _kill(processes: list[int]) -> None:
