@@ -113,6 +113,30 @@ class Format(Protocol):
         """What firmware registers for an operator of the file; empty where nothing is registered."""
 
 
+class Alone:
+    """The part of a ``Format`` that one runtime alone computes, and of which firmware registers nothing."""
+
+    def kernel_sets(self, settings: Any) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def open_kernels(self, name: str, artifact: Path, settings: Any) -> Predictor:
+        """There are none.
+
+        Raises:
+            KeyError: always.
+        """
+        raise KeyError(name)
+
+    def board_runs(self, name: str, settings: Any) -> bool:
+        """There are none."""
+        return False
+
+    def resolver_name(self, operator: str) -> str:
+        """The runtime brings every operator."""
+        return ""
+
+
 def layout_of(shape: tuple[int, ...], channels_last: bool) -> Layout:
     """The name of a layout; only images and vectors have one."""
     if len(shape) == 4:

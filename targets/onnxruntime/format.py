@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from edgec.pipeline.forms.format import Contract, Predictor, Runtime, TensorContract, counts, damaged, layout_of
+from edgec.pipeline.forms.format import Alone, Contract, Runtime, TensorContract, counts, damaged, layout_of
 
 if TYPE_CHECKING:
     import onnx
@@ -15,7 +15,7 @@ DTYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64"}  # Tensor
 
 
 @dataclass(frozen=True)
-class OnnxFormat:
+class OnnxFormat(Alone):
     """The QDQ file, which ONNX Runtime reads from memory."""
 
     name: str = "onnx"
@@ -33,26 +33,6 @@ class OnnxFormat:
     def runtime(self) -> Runtime:
         """1.12 is the first with operator set 17."""
         return Runtime("ONNX Runtime", ">=1.12")
-
-    def kernel_sets(self, settings: Any) -> tuple[str, ...]:
-        """ONNX Runtime is alone."""
-        return ()
-
-    def open_kernels(self, name: str, artifact: Path, settings: Any) -> Predictor:
-        """There are none.
-
-        Raises:
-            KeyError: always.
-        """
-        raise KeyError(name)
-
-    def board_runs(self, name: str, settings: Any) -> bool:
-        """There are none."""
-        return False
-
-    def resolver_name(self, operator: str) -> str:
-        """The runtime brings every operator."""
-        return ""
 
 
 def onnx_contract(path: Path) -> Contract:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
-from edgec.pipeline.forms.format import Contract, Predictor, Runtime, TensorContract, counts, damaged, layout_of
+from edgec.pipeline.forms.format import Alone, Contract, Runtime, TensorContract, counts, damaged, layout_of
 
 DTYPES = {"fp32": "float32", "u8": "uint8", "i8": "int8", "i32": "int32", "i64": "int64"}
 NO_OPERATORS = ("Parameter", "Result", "Const")
 
 
 @dataclass(frozen=True)
-class IrFormat:
+class IrFormat(Alone):
     """OpenVINO takes both files from memory."""
 
     name: str = "openvino-ir"
@@ -42,26 +41,6 @@ class IrFormat:
         """An IR is read by its writer's release and later ones."""
         year_and_release = ".".join(metadata.version("openvino").split(".")[:2])
         return Runtime("OpenVINO", f">={year_and_release}")
-
-    def kernel_sets(self, settings: Any) -> tuple[str, ...]:
-        """The CPU plugin is alone."""
-        return ()
-
-    def open_kernels(self, name: str, artifact: Path, settings: Any) -> Predictor:
-        """There are none.
-
-        Raises:
-            KeyError: always.
-        """
-        raise KeyError(name)
-
-    def board_runs(self, name: str, settings: Any) -> bool:
-        """There are none."""
-        return False
-
-    def resolver_name(self, operator: str) -> str:
-        """The runtime brings every operator."""
-        return ""
 
 
 def _tensor(layer: ElementTree.Element, port_path: str) -> TensorContract:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from edgec.pipeline.forms.format import Contract, Predictor, Runtime
+from edgec.pipeline.forms.format import Alone, Contract, Runtime
 from edgec.targets.onnxruntime.format import onnx_contract
 
 
 @dataclass(frozen=True)
-class EngineFormat:
+class EngineFormat(Alone):
     """An engine itself runs only in the TensorRT and on the GPU that built it."""
 
     name: str = "tensorrt-engine"
@@ -29,23 +28,3 @@ class EngineFormat:
     def runtime(self) -> Runtime:
         """What ``build_engine.py`` knows."""
         return Runtime("TensorRT", ">=8.5,<12")
-
-    def kernel_sets(self, settings: Any) -> tuple[str, ...]:
-        """TensorRT is alone."""
-        return ()
-
-    def open_kernels(self, name: str, artifact: Path, settings: Any) -> Predictor:
-        """There are none.
-
-        Raises:
-            KeyError: always.
-        """
-        raise KeyError(name)
-
-    def board_runs(self, name: str, settings: Any) -> bool:
-        """There are none."""
-        return False
-
-    def resolver_name(self, operator: str) -> str:
-        """The runtime brings every operator."""
-        return ""
