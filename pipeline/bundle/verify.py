@@ -15,6 +15,7 @@ from edgec.pipeline.bundle.archive import SUFFIX, unpack
 from edgec.pipeline.bundle.golden_run import read_vectors, run_vectors
 from edgec.pipeline.bundle.manifest import corrupt
 from edgec.pipeline.bundle.read import Bundle, open_bundle
+from edgec.pipeline.bundle.seal import ENGINE
 from edgec.pipeline.bundle.signature import check_signature
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.scratch import scratch
@@ -111,7 +112,9 @@ def _check_semantics(bundle: Bundle) -> None:
     if (bundle.folder / "labels.txt").read_bytes() != "".join(f"{label}\n" for label in bundle.labels).encode():
         raise _mismatch(bundle, "labels", "those of manifest.json", "others in labels.txt")
     memory = manifest.memory
-    fit = memory_fit(size_bytes(bundle.artifact), memory.arena_bytes, bundle.target.device, 1.0, 1)
+    made_there = sum(entry.bytes for entry in manifest.files if entry.role == ENGINE)
+    size = size_bytes(bundle.artifact) - made_there
+    fit = memory_fit(size, memory.arena_bytes, bundle.target.device, 1.0, 1)
     if replace(fit, would_fit=memory.would_fit) != memory or fit.flash_bytes != manifest.size_bytes:
         raise _mismatch(bundle, "memory", memory, fit)
 
