@@ -147,9 +147,11 @@ def reboot_during_build(board: Board, calls: Path) -> None:
         if time.monotonic() > deadline:
             return
         time.sleep(0.05)
-    for process in [*board.commands(), *board.sessions()]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    processes = [*board.sessions(), *board.commands()]
+    for stop in (psutil.Process.suspend, psutil.Process.kill):  # frozen first, so that none sees another die
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                stop(process)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
