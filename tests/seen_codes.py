@@ -1,7 +1,7 @@
 """A pytest plugin: which error codes edgec raised while the tests ran.
 
-A run of all tests (none chosen, none deselected) ends with the codes of the source that no test raised. It fails there
-where skips are strict, as in CI; elsewhere a missing tool may be the reason. A script that ships to a device runs in a
+A run of all tests (none chosen, none deselected) ends with the codes of the source that no test raised. It fails
+there with ``--all-codes``; a missing tool may be the reason. A script that ships to a device runs in a
 process of its own: the helper of the tests that reads such an answer notes its code.
 """
 
@@ -78,12 +78,18 @@ class SeenCodes:
         if not self.whole or session.exitstatus != pytest.ExitCode.OK or session.testscollected == 0:
             return
         self.unseen = sorted(raised_codes().keys() - SEEN)
-        if self.unseen and session.config.getoption("--strict-skips"):
+        if self.unseen and session.config.getoption("--all-codes"):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         for code in self.unseen:
             terminalreporter.write_line(f"no test raised {code} ({raised_codes()[code]})", red=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--all-codes", action="store_true", help="fail a whole run in which some error code was not raised"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
