@@ -38,17 +38,17 @@ def qemu(cpu: str, mirror: str | None) -> None:
 
 @command.command()
 @click.argument("spec", metavar="DEVICE")
+@click.option("--target", default="arm", show_default=True, help="The board whose runtime is asked for there.")
 @json_option
-def show(spec: str, as_json: bool) -> None:
-    """Connect to DEVICE and print its processor, clock, temperature and runtime."""
+def show(spec: str, target: str, as_json: bool) -> None:
+    """Connect to DEVICE and print what it is: processor or GPU, clock, temperature, runtime."""
     import json
-    from dataclasses import asdict
 
+    from edgec.pipeline.forms.compiler import load_compiler
     from edgec.pipeline.forms.device import open_device
-    from edgec.targets.tflite.inference import describe
+    from edgec.pipeline.forms.spec import load_target
 
-    board, state = describe(open_device(spec))
-    facts = {**asdict(board), **asdict(state)}
+    facts = load_compiler(load_target(target).compiler).describe(open_device(spec))
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return

@@ -127,6 +127,13 @@ class Compiler(Protocol):
             EdgecError: ``cannot-run-there``.
         """
 
+    def describe(self, device: Device) -> dict[str, Any]:
+        """What ``device`` says of itself and of the runtime there.
+
+        Raises:
+            EdgecError: ``cannot-run-there``, and see ``Device.run``.
+        """
+
     def placement(self, artifact: Path, settings: Any) -> Placement:
         """Count what the runtime makes of the artifact, without running it on a device."""
 
@@ -141,7 +148,7 @@ class Compiler(Protocol):
 
 
 def stays_here(artifact: str) -> EdgecError:
-    """For ``on_device`` of compilers whose artifacts are not brought to devices."""
+    """For ``on_device`` and ``describe`` of compilers whose artifacts are not brought to devices."""
     hint = "leave --on out, or build for an Arm or Jetson target"
     return EdgecError("cannot-run-there", f"{artifact} artifacts are not brought to devices", hint)
 

@@ -90,6 +90,10 @@ class Format(Protocol):
     def linkable(self) -> bool:
         """The runtime takes it from memory, so that C sources can hold it."""
 
+    @property
+    def device_script(self) -> Path | None:
+        """What a device's own Python runs: one file that needs nothing of edgec. None where artifacts stay here."""
+
     def contract(self, artifact: Path) -> Contract:
         """Read from the artifact itself; an engine is described by the file that it is built from.
 
@@ -114,7 +118,9 @@ class Format(Protocol):
 
 
 class Alone:
-    """The part of a ``Format`` that one runtime alone computes, and of which firmware registers nothing."""
+    """The part of a ``Format`` that one runtime alone computes, here, and of which firmware registers nothing."""
+
+    device_script: Path | None = None
 
     def kernel_sets(self, settings: Any) -> tuple[str, ...]:
         """None."""

@@ -27,12 +27,12 @@ from typing import Any
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import reporter
 from edgec.pipeline.core.store import default_root
+from edgec.pipeline.forms.compiler import load_compiler
 from edgec.targets.devices import packages
 from edgec.targets.devices.cores import CORES, Core, Machine, write_system_files
 
 VERSION = 1  # raised when the layout changes; an older userland is then no longer found
 PYTHON = ("python3-minimal", "libpython3-stdlib", "libstdc++6")
-RUNNER = Path(__file__).parents[1] / "tflite" / "board_runner.py"
 COUNTER = Path(__file__).with_name("instruction_count.c")
 PLUGIN_APIS = (1, 2)  # QEMU before 9, and from 9 on
 STEPS = 5
@@ -237,7 +237,7 @@ def _ask_guest(userland: Userland, core: Core) -> Userland:
     Raises:
         EdgecError: ``broken-userland``.
     """
-    command = [*userland.command(core), str(RUNNER), "facts"]
+    command = [*userland.command(core), str(load_compiler("tflite").FORMAT.device_script), "facts"]
     done = subprocess.run(command, env=userland.environment, capture_output=True, text=True, timeout=120, check=False)
     board = json.loads(done.stdout.splitlines()[-1])["board"] if done.returncode == 0 else {}
     if board.get("machine") != userland.machine.name or not board.get("runtime"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgec.pipeline.forms.compiler import OnDevice, Placement, Probe, stays_here
 from edgec.pipeline.forms.format import Format
@@ -38,6 +38,15 @@ def open_runner(artifact: Path, settings: OnnxRuntimeOptions, threads: int) -> O
 
 def on_device(device: Device, artifact: Path, settings: OnnxRuntimeOptions, threads: int) -> OnDevice:
     """It stays where ONNX Runtime is.
+
+    Raises:
+        EdgecError: ``cannot-run-there``.
+    """
+    raise stays_here("ONNX Runtime")
+
+
+def describe(device: Device) -> dict[str, Any]:
+    """No device is asked.
 
     Raises:
         EdgecError: ``cannot-run-there``.

@@ -74,3 +74,12 @@ def on_device(device: Device, artifact: Path, settings: OpenVinoOptions, threads
         EdgecError: ``cannot-run-there``.
     """
     raise stays_here("OpenVINO")
+
+
+def describe(device: Device) -> dict[str, Any]:
+    """No device is asked.
+
+    Raises:
+        EdgecError: ``cannot-run-there``.
+    """
+    raise stays_here("OpenVINO")

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgec.targets.tensorrt.compiler import SCRIPT, write_json
+from edgec.targets.tensorrt.compiler import write_json
+from edgec.targets.tensorrt.format import SCRIPT
 
 TABLE = "candidates.json"
 

@@ -25,7 +25,7 @@ from edgec.pipeline.forms.format import Batch, Format
 from edgec.targets.tensorrt.build_engine import TYPED
 from edgec.targets.tensorrt.dialect import in_dialect, with_float_weights
 from edgec.targets.tensorrt.dla import dla_placement
-from edgec.targets.tensorrt.format import EngineFormat
+from edgec.targets.tensorrt.format import SCRIPT, EngineFormat
 from edgec.targets.tensorrt.lint import LINEAR, Finding, is_dequantized, lint
 from edgec.targets.tensorrt.options import TensorRtSettings
 from edgec.targets.tensorrt.proof import FLOAT_DB, same_function, typed_function
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 FORMAT: Format = EngineFormat()
 TOOLCHAIN: tuple[str, ...] = ("onnx", "tensorrt")
-SCRIPT = Path(__file__).with_name("build_engine.py")
 MODEL, TYPED_MODEL = "model.onnx", "model_typed.onnx"
 NUM_GOLDEN = 4
 PATCHES = 8  # golden inputs are random patches of colour, this many to a side

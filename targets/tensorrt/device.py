@@ -18,6 +18,7 @@ from edgec.pipeline.forms.device import Device
 from edgec.pipeline.forms.format import Batch, Outputs
 from edgec.pipeline.forms.measure import SAMPLES_FOR_P99, Cost, Latency
 from edgec.targets.devices.qemu import QemuDevice
+from edgec.targets.tensorrt.format import SCRIPT
 from edgec.targets.tensorrt.options import TensorRtSettings
 
 BUILD_TIMEOUT_S = 3600.0  # the builder times every kernel; minutes on a small board
@@ -59,8 +60,7 @@ class DeviceEngine:
         Raises:
             EdgecError: as ``predict``.
         """
-        facts = self.device.run(self.artifact / "build_engine.py", ["--facts", "--attached"], FACTS_TIMEOUT_S)
-        return {name: str(value) for name, value in facts.items()}
+        return {name: str(value) for name, value in describe(self.device).items()}
 
     def cost(self) -> Cost:
         """Latency between two CUDA events around one inference; the host's overhead apart.
@@ -101,10 +101,25 @@ def on_device(device: Device, artifact: Path, settings: TensorRtSettings, thread
     Raises:
         EdgecError: ``cannot-run-there`` for emulated cores.
     """
+    _must_have_a_gpu(device)
+    return DeviceEngine(device, artifact)
+
+
+def describe(device: Device) -> dict[str, Any]:
+    """Driver, GPU and TensorRT of ``device``.
+
+    Raises:
+        EdgecError: ``cannot-run-there`` for emulated cores, ``missing-driver``, ``missing-remote-runtime``, and see
+            ``Device.run``.
+    """
+    _must_have_a_gpu(device)
+    return device.run(SCRIPT, ["--facts", "--attached"], FACTS_TIMEOUT_S)
+
+
+def _must_have_a_gpu(device: Device) -> None:
     if isinstance(device, QemuDevice):
         hint = "use a Jetson or a GPU server: --on ssh://user@host"
         raise EdgecError("cannot-run-there", f"'{device.name}' emulates no GPU", hint)
-    return DeviceEngine(device, artifact)
 
 
 def engine_latency(answer: dict[str, Any]) -> Latency:

@@ -8,6 +8,8 @@ from pathlib import Path
 from edgec.pipeline.forms.format import Alone, Contract, Runtime
 from edgec.targets.onnxruntime.format import onnx_contract
 
+SCRIPT = Path(__file__).with_name("build_engine.py")
+
 
 @dataclass(frozen=True)
 class EngineFormat(Alone):
@@ -16,6 +18,7 @@ class EngineFormat(Alone):
     name: str = "tensorrt-engine"
     artifact: str = "tensorrt"
     linkable: bool = False
+    device_script: Path | None = SCRIPT
 
     def contract(self, artifact: Path) -> Contract:
         """That of the ONNX file.

@@ -21,7 +21,7 @@ from edgec.pipeline.core.store import default_root, file_sha256
 from edgec.pipeline.forms.compiler import Probe
 from edgec.pipeline.forms.format import Batch, Outputs
 from edgec.targets.devices.answer import Transcript
-from edgec.targets.tensorrt.compiler import SCRIPT
+from edgec.targets.tensorrt.format import SCRIPT
 from edgec.targets.tensorrt.options import TensorRtSettings
 
 ELSEWHERE = "engines are built on the device: run build_engine.py there, or give --on ssh://user@host"

@@ -3,13 +3,14 @@
 from edgec.targets.tflite.compiler import FORMAT, TOOLCHAIN, check, compile_model, estimate, probe
 from edgec.targets.tflite.options import settings
 from edgec.targets.tflite.placement import layer_times, placement
-from edgec.targets.tflite.runner import on_device, open_runner
+from edgec.targets.tflite.runner import describe, on_device, open_runner
 
 __all__ = [
     "FORMAT",
     "TOOLCHAIN",
     "check",
     "compile_model",
+    "describe",
     "estimate",
     "layer_times",
     "on_device",

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgec.pipeline.forms.format import Contract, Predictor, Runtime, TensorContract, counts, layout_of
 from edgec.targets.tflite.options import TfliteOptions
 
+RUNNER = Path(__file__).with_name("board_runner.py")
 XNNPACK, REFERENCE_KERNELS, MICRO = "xnnpack", "tflite-reference", "tflite-micro"
 RESOLVER_NAMES = {"PADV2": "PadV2"}  # where TFLite Micro's method is not the operator's name in camel case
 
@@ -20,6 +21,7 @@ class TfliteFormat:
     name: str = "tflite"
     artifact: str = "model.tflite"
     linkable: bool = True
+    device_script: Path | None = RUNNER
 
     def contract(self, artifact: Path) -> Contract:
         """Inputs, outputs and operators of the first subgraph.

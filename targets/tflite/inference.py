@@ -19,8 +19,8 @@ from edgec.pipeline.forms.measure import SAMPLES_FOR_P99, Latency
 from edgec.targets.devices.answer import checked, remote_failed
 from edgec.targets.devices.qemu import QemuDevice
 from edgec.targets.tflite.flatbuffer import read_tflite
+from edgec.targets.tflite.format import RUNNER
 
-RUNNER = Path(__file__).with_name("board_runner.py")
 START_TIMEOUT_S = 120.0
 COUNTED_INFERENCES = 3
 THROTTLING = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,18 @@ def on_device(device: Device, artifact: Path, settings: TfliteOptions, threads: 
     from edgec.targets.tflite.device import DeviceRunner
 
     return DeviceRunner(device, artifact, threads, settings.xnnpack)
+
+
+def describe(device: Device) -> dict[str, Any]:
+    """``inference.Board`` and ``inference.BoardState`` of a board or an emulated core, field by field.
+
+    Raises:
+        EdgecError: see ``Device.run``.
+    """
+    from edgec.targets.tflite import inference
+
+    board, state = inference.describe(device)
+    return {**asdict(board), **asdict(state)}
 
 
 def open_interpreter(content: bytes, threads: int, xnnpack: bool, reference: bool = False) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from seams import settings_of
@@ -30,6 +32,36 @@ def test_every_function_of_the_seam_takes_what_it_is_given(name: str) -> None:
                 assert list(inspect.signature(getattr(found, member)).parameters) == expected, (name, member)
     assert compiler.FORMAT.runtime().versions.startswith(">=")
     assert isinstance(compiler.TOOLCHAIN, tuple)
+
+
+class Nowhere:
+    """A device that fails the test once it is asked."""
+
+    name = "ssh://nowhere"
+
+    def run(self, script: Path, arguments: Sequence[str], timeout_s: float, progress: object = None) -> dict[str, Any]:
+        raise LookupError(script.name)
+
+    def push(self, path: Path, progress: object = None) -> str:
+        raise LookupError(path.name)
+
+    def pull(self, there: str, path: Path) -> None:
+        raise LookupError(there)
+
+
+@pytest.mark.parametrize("name", compiler_names())
+def test_what_a_device_runs_is_the_formats_script(name: str) -> None:
+    """``describe`` starts it; where artifacts stay here there is none."""
+    script = load_compiler(name).FORMAT.device_script
+    if script is None:
+        with pytest.raises(EdgecError) as caught:
+            load_compiler(name).describe(Nowhere())
+        assert caught.value.code == "cannot-run-there"
+        return
+    with pytest.raises(LookupError, match=script.name):
+        load_compiler(name).describe(Nowhere())
+    assert "import edgec" not in script.read_text()
+    assert "from edgec" not in script.read_text()
 
 
 def test_formats_have_names_of_their_own() -> None:

@@ -40,6 +40,7 @@ class ToyFormat:
     name: str = "toy"
     artifact: str = "model.toy"
     linkable: bool = False
+    device_script: Path | None = None
 
     def contract(self, artifact: Path) -> Contract:
         return onnx_contract(_unwrapped(artifact))
@@ -79,6 +80,10 @@ def open_runner(artifact: Path, settings: ToySettings, threads: int) -> OrtRunne
 
 
 def on_device(device: Device, artifact: Path, settings: ToySettings, threads: int) -> OnDevice:
+    raise stays_here("toy")
+
+
+def describe(device: Device) -> dict[str, Any]:
     raise stays_here("toy")
 
 

@@ -22,7 +22,7 @@ from seams import settings_of
 from edgec.pipeline.cli import main
 from edgec.pipeline.forms.spec import load_target
 from edgec.targets.devices.answer import REFUSALS, Transcript
-from edgec.targets.tensorrt import on_device
+from edgec.targets.tensorrt import describe, on_device
 
 pytest_plugins = ["device_fixtures"]
 
@@ -196,6 +196,15 @@ def test_emulated_cores_have_no_gpu(jetson_artifact: Path) -> None:
     device = QemuDevice(CORES["cortex-a76"], Userland(Path(), AARCH64, {}))
     with refused("cannot-run-there"):
         on_device(device, jetson_artifact, settings_of("jetson"), 1)
+    with refused("cannot-run-there"):
+        describe(device)
+
+
+def test_a_jetson_says_what_it_is(jetson: Board, capsys: pytest.CaptureFixture[str]) -> None:
+    """GPU and TensorRT, not the TFLite runtime that it has not got."""
+    spec = f"{jetson.device().name}{jetson.bin}/python3"
+    assert main(["device", "show", spec, "--target", "jetson", "--json"]) == 0
+    assert {"gpu", "driver", "tensorrt"} <= json.loads(capsys.readouterr().out).keys()
 
 
 @pytest.mark.parametrize("code", sorted(REFUSALS))

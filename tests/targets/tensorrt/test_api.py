@@ -15,7 +15,7 @@ from pathlib import Path
 import published
 import pytest
 
-from edgec.targets.tensorrt.compiler import SCRIPT
+from edgec.targets.tensorrt.format import SCRIPT
 
 EVER = (8, 12)
 API: dict[str, tuple[int, int]] = {

@@ -22,7 +22,8 @@ from edgec.pipeline.forms.spec import Gpu, load_target, names, read_options, wit
 from edgec.pipeline.precision import weigh
 from edgec.pipeline.tasks.accuracy import Accuracy
 from edgec.targets.tensorrt import probe, runner
-from edgec.targets.tensorrt.compiler import SCRIPT, takes_types
+from edgec.targets.tensorrt.compiler import takes_types
+from edgec.targets.tensorrt.format import SCRIPT
 from edgec.targets.tensorrt.options import TensorRtOptions
 
 ROOT = Path(__file__).resolve().parents[3]
