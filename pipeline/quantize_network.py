@@ -18,7 +18,7 @@ from edgec.pipeline.forms.spec import load_target
 from edgec.pipeline.quantize.sensitivity import Sensitivity
 from edgec.pipeline.quantize.stages import read_ranking
 from edgec.pipeline.quantize.vnni import SaturatingForm
-from edgec.pipeline.recipe import Choices, DataFolders, Level, OnnxSource, Recipe, make_recipe
+from edgec.pipeline.recipe import Choices, DataFolders, OnnxSource, Recipe, make_recipe
 from edgec.pipeline.tasks.accuracy import Accuracy
 from edgec.pipeline.tasks.task import Kept
 

@@ -14,7 +14,7 @@ from edgec.pipeline.data.dataset import Dataset, open_dataset, open_splits, spli
 from edgec.pipeline.data.labels import check_labels
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.compiler import settings_of
-from edgec.pipeline.forms.scheme import Level as Level
+from edgec.pipeline.forms.scheme import Level
 from edgec.pipeline.forms.spec import Precision, TargetSpec, load_target, with_precision
 from edgec.pipeline.network import models
 from edgec.pipeline.network.models.spec import NetworkConfig, Padding, at_resolution

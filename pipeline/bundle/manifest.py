@@ -15,7 +15,7 @@ from edgec.pipeline.forms.format import Contract
 from edgec.pipeline.forms.integer_preprocess import IntegerPreprocess
 from edgec.pipeline.forms.measure import Latency
 from edgec.pipeline.forms.memory import MemoryFit
-from edgec.pipeline.recipe import Level
+from edgec.pipeline.forms.scheme import Level
 from edgec.pipeline.tasks.accuracy import Accuracy
 
 if TYPE_CHECKING:

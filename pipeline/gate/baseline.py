@@ -83,8 +83,8 @@ def judge_recorded(bound: float, baseline: Baseline, now: Measured | None) -> Fi
     limit = float(np.log1p(bound))
     verdict = Verdict.FAIL if low > limit else Verdict.PASS if high < limit else Verdict.INCONCLUSIVE
     value, low, high = (float(np.expm1(x)) for x in (ratio, low, high))
-    reason = f"against {len(baseline.record.process_log_p50)} recorded processes, not side by side"
-    return Finding("max_slowdown", bound, verdict, reason, value, low, high, num_processes=len(now.process_log_p50))
+    reason = f"against {baseline.record.latency.num_processes} recorded processes, not side by side"
+    return Finding("max_slowdown", bound, verdict, reason, value, low, high, num_processes=now.latency.num_processes)
 
 
 def judge_drop_against(baseline: Baseline, candidate: Bundle, limits: Relative, data: Path | None) -> Finding:

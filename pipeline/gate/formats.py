@@ -156,11 +156,12 @@ def _sentence(line: Line) -> str:
 
 
 def _measured_text(record: Measured) -> str:
-    floor = "" if record.noise_floor is None else f", A/A floor {100 * record.noise_floor:.2f} %"
-    p99 = "" if record.p99_ms is None else f", p99 {record.p99_ms:.3f} ms"
+    found = record.latency
+    floor = "" if found.noise_floor is None else f", A/A floor {100 * found.noise_floor:.2f} %"
+    p99 = "" if found.p99_ms is None else f", p99 {found.p99_ms:.3f} ms"
     return (
-        f"{record.model} on {record.target}: p50 {record.p50_ms:.3f} ms{p99}, {len(record.process_log_p50)} processes, "
-        f"{record.num_blocks} blocks, {record.num_samples:,} samples, {record.num_spikes} spikes kept{floor}; "
+        f"{record.model} on {record.target}: p50 {found.p50_ms:.3f} ms{p99}, {found.num_processes} processes, "
+        f"{found.num_blocks} blocks, {found.num_samples:,} samples, {record.num_spikes} spikes kept{floor}; "
         f"{record.fingerprint.device}, {record.fingerprint.threads} threads, fingerprint {record.fingerprint.digest}"
     )
 

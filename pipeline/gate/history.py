@@ -8,13 +8,11 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.gate.record import Measured
 
 FILE = "history.jsonl"
-MEASURES = ("p50_ms", "p99_ms", "num_spikes", "noise_floor")
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,6 @@ def series_of(entries: Sequence[Entry], measure: str) -> dict[tuple[str, str, st
 
 
 def _entry(record: Measured, commit: str, now: str) -> Entry:
-    plain: dict[str, Any] = record.plain()
-    values = {name: plain[name] for name in MEASURES if plain[name] is not None}
+    values = {name: value for name, value in record.figures.items() if value is not None}
     digest = record.fingerprint.digest
     return Entry(commit, now, record.model, record.target, record.device, digest, {**values, **record.counts})

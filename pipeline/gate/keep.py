@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
-
 from edgec.pipeline.bundle.folder import copy_folder, replacing
 from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.bundle.manifest import SIGNATURE, BudgetVerdict, Manifest
@@ -57,24 +55,8 @@ def _verdict(line: Line) -> BudgetVerdict:
 
 
 def _with_latency(work: Path, manifest: Manifest, record: Measured) -> Manifest:
-    """The check's latency in place of the build's, which came from one process."""
-    latency = replace(
-        read_latency(work),
-        status="measured",
-        p50_ms=record.p50_ms,
-        p90_ms=None,
-        p99_ms=record.p99_ms,
-        num_samples=record.num_samples,
-        threads=record.fingerprint.threads,
-        device=record.fingerprint.device,
-        num_blocks=record.num_blocks,
-        num_warmup=0,
-        note="",
-        medians_ms=tuple(float(value) for value in np.exp(record.process_log_p50)),
-        num_processes=len(record.process_log_p50),
-        p50_interval_ms=record.p50_interval_ms,
-        noise_floor=record.noise_floor,
-        fingerprint=record.fingerprint.words(),
-    )
+    """The check's latency in place of the build's, which came from one process; what only the build knows stays."""
+    built = read_latency(work)
+    latency = replace(record.latency, estimated_ms=built.estimated_ms, layer_us=built.layer_us)
     write_json(work / LATENCY, asdict(latency))
     return replace(manifest, latency=summary(latency))

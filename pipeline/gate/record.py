@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from edgec.pipeline.bundle.read import Bundle
 from edgec.pipeline.bundle.records import read_accuracy as read_recorded_accuracy
 from edgec.pipeline.bundle.use import evaluate_bundle
-from edgec.pipeline.forms.measure import SAMPLES_FOR_P99
+from edgec.pipeline.forms.measure import SAMPLES_FOR_P99, Latency
 from edgec.pipeline.gate.bootstrap import MIN_PROCESSES
 from edgec.pipeline.gate.budgets import Budget
 from edgec.pipeline.gate.fingerprint import Fingerprint
 from edgec.pipeline.gate.latency import CANDIDATE, Outcome, noise_floor, percentile
 from edgec.pipeline.gate.proxies import Proxies
+from edgec.pipeline.gate.sampling import Process
 from edgec.pipeline.tasks.accuracy import Accuracy
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Latency of one bundle, with all that it rests on; nothing is dropped.
+    """Latency of one bundle as a check found it, with all that it rests on; nothing is dropped.
 
     Attributes:
-        process_log_p50: natural logarithm of each process's median in ms.
+        latency: its ``medians_ms`` are those of the processes, its ``fingerprint`` the words of the one here.
         counts: proxies.
-        noise_floor: how far the baseline was from itself; None without one.
-        p50_interval_ms: 95 % interval of the median over processes; None in records of earlier versions.
         num_spikes: calls that took twice their block's median, kept in every figure.
     """
 
@@ -37,15 +38,25 @@ class Measured:
     target: str
     device: str
     fingerprint: Fingerprint
-    process_log_p50: tuple[float, ...]
-    p50_ms: float
-    p99_ms: float | None
-    num_samples: int
-    num_blocks: int
-    num_spikes: int
-    noise_floor: float | None = None
+    latency: Latency
+    num_spikes: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
-    p50_interval_ms: tuple[float, float] | None = None
+
+    @property
+    def process_log_p50(self) -> tuple[float, ...]:
+        """Natural logarithm of each process's median in ms."""
+        return tuple(map(math.log, self.latency.medians_ms))
+
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """What a history follows beside the counts; None where it was not measured."""
+        found = self.latency
+        return {
+            "p50_ms": found.p50_ms,
+            "p99_ms": found.p99_ms,
+            "noise_floor": found.noise_floor,
+            "num_spikes": self.num_spikes,
+        }
 
     def plain(self) -> dict[str, Any]:
         """As JSON data; ``of`` reads it back."""
@@ -56,14 +67,9 @@ class Measured:
         """What ``plain`` wrote.
 
         Raises:
-            TypeError, KeyError: the record is none.
+            ValueError: the record is none.
         """
-        read = {
-            "fingerprint": Fingerprint.of(record["fingerprint"]),
-            "process_log_p50": tuple(record["process_log_p50"]),
-            "p50_interval_ms": tuple(record.get("p50_interval_ms") or ()) or None,
-        }
-        return cls(**{**record, **read})
+        return TypeAdapter(cls).validate_python(record)
 
 
 def measured(bundle: Bundle, budget: Budget, outcome: Outcome) -> Measured | None:
@@ -71,22 +77,28 @@ def measured(bundle: Bundle, budget: Budget, outcome: Outcome) -> Measured | Non
     processes = outcome.processes
     if len(processes) < MIN_PROCESSES:
         return None
+    spikes = sum(process.spikes[CANDIDATE] for process in processes)
+    return Measured(*budget.key, processes[0].fingerprint, _latency(processes), spikes, Proxies(bundle).known())
+
+
+def _latency(processes: Sequence[Process]) -> Latency:
     blocks = [process.blocks[CANDIDATE] for process in processes]
     num_samples = sum(block.size for block in blocks)
-    median = percentile("p50_ms", processes)
+    median, fingerprint = percentile("p50_ms", processes), processes[0].fingerprint
     low, high = median.interval()
-    return Measured(
-        *budget.key,
-        fingerprint=processes[0].fingerprint,
-        process_log_p50=tuple(float(np.median(p.block_log_medians(CANDIDATE))) for p in processes),
+    return Latency(
+        status="measured",
         p50_ms=float(np.exp(median.estimate)),
-        p50_interval_ms=(float(np.exp(low)), float(np.exp(high))),
         p99_ms=float(np.exp(percentile("p99_ms", processes).estimate)) if num_samples >= SAMPLES_FOR_P99 else None,
         num_samples=num_samples,
+        threads=fingerprint.threads,
+        device=fingerprint.device,
         num_blocks=sum(len(block) for block in blocks),
-        num_spikes=sum(process.spikes[CANDIDATE] for process in processes),
+        medians_ms=tuple(float(np.exp(np.median(p.block_log_medians(CANDIDATE)))) for p in processes),
+        num_processes=len(processes),
+        p50_interval_ms=(float(np.exp(low)), float(np.exp(high))),
         noise_floor=noise_floor(processes) if len(processes[0].blocks) > 2 else None,
-        counts=Proxies(bundle).known(),
+        fingerprint=fingerprint.words(),
     )
 
 

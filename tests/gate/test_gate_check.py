@@ -15,7 +15,7 @@ from lxml import etree
 from noise import HERE, source
 
 from edgec.pipeline.cli import main
-from edgec.pipeline.forms.measure import cpu_model
+from edgec.pipeline.forms.measure import Latency, cpu_model
 from edgec.pipeline.gate import check as check_module
 from edgec.pipeline.gate import draft as draft_module
 from edgec.pipeline.gate.accuracy import judge_accuracy
@@ -123,7 +123,7 @@ def test_relative_to_a_bundle(
     line = lines_of(out)["max_slowdown"]
     assert line["value"] == pytest.approx(candidate / 2 - 1, abs=0.01)
     assert line["least_effect"] >= 0.02
-    assert json.loads(out)["measured"][0]["noise_floor"] < 0.02
+    assert json.loads(out)["measured"][0]["latency"]["noise_floor"] < 0.02
 
 
 def test_relative_without_its_baseline_is_inconclusive(
@@ -332,7 +332,8 @@ def report() -> Report:
         line(Verdict.INCONCLUSIVE, limit="agreement"),
         line(Verdict.FAIL, limit="size_bytes", waiver=waiver),
     )
-    measured = Measured("m", "t", "d", HERE, (0.7, 0.7, 0.7), 2.0, None, 960, 48, 3, 0.004, {"macs": 5})
+    latency = Latency("measured", 2.0, num_samples=960, num_blocks=48, medians_ms=(2.0, 2.0, 2.0), noise_floor=0.004)
+    measured = Measured("m", "t", "d", HERE, replace(latency, num_processes=3), 3, {"macs": 5})
     return Report((*lines, replace(line(Verdict.PASS), model="other")), (measured,))
 
 

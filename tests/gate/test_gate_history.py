@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from noise import HERE
 
 from edgec.pipeline.cli import main
+from edgec.pipeline.forms.measure import Latency
 from edgec.pipeline.gate.change_points import MIN_SEGMENT, change_points, split_statistics
 from edgec.pipeline.gate.plot import in_terminal
 from edgec.pipeline.gate.record import Measured
@@ -87,7 +89,8 @@ def test_noise_alone_rarely_changes() -> None:
 
 
 def report(path: Path, p50_ms: float, **changes: object) -> Path:
-    record = Measured("tiny", "cpu", "d", HERE, (0.7,), p50_ms, None, 500, 20, 1, 0.004, {"macs": 5}).plain()
+    latency = Latency("measured", p50_ms, num_samples=500, medians_ms=(2.0,), noise_floor=0.004)
+    record = Measured("tiny", "cpu", "d", HERE, latency, 1, {"macs": 5}).plain()
     path.write_text(json.dumps({"measured": [{**record, **changes}]}))
     return path
 
@@ -120,8 +123,7 @@ def test_show_names_the_commit(run: Run, kept: Path) -> None:
 
 
 def test_series_of_other_fingerprints_are_apart(run: Run, kept: Path, tmp_path: Path) -> None:
-    plain = json.loads(json.dumps({**Measured("tiny", "cpu", "d", HERE, (), 1, None, 1, 1, 1).plain()["fingerprint"]}))
-    other = report(tmp_path / "r.json", 9.0, fingerprint={**plain, "governor": "powersave"})
+    other = report(tmp_path / "r.json", 9.0, fingerprint={**asdict(HERE), "governor": "powersave"})
     run("add", other, "--history", kept, "--commit", "x")
     assert len(json.loads(run("show", "--history", kept, "--json")[1])) == 2
 
