@@ -12,6 +12,7 @@ from edgec.pipeline.build import Build, build
 from edgec.pipeline.bundle.release import Release, release_of
 from edgec.pipeline.bundle.semver import FIRST, parse_version
 from edgec.pipeline.bundle.write import write_bundle
+from edgec.pipeline.candidates import left_to_the_device
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.core.store import Run, Store, default_root
@@ -22,7 +23,7 @@ from edgec.pipeline.forms.measure import Latency, measure
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.forms.spec import with_precision
 from edgec.pipeline.gate.fingerprint import read_fingerprint
-from edgec.pipeline.precision import undecided, weigh
+from edgec.pipeline.precision import weigh
 from edgec.pipeline.recipe import Recipe
 from edgec.pipeline.report.page import render_report
 
@@ -66,7 +67,7 @@ def deliver(recipe: Recipe, folder: Path, judging: Judging, version: str = FIRST
 
 
 def _best(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release:
-    """The recipe's own precision, or the one that pays."""
+    """The recipe's own precision, the one that pays, or all of them where only the device can tell."""
     if not judging.weigh_precisions:
         return _judged(recipe, store, judging, work)
     if len(recipe.target.precisions) < 2:
@@ -74,7 +75,7 @@ def _best(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release
         raise EdgecError("unsupported-precision", message, "leave --precision away")
     here = recipe.target.device.is_this_machine and load_compiler(recipe.target.compiler).probe(recipe.settings).can_run
     if judging.on is None and not here:
-        raise undecided()
+        return left_to_the_device(recipe, lambda one: release_of(build(one, store), judging.ranked), work)
     releases = {}
     for precision in recipe.target.precisions:
         (work / precision).mkdir()
@@ -136,8 +137,8 @@ def make_result(release: Release, runs: Sequence[Run], folder: Path) -> dict[str
 
     Accuracies in percent, times in the unit of their name. ``float_layers``: what quantization left in float and why.
     """
-    recipe, built = release.recipe, release.built
-    size = size_bytes(built.binary.path)
+    recipe = release.recipe
+    size = size_bytes(release.artifact)
     seconds: dict[str, float] = {}
     for run in runs:
         seconds[run.stage] = seconds.get(run.stage, 0.0) + run.seconds
@@ -147,7 +148,7 @@ def make_result(release: Release, runs: Sequence[Run], folder: Path) -> dict[str
         "target": recipe.target.name,
         "weights": recipe.weights,
         "bundle": str(folder),
-        "artifact": built.binary.path.name,
+        "artifact": release.artifact.name,
         "size_bytes": size,
         "accuracy": asdict(release.accuracy),
         "latency": asdict(release.latency),
@@ -156,6 +157,7 @@ def make_result(release: Release, runs: Sequence[Run], folder: Path) -> dict[str
         "quantizer": recipe.quantizer,
         "precision": recipe.target.precision,
         "precision_verdict": release.precision_verdict,
+        "candidates": list(release.candidates),
         "placement": asdict(release.placement),
         "memory": asdict(release.memory),
         "float_layers": [asdict(layer) for layer in release.quantization.float_layers],

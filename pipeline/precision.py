@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.format import undecided
 from edgec.pipeline.forms.measure import Latency
 from edgec.pipeline.forms.spec import Precision
 from edgec.pipeline.tasks.accuracy import Accuracy
 
 LEAST_GAIN = 1.10  # a speed-up below this is within what clocks and temperature do
 MOST_LOSS_PP = 1.0
+EXACT_DB = 150.0  # what equal tensors count as: float32 itself is no better
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ def weigh(outcomes: Mapping[Precision, tuple[Accuracy, Latency]]) -> Verdict:
         raise undecided()
     others: list[Precision] = [name for name in outcomes if name != "fp16"]
     gain: dict[Precision, float] = {name: p50_ms["fp16"] / p50_ms[name] for name in others}
-    loss_pp = {name: _score(outcomes["fp16"][0]) - _score(outcomes[name][0]) for name in others}
+    scores = {name: headline(accuracy, "target") for name, (accuracy, _) in outcomes.items()}
+    loss_pp = {name: scores["fp16"] - scores[name] for name in others}
     paying = [name for name in others if gain[name] >= LEAST_GAIN and loss_pp[name] <= MOST_LOSS_PP]
     precision: Precision = "fp16"
     if paying:
@@ -44,15 +47,13 @@ def weigh(outcomes: Mapping[Precision, tuple[Accuracy, Latency]]) -> Verdict:
     return Verdict(precision, f"ship {precision.upper()}: {words}")
 
 
-def undecided() -> EdgecError:
-    """There is nothing to weigh with."""
-    message = "precisions can be weighed only where each is measured, and this machine is not the target"
-    hint = "give --on ssh://user@host, or choose --precision int8, mixed or fp16"
-    return EdgecError("precision-undecided", message, hint)
-
-
-def _score(accuracy: Accuracy) -> float:
-    """Percent that the artifact itself gets right, or agrees; of tensors the SQNR in dB in its place."""
-    if accuracy.target is not None:
-        return accuracy.target
-    return accuracy.agreement if accuracy.agreement is not None else accuracy.sqnr_db or 0.0
+def headline(accuracy: Accuracy, form: Literal["reference", "target"]) -> float:
+    """What a form gets right of labelled images, or agrees with float, in percent; of tensors the SQNR in dB."""
+    right, agreement, sqnr_db = {
+        "reference": (accuracy.reference, accuracy.reference_agreement, accuracy.reference_sqnr_db),
+        "target": (accuracy.target, accuracy.agreement, accuracy.sqnr_db),
+    }[form]
+    if accuracy.metric == "sqnr":
+        return EXACT_DB if sqnr_db is None else sqnr_db
+    found = agreement if right is None else right
+    return 0.0 if found is None else found

@@ -13,7 +13,7 @@ from edgec.pipeline.core.json_file import read_record
 from edgec.pipeline.core.store import Artifact, Store
 from edgec.pipeline.forms.answer import Answer, judged, read_answers
 from edgec.pipeline.forms.form import FLOAT, REFERENCE, Form, float_form, reference_form
-from edgec.pipeline.forms.scheme import load_scheme
+from edgec.pipeline.forms.scheme import Level, load_scheme
 from edgec.pipeline.forms.spec import load_target
 from edgec.pipeline.quantize.sensitivity import Sensitivity
 from edgec.pipeline.quantize.stages import read_ranking

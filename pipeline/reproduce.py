@@ -12,10 +12,11 @@ from edgec.pipeline.bundle.diff import diff
 from edgec.pipeline.bundle.manifest import SIGNATURE, FileEntry, Manifest
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.records import SENSITIVITY, read_latency, read_quantization
-from edgec.pipeline.bundle.release import release_of
+from edgec.pipeline.bundle.release import Release, release_of
 from edgec.pipeline.bundle.seal import engines_of, has_device
 from edgec.pipeline.bundle.verify import opened, verify
 from edgec.pipeline.bundle.write import origin_of, write_bundle
+from edgec.pipeline.candidates import left_to_the_device
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.core.store import Store
@@ -77,7 +78,7 @@ def reproduce(path: Path, material: Material, on: str | None = None) -> Reproduc
         recipe = recipe_of(bundle, material)
         _check_material(bundle, recipe)
         folder = work / "bundle"
-        _rebuild(bundle, recipe, Store(work / "store"), folder)
+        _rebuild(bundle, recipe, work, folder)
         return _compare(bundle, open_bundle(folder), on)
 
 
@@ -128,10 +129,15 @@ def _check_material(bundle: Bundle, recipe: Recipe) -> None:
         raise EdgecError("wrong-material", message, "give the model.toml that the bundle was made from with --model")
 
 
-def _rebuild(bundle: Bundle, recipe: Recipe, store: Store, folder: Path) -> None:
-    stated = bundle.manifest
+def _rebuild(bundle: Bundle, recipe: Recipe, work: Path, folder: Path) -> None:
+    stated, store, ranked = bundle.manifest, Store(work / "store"), (bundle.folder / SENSITIVITY).is_file()
+
+    def release_for(one: Recipe) -> Release:
+        return release_of(build(one, store), ranked)
+
+    built = left_to_the_device(recipe, release_for, work) if stated.candidates else release_for(recipe)
     release = replace(
-        release_of(build(recipe, store), ranked=(bundle.folder / SENSITIVITY).is_file()),
+        built,
         latency=read_latency(bundle.folder),
         integers_p50_ms=read_quantization(bundle.folder).integers_p50_ms,
         precision_verdict=stated.precision_verdict,

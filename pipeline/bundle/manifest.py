@@ -16,6 +16,7 @@ from edgec.pipeline.forms.integer_preprocess import IntegerPreprocess
 from edgec.pipeline.forms.measure import Latency
 from edgec.pipeline.forms.memory import MemoryFit
 from edgec.pipeline.forms.scheme import Level
+from edgec.pipeline.forms.spec import Precision
 from edgec.pipeline.tasks.accuracy import Accuracy
 
 if TYPE_CHECKING:
@@ -184,9 +185,10 @@ class Manifest:
         memory: RAM and flash that the artifact takes, against what the board has.
         latency: ``latency.json`` without its blocks and layers.
         evaluated_on: the device that answered for the artifact; None for the building machine.
-        precision_verdict: why this precision ships, where several were weighed.
+        precision_verdict: why this precision ships, where several were weighed or are left to the device.
         notes: what a reader must know, in sentences.
         poor: why the result is a poor one, and what to try; None where it is none.
+        candidates: precisions in the artifact among which the device chooses; empty where nothing is left to it.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -209,6 +211,7 @@ class Manifest:
     licences: tuple[Licence, ...]
     notes: tuple[str, ...]
     poor: Poor | None = None
+    candidates: tuple[Precision, ...] = ()
 
 
 def to_bytes(manifest: Manifest) -> bytes:

@@ -18,6 +18,7 @@ from edgec.pipeline.forms.format import size_bytes
 from edgec.pipeline.forms.measure import Latency
 from edgec.pipeline.forms.memory import MemoryFit, memory_fit
 from edgec.pipeline.forms.score import read_accuracy
+from edgec.pipeline.forms.spec import Precision
 from edgec.pipeline.recipe import Recipe, TorchSource
 from edgec.pipeline.tasks.accuracy import Accuracy
 from edgec.pipeline.tasks.task import Kept
@@ -33,7 +34,9 @@ class Release:
         memory: what the artifact takes of the board's RAM and flash.
         latency: measured, or the words why not.
         integers_p50_ms: latency of the same network all in integers, where layers stayed in float to hold a drop.
-        precision_verdict: why this precision ships, where several were weighed.
+        precision_verdict: why this precision ships, where several were weighed or are left to the device.
+        candidates: precisions among which the device chooses; empty where nothing is left to it.
+        holding: the artifact with all candidates in it.
         sensitivity: the ranking of the layers, where it was asked for.
         made: files that a device made of the artifact, an engine say.
         version: semver of the bundle.
@@ -47,6 +50,8 @@ class Release:
     latency: Latency
     integers_p50_ms: float | None = None
     precision_verdict: str | None = None
+    candidates: tuple[Precision, ...] = ()
+    holding: Path | None = None
     sensitivity: Path | None = None
     made: tuple[Path, ...] = ()
     version: str = FIRST
@@ -56,6 +61,11 @@ class Release:
     def recipe(self) -> Recipe:
         """What was asked for."""
         return self.built.recipe
+
+    @property
+    def artifact(self) -> Path:
+        """The file or folder that ships."""
+        return self.holding or self.built.binary.path
 
     @property
     def answers(self) -> Mapping[str, Kept]:

@@ -63,9 +63,9 @@ def write_json(path: Path, value: object) -> None:
 
 
 def _fill(work: Path, release: Release, render: Render, log: dict[str, Any] | None) -> None:
-    recipe, artifact = release.recipe, release.built.binary.path.name
+    recipe, artifact = release.recipe, release.artifact.name
     format_ = load_compiler(recipe.target.compiler).FORMAT
-    contract = format_.contract(release.built.binary.path)
+    contract = format_.contract(release.artifact)
     _copy_results(work, release)
     write_json(work / "preprocess.json", asdict(recipe.preprocess))
     labels = "".join(f"{label}\n" for label in recipe.labels)
@@ -84,13 +84,13 @@ def _fill(work: Path, release: Release, render: Render, log: dict[str, Any] | No
 
 
 def _copy_results(work: Path, release: Release) -> None:
-    built = release.built
-    if built.binary.path.is_dir():
-        copy_folder(built.binary.path, work / built.binary.path.name)
+    built, artifact = release.built, release.artifact
+    if artifact.is_dir():
+        copy_folder(artifact, work / artifact.name)
     else:
-        shutil.copyfile(built.binary.path, work / built.binary.path.name)
+        shutil.copyfile(artifact, work / artifact.name)
     for file in release.made:
-        shutil.copyfile(file, work / built.binary.path.name / file.name)
+        shutil.copyfile(file, work / artifact.name / file.name)
     (work / "reference").mkdir()
     shutil.copyfile(built.fp32.path, work / "reference" / "float.onnx")
     shutil.copyfile(built.qdq.path / "model.onnx", work / "reference" / "qdq.onnx")
@@ -103,7 +103,7 @@ def _copy_results(work: Path, release: Release) -> None:
 
 def _manifest(release: Release, contract: Contract) -> Manifest:
     """Without files: ``seal`` lists them."""
-    recipe, artifact = release.recipe, release.built.binary
+    recipe = release.recipe
     parse_version(release.version)
     return Manifest(
         schema_version=2,
@@ -114,12 +114,13 @@ def _manifest(release: Release, contract: Contract) -> Manifest:
         contract=contract,
         preprocessing=Preprocessing(**asdict(recipe.preprocess), integer=fold(recipe.preprocess, contract.inputs[0])),
         labels=recipe.labels,
-        size_bytes=size_bytes(artifact.path),
+        size_bytes=size_bytes(release.artifact),
         memory=release.memory,
         accuracy=release.accuracy,
         latency=summary(release.latency),
         evaluated_on=release.built.on,
         precision_verdict=release.precision_verdict,
+        candidates=release.candidates,
         budgets=release.budgets,
         licences=_licences(recipe),
         notes=release.notes,
@@ -128,7 +129,7 @@ def _manifest(release: Release, contract: Contract) -> Manifest:
 
 
 def _target(release: Release) -> TargetIdentity:
-    target, artifact = release.recipe.target, release.built.binary.path
+    target, artifact = release.recipe.target, release.artifact
     format_ = load_compiler(target.compiler).FORMAT
     runtime = format_.runtime()
     return TargetIdentity(
@@ -189,7 +190,7 @@ def _c_model(work: Path, release: Release, contract: Contract, format_: Format) 
         recipe.labels if len(recipe.labels) == contract.outputs[0].size else (),
         read_golden(work / "golden"),
         work / "golden",
-        artifact_files(release.built.binary.path),
+        artifact_files(release.artifact),
         registered,
         release.memory.arena_with_margin_bytes,
     )

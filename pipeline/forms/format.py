@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -75,6 +75,19 @@ class Runtime:
     versions: str
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """One precision of a network whose choice is left to the device.
+
+    Attributes:
+        artifact: what ``compile_model`` made of it.
+        loss_pp: what its reference loses against the float network, in points of the task's headline.
+    """
+
+    artifact: Path
+    loss_pp: float
+
+
 class Format(Protocol):
     """One file format. It lies beside the compiler that writes it, and is found through it, never by a suffix."""
 
@@ -113,6 +126,13 @@ class Format(Protocol):
     def board_runs(self, name: str, settings: Any) -> bool:
         """The board itself may run this kernel set, so that its answers count for the tolerance."""
 
+    def with_candidates(self, own: str, candidates: Mapping[str, Candidate], output: Path) -> None:
+        """Write the artifact of precision ``own`` to ``output``, with all others in it for the device to choose.
+
+        Raises:
+            EdgecError: ``precision-undecided`` where the format holds one network.
+        """
+
     def resolver_name(self, operator: str) -> str:
         """What firmware registers for an operator of the file; empty where nothing is registered."""
 
@@ -138,9 +158,24 @@ class Alone:
         """There are none."""
         return False
 
+    def with_candidates(self, own: str, candidates: Mapping[str, Candidate], output: Path) -> None:
+        """It holds one network.
+
+        Raises:
+            EdgecError: ``precision-undecided``.
+        """
+        raise undecided()
+
     def resolver_name(self, operator: str) -> str:
         """The runtime brings every operator."""
         return ""
+
+
+def undecided() -> EdgecError:
+    """There is nothing to weigh precisions with, and no device that could."""
+    message = "precisions can be weighed only where each is measured, and this machine is not the target"
+    hint = "give --on ssh://user@host, or choose one with --precision"
+    return EdgecError("precision-undecided", message, hint)
 
 
 def layout_of(shape: tuple[int, ...], channels_last: bool) -> Layout:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgec.pipeline.forms.format import Alone, Contract, Runtime
+from edgec.pipeline.forms.format import Alone, Candidate, Contract, Runtime
 from edgec.targets.onnxruntime.format import onnx_contract
 
 SCRIPT = Path(__file__).with_name("build_engine.py")
+CANDIDATES = "candidates.json"  # for ``build_engine.py --precision auto``
 
 
 @dataclass(frozen=True)
@@ -31,3 +35,19 @@ class EngineFormat(Alone):
     def runtime(self) -> Runtime:
         """What ``build_engine.py`` knows."""
         return Runtime("TensorRT", ">=8.5,<12")
+
+    def with_candidates(self, own: str, candidates: Mapping[str, Candidate], output: Path) -> None:
+        """The others lie in ``candidates/PRECISION``, and a table says what each loses.
+
+        Which of them is fast depends on the GPU. Without ``--precision`` ``build_engine.py`` builds ``own``, as from
+        any other folder.
+        """
+        table = {}
+        shutil.copytree(candidates[own].artifact, output)
+        for name, candidate in candidates.items():
+            inside = "." if name == own else f"candidates/{name}"
+            if name != own:
+                shutil.copytree(candidate.artifact, output / inside, ignore=shutil.ignore_patterns(SCRIPT.name))
+            table[name] = {"folder": inside, "loss_pp": candidate.loss_pp}
+        text = json.dumps(table, indent=2)
+        (output / CANDIDATES).write_text(text + "\n", encoding="utf-8", newline="\n")

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from edgec.pipeline.forms.format import Contract, Predictor, Runtime, TensorContract, counts, layout_of
+from edgec.pipeline.forms.format import (
+    Candidate,
+    Contract,
+    Predictor,
+    Runtime,
+    TensorContract,
+    counts,
+    layout_of,
+    undecided,
+)
 from edgec.targets.tflite.options import TfliteOptions
 
 RUNNER = Path(__file__).with_name("board_runner.py")
@@ -71,6 +81,14 @@ class TfliteFormat:
     def board_runs(self, name: str, settings: TfliteOptions) -> bool:
         """No microcontroller has XNNPACK."""
         return name != XNNPACK or settings.runtime != "tflite-micro"
+
+    def with_candidates(self, own: str, candidates: Mapping[str, Candidate], output: Path) -> None:
+        """It holds one network.
+
+        Raises:
+            EdgecError: ``precision-undecided``.
+        """
+        raise undecided()
 
     def resolver_name(self, operator: str) -> str:
         """``DEPTHWISE_CONV_2D`` as TFLite Micro's ``MicroMutableOpResolver::AddDepthwiseConv2D`` names it."""

@@ -64,6 +64,13 @@ def test_what_a_device_runs_is_the_formats_script(name: str) -> None:
     assert "from edgec" not in script.read_text()
 
 
+@pytest.mark.parametrize("name", [name for name in compiler_names() if name != "tensorrt"])
+def test_formats_of_one_network_leave_no_choice_to_the_device(name: str, tmp_path: Path) -> None:
+    with pytest.raises(EdgecError) as caught:
+        load_compiler(name).FORMAT.with_candidates("int8", {}, tmp_path / "out")
+    assert caught.value.code == "precision-undecided"
+
+
 def test_formats_have_names_of_their_own() -> None:
     found = [load_compiler(name).FORMAT for name in compiler_names()]
     assert len({format_.name for format_ in found}) == len(found)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.pipeline.core.toml_file import STRICT
 from edgec.pipeline.forms.compiler import OnDevice, Placement, Probe, stays_here
-from edgec.pipeline.forms.format import Contract, Format, Predictor, Runtime, damaged
+from edgec.pipeline.forms.format import Candidate, Contract, Format, Predictor, Runtime, damaged, undecided
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.forms.spec import TargetSpec, read_options
 from edgec.targets.onnxruntime.format import onnx_contract
@@ -56,6 +56,9 @@ class ToyFormat:
 
     def board_runs(self, name: str, settings: Any) -> bool:
         return True
+
+    def with_candidates(self, own: str, candidates: Mapping[str, Candidate], output: Path) -> None:
+        raise undecided()
 
     def resolver_name(self, operator: str) -> str:
         return ""

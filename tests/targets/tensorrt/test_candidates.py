@@ -13,9 +13,11 @@ from graphs import float_classifier
 from seams import settings_of
 from stand_ins import StandIn
 
+from edgec.pipeline.cli import main
+from edgec.pipeline.forms.format import Candidate
 from edgec.pipeline.forms.spec import load_target, with_precision
 from edgec.targets.tensorrt import build_engine, compile_model
-from edgec.targets.tensorrt.candidates import Candidate, candidates_in, with_candidates
+from edgec.targets.tensorrt.format import EngineFormat
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +34,7 @@ def choice(compiled: Path, compiled_fp16: Path, tmp_path: Path) -> Path:
     """INT8 loses half a point against FP16."""
     folder = tmp_path / "choice"
     found = {"int8": Candidate(compiled, 0.6), "fp16": Candidate(compiled_fp16, 0.1)}
-    with_candidates("int8", found, folder)
+    EngineFormat().with_candidates("int8", found, folder)
     return folder
 
 
@@ -43,8 +45,7 @@ def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 def test_the_folder_builds_its_own_precision_without_being_asked(choice: Path, stand_in: StandIn) -> None:
-    assert candidates_in(choice) == ("int8", "fp16")
-    assert candidates_in(choice / "candidates" / "fp16") == ()
+    assert set(json.loads((choice / "candidates.json").read_text())) == {"int8", "fp16"}
     found = answer(stand_in.run(choice))
     assert (found["status"], found["precision"]) == ("proved", "int8")
 
@@ -81,6 +82,30 @@ def test_one_candidate_by_its_name(choice: Path, stand_in: StandIn) -> None:
     assert stand_in.calls().count("build") == 1
     found = answer(stand_in.run(choice, "--precision", "mixed"))
     assert (found["error"], "int8, fp16" in found["message"]) == ("missing-file", True)
+
+
+def test_a_build_without_a_gpu_leaves_the_choice_to_the_board(
+    tiny_onnx: Path, tiny_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], stand_in: StandIn
+) -> None:
+    """Every precision lies in the bundle, which is verified, made again byte by byte, and takes its engine there."""
+    bundle = tmp_path / "bundle"
+    given = ("--data", tiny_images, "--output", bundle, "--precision", "auto", "--no-measure")
+    assert main(["build", str(tiny_onnx), "--target", "jetson", *map(str, given), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    everything = list(load_target("jetson").precisions)
+    assert (result["candidates"], result["precision"]) == (everything, "int8")
+    assert all(f"{name.upper()} loses" in result["precision_verdict"] for name in everything)
+    table = json.loads((bundle / "tensorrt" / "candidates.json").read_text())
+    assert {name: entry["folder"] for name, entry in table.items() if name != "int8"} == {
+        name: f"candidates/{name}" for name in everything if name != "int8"
+    }
+    assert table["fp16"]["loss_pp"] == 0.0  # its reference is the float network
+    assert main(["verify", str(bundle)]) == 0
+    again = ("--model", tiny_onnx, "--data", tiny_images)
+    assert main(["reproduce", str(bundle), *map(str, again)]) == 0, capsys.readouterr()
+    found = answer(stand_in.run(bundle / "tensorrt", "--precision", "auto", fault="slow-int8"))
+    assert found["precision"] != "int8"
+    assert set(found["candidates"]) == set(everything)
 
 
 def test_no_candidates_no_choice(artifact: Path, stand_in: StandIn) -> None:

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.forms.measure import Latency
 from edgec.pipeline.forms.spec import Gpu, load_target, names, read_options, with_precision
-from edgec.pipeline.precision import weigh
+from edgec.pipeline.precision import headline, weigh
 from edgec.pipeline.tasks.accuracy import Accuracy
 from edgec.targets.tensorrt import probe, runner
 from edgec.targets.tensorrt.compiler import takes_types
@@ -71,8 +72,6 @@ def test_precisions_that_a_board_lacks(
     for target, precision in (("jetson-nano", "int8"), ("cpu", "fp16"), ("jetson-nano", "auto")):
         arguments = ("build", tiny_onnx, "--target", target, "--precision", precision, *given)
         assert refused(capsys, *arguments) == "unsupported-precision"
-    arguments = ("build", tiny_onnx, "--target", "jetson", "--precision", "auto", *given)
-    assert refused(capsys, *arguments) == "precision-undecided"
     arguments = ("build", tiny_onnx, "--target", "cpu", "--on", "ssh://nobody@localhost", *given)
     assert refused(capsys, *arguments) == "cannot-run-there"
     assert not (tmp_path / "out").exists()
@@ -143,6 +142,17 @@ def test_mixed_leaves_the_layers_in_float_that_gain_least(tmp_path: Path) -> Non
     assert spec["int8_layers"]
     assert not [name for name in spec["int8_layers"] if "depthwise" in name or "squeeze_excite" in name]
     assert [name for name in spec["fp16_layers"] if "depthwise" in name]
+
+
+def test_equal_tensors_lose_nothing() -> None:
+    """No noise is the best score, not the worst."""
+    exact, noisy = (
+        replace(outcome(80.0, 1.0)[0], metric="sqnr", target=None, sqnr_db=db, reference_sqnr_db=db)
+        for db in (None, 30.0)
+    )
+    latency, fast = outcome(80.0, 2.0)[1], outcome(80.0, 1.0)[1]
+    assert weigh({"int8": (noisy, fast), "fp16": (exact, latency)}).precision == "fp16"
+    assert headline(exact, "reference") > headline(noisy, "reference") == 30.0
 
 
 def test_nothing_is_weighed_that_was_not_measured() -> None:
