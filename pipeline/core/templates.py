@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 
+@cache
 def templates_of(package: str, escape_html: bool) -> Environment:
-    """Jinja over the folder ``templates`` of ``package``.
+    """Jinja over the folder ``templates`` of ``package``; one for the whole process, which compiles a template once.
 
     Args:
         escape_html: for HTML; other texts need filters of their own for what goes into them.

@@ -83,6 +83,7 @@ def outputs_difference(before: Path, after: Path) -> float:
 
 
 def _simplify(source: Path, output: Path) -> None:
+    sys.modules["torch"] = None  # type: ignore[assignment]  # seconds: onnxsim takes it along where it is there, unused
     import onnx
     import onnxsim
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,12 @@ def test_an_identity_vanishes_and_the_outputs_stay(tmp_path: Path) -> None:
     result = simplified(tmp_path / "m.onnx", tmp_path)
     assert "Identity" not in {node.op_type for node in onnx.load(result).graph.node}
     assert outputs_difference(tmp_path / "m.onnx", result) < 1e-5
+
+
+def test_onnxsim_takes_no_torch_along(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit('loaded')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    assert simplified(tiny_onnx, tmp_path).exists()
 
 
 def test_a_time_limit_is_a_refusal(tiny_onnx: Path, tmp_path: Path) -> None:
