@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -11,7 +12,10 @@ import pytest
 from PIL import Image
 from tiny import TINY_PX, crowded_network, tiny_network
 
-pytest_plugins = ["fresh_copy", "seen_codes", "strict_skips"]
+if TYPE_CHECKING:
+    from workers import Once
+
+pytest_plugins = ["fresh_copy", "seen_codes", "strict_skips", "workers"]
 
 COLOURS = {"blue": (30, 40, 200), "green": (40, 190, 50), "red": (210, 40, 30)}
 
@@ -73,12 +77,12 @@ def colours_toml(tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="session")
-def store_of_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store_of_bundles(shared: Path) -> Path:
     """One store for all bundles of a session: equal stages run once."""
-    return tmp_path_factory.mktemp("store")
+    return shared / "store"
 
 
-def _build(target: str, model: Path, images: Path, folder: Path, store: Path) -> Path:
+def _build(target: str, model: Path, images: Path, folder: Path, store: Path) -> None:
     from edgec.pipeline.deliver import Judging, deliver
     from edgec.pipeline.recipe import Choices, DataFolders, make_recipe
 
@@ -88,33 +92,23 @@ def _build(target: str, model: Path, images: Path, folder: Path, store: Path) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEC_CACHE", str(store))
         deliver(recipe, folder, Judging(timed=False, ranked=everything))
-    return folder
 
 
 @pytest.fixture(scope="session")
-def mcu_bundle(
-    colours_toml: Path, tiny_images: Path, tmp_path_factory: pytest.TempPathFactory, store_of_bundles: Path
-) -> Path:
+def mcu_bundle(colours_toml: Path, tiny_images: Path, once: Once, store_of_bundles: Path) -> Path:
     """For ``mcu``; read only."""
     pytest.importorskip("ai_edge_litert")
-    folder = tmp_path_factory.mktemp("bundle") / "mcu"
-    return _build("mcu", colours_toml, tiny_images, folder, store_of_bundles)
+    return once("mcu", lambda folder: _build("mcu", colours_toml, tiny_images, folder, store_of_bundles))
 
 
 @pytest.fixture(scope="session")
-def jetson_bundle(
-    colours_toml: Path, tiny_images: Path, tmp_path_factory: pytest.TempPathFactory, store_of_bundles: Path
-) -> Path:
+def jetson_bundle(colours_toml: Path, tiny_images: Path, once: Once, store_of_bundles: Path) -> Path:
     """For ``jetson``, without its engine; read only."""
-    folder = tmp_path_factory.mktemp("bundle") / "jetson"
-    return _build("jetson", colours_toml, tiny_images, folder, store_of_bundles)
+    return once("jetson", lambda folder: _build("jetson", colours_toml, tiny_images, folder, store_of_bundles))
 
 
 @pytest.fixture(scope="session")
-def cpu_bundle(
-    colours_toml: Path, tiny_images: Path, tmp_path_factory: pytest.TempPathFactory, store_of_bundles: Path
-) -> Path:
+def cpu_bundle(colours_toml: Path, tiny_images: Path, once: Once, store_of_bundles: Path) -> Path:
     """For ``cpu``; read only."""
     pytest.importorskip("openvino")
-    folder = tmp_path_factory.mktemp("bundle") / "cpu"
-    return _build("cpu", colours_toml, tiny_images, folder, store_of_bundles)
+    return once("cpu", lambda folder: _build("cpu", colours_toml, tiny_images, folder, store_of_bundles))

@@ -2,7 +2,8 @@
 
 A run of all tests (none chosen, none deselected) ends with the codes of the source that no test raised. It fails
 there with ``--all-codes``; a missing tool may be the reason. A script that ships to a device runs in a
-process of its own: the helper of the tests that reads such an answer notes its code.
+process of its own: the helper of the tests that reads such an answer notes its code. Workers of pytest-xdist tell what they
+saw, and whether tests were deselected, to the process that started them, which judges.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ast
 import sys
 from functools import cache
+from typing import Any
 
 import pytest
 from places import ROOT
@@ -59,7 +61,8 @@ class SeenCodes:
         self._made = EdgecError.__init__
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        self.whole = session.config.args_source == pytest.Config.ArgsSource.TESTPATHS
+        worker = hasattr(session.config, "workerinput")  # whose arguments the starting process has judged
+        self.whole = worker or session.config.args_source == pytest.Config.ArgsSource.TESTPATHS
         made = self._made
 
         def noting(error: EdgecError, code: str, message: str, hint: str = "") -> None:
@@ -72,9 +75,19 @@ class SeenCodes:
     def pytest_deselected(self) -> None:
         self.whole = False
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A worker of xdist has ended."""
+        told = getattr(node, "workeroutput", {})
+        SEEN.update(told.get("edgec_seen", ()))
+        self.whole = self.whole and told.get("edgec_whole", False)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         EdgecError.__init__ = self._made  # type: ignore[method-assign]
+        if (output := getattr(session.config, "workeroutput", None)) is not None:
+            output |= {"edgec_seen": sorted(SEEN), "edgec_whole": self.whole}
+            return
         if not self.whole or session.exitstatus != pytest.ExitCode.OK or session.testscollected == 0:
             return
         self.unseen = sorted(raised_codes().keys() - SEEN)

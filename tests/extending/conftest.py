@@ -42,9 +42,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def edgec(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Edgec:
+def edgec(site: Path, shared: Path) -> Edgec:
     """The command line in a process that has the toy package."""
-    cache = tmp_path_factory.getbasetemp() / "toy-cache"
+    cache = shared / "toy-cache"
     path = os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH", ""))))
     environment = {**os.environ, "PYTHONPATH": path, "EDGEC_CACHE": str(cache)}
 

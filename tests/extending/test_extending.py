@@ -14,6 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from conftest import Edgec
+    from workers import Once
 
 TOY = Path(__file__).parent / "toy"
 
@@ -46,10 +47,9 @@ def done(edgec: Edgec, *arguments: object) -> str:
 
 
 @pytest.fixture(scope="session")
-def bundle(edgec: Edgec, model: Path, board: Path, tiny_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("toy-bundle") / "out"
-    done(edgec, "build", model, "--target", board, "--data", tiny_images, "--output", folder, "--no-measure")
-    return folder
+def bundle(edgec: Edgec, model: Path, board: Path, tiny_images: Path, once: Once) -> Path:
+    given = ("build", model, "--target", board, "--data", tiny_images, "--no-measure", "--output")
+    return once("toy", lambda folder: done(edgec, *given, folder))
 
 
 def test_the_toy_format_goes_the_whole_way(edgec: Edgec, bundle: Path, tiny_images: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from workers import Once
 
 from edgec.pipeline.cli import main
 
@@ -15,7 +16,7 @@ Build = Callable[[str], Path]
 
 @pytest.fixture(scope="session")
 def build(
-    tmp_path_factory: pytest.TempPathFactory, colours_toml: Path, tiny_images: Path, store_of_bundles: Path
+    tmp_path_factory: pytest.TempPathFactory, colours_toml: Path, tiny_images: Path, store_of_bundles: Path, once: Once
 ) -> Build:
     """Build the tiny network for a target, at most once, in the store of the session's other bundles."""
     root = tmp_path_factory.mktemp("bundles")
@@ -23,13 +24,13 @@ def build(
     shutil.copy(colours_toml, root / "tiny.toml")
 
     def built(target: str) -> Path:
-        folder = root / target
-        if not folder.exists():
+        def fill(folder: Path) -> None:
             arguments = ["build", root / "tiny.toml", "--target", target, "--data", tiny_images, "--output", folder]
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("EDGEC_CACHE", str(store_of_bundles))
                 assert main([*map(str, arguments), "--threads", "1"]) == 0
-        return folder
+
+        return once(f"gate-{target}", fill)
 
     return built
 

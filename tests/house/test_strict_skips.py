@@ -50,6 +50,7 @@ FILES = {
     ("kind", "arguments", "ci", "status"),
     [
         *((kind, ["--strict-skips"], "", pytest.ExitCode.TESTS_FAILED) for kind in FILES),
+        *((kind, ["--strict-skips", "-n", "2"], "", pytest.ExitCode.TESTS_FAILED) for kind in ("a test", "a file")),
         ("a test", [], "true", pytest.ExitCode.TESTS_FAILED),
         ("a test", [], "", pytest.ExitCode.OK),
     ],

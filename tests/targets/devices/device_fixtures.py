@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -39,11 +38,9 @@ def board(running_board: Board, monkeypatch: pytest.MonkeyPatch) -> Board:
 
 
 @pytest.fixture(scope="session")
-def kept_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The session's own cache of devices: an emulated userland is set up in it once, and removed with it."""
-    folder = tmp_path_factory.mktemp("devices")
-    yield folder
-    shutil.rmtree(folder)
+def kept_cache(shared: Path) -> Path:
+    """The run's own cache of devices: an emulated userland is set up in it once, and removed with it."""
+    return shared / "devices"
 
 
 @pytest.fixture(scope="session")
