@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from attacks.mutate import spoilt
@@ -55,7 +56,7 @@ def hostile_board(trial: Trial) -> str:
     board = start_board(trial.folder / "board")
     try:
         here = {"HOME": str(board.client), "SSH_AUTH_SOCK": ""}
-        hostile = Trial(trial.material, trial.folder, trial.rng, here)
+        hostile = replace(trial, environment=here)
         address = f"{board.device().name}{board.bin}/hostile"
         return _attack(hostile, board.bin / "hostile", board.client / ".ssh", address)
     finally:
@@ -84,7 +85,7 @@ def _attack(trial: Trial, program: Path, ssh: Path, address: str) -> str:
             path = ssh / rng.choice(("known_hosts", "id_ed25519", "config"))
             path.write_text(rng.choice(BROKEN), encoding="latin-1")
             done = trial.run("device", "show", address)
-    wrong = survived(done, statuses) or trial.residue()
+    wrong = survived(done, statuses)
     raw = any(byte in done.out + done.err for byte in "\x1b\x07")
     return wrong or ("what the board says reaches the terminal raw" if raw else "")
 

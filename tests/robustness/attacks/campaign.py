@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from attacks import boards, handed_over, inputs, stores, surroundings
@@ -20,18 +19,20 @@ class Kind:
 
     Attributes:
         at_least: tries of a whole campaign.
+        fresh_every: one try of so many runs edgec in new interpreters.
     """
 
     attack: Attack
     at_least: int
     words: str
+    fresh_every: int = 50
 
 
 KINDS = {
-    "kill": Kind(stores.kill, 200, "kill -9 at a random moment of a whole build; then run to the end"),
-    "sigint": Kind(stores.sigint, 100, "SIGINT at a random moment of a whole build"),
-    "sigterm": Kind(stores.sigterm, 100, "SIGTERM, the same"),
-    "sighup": Kind(stores.sighup, 100, "SIGHUP, the same"),
+    "kill": Kind(stores.kill, 200, "kill -9 at a random moment of a whole build; then run to the end", 5),
+    "sigint": Kind(stores.sigint, 100, "SIGINT at a random moment of a whole build", 5),
+    "sigterm": Kind(stores.sigterm, 100, "SIGTERM, the same", 5),
+    "sighup": Kind(stores.sighup, 100, "SIGHUP, the same", 5),
     "onnx": Kind(inputs.onnx_file, 3000, "mutated ONNX files, inspected and built"),
     "weights": Kind(inputs.weights_file, 1500, "mutated checkpoints, built"),
     "toml": Kind(inputs.toml_file, 1500, "mutated model and board files, built"),
@@ -44,29 +45,43 @@ KINDS = {
     "store-bytes": Kind(stores.store_bytes, 300, "a byte of a store's file changed, then built"),
     "surroundings": Kind(surroundings.odd_place, 60, "full, read-only and foreign folders, odd paths and locales"),
     "boards": Kind(boards.hostile_board, 100, "hostile boards behind ssh, broken keys and configuration"),
-    "builders": Kind(stores.builders, 20, "eight builders on one store, killed at random; then run to the end"),
+    "builders": Kind(stores.builders, 20, "eight builders on one store, killed at random; then run to the end", 10),
 }
 
 
-@dataclass
-class Tally:
-    """Of one kind: tries and what went wrong, by seed."""
+@dataclass(frozen=True)
+class Field:
+    """Where tries are made.
 
-    tried: int = 0
-    failures: dict[int, str] = field(default_factory=dict)
+    Attributes:
+        folder: for their own folders.
+        material: see ``material.py``.
+        python: see ``forked.Command``.
+    """
 
-    @property
-    def survived(self) -> int:
-        return self.tried - len(self.failures)
+    folder: Path
+    material: Path
+    python: Path
 
 
-def tries(kind: Kind, material: Path, seeds: Iterable[int], until: float = float("inf")) -> Iterator[tuple[int, str]]:
-    """(seed, what went wrong) of each try, until the clock ``time.monotonic`` says ``until``."""
+def tries(kind: Kind, field: Field, seeds: Iterable[int]) -> Iterator[tuple[int, str]]:
+    """(seed, what went wrong) of each."""
     for seed in seeds:
-        folder = Path(tempfile.mkdtemp(prefix="attack-"))
+        around = Path(tempfile.mkdtemp(prefix="attack-", dir=field.folder))
+        fresh = seed % kind.fresh_every == kind.fresh_every - 1
+        trial = Trial(field.material, around / "try", random.Random(seed), field.python, fresh=fresh)
+        trial.prepare()
+        before = _outside(trial)
         try:
-            yield seed, kind.attack(Trial(material, folder, random.Random(seed)))
+            wrong = kind.attack(trial) or trial.residue()
+            changed = sorted(name for name, _ in before ^ _outside(trial))
+            yield seed, wrong or (f"touched outside: {changed[:3]}" if changed else "")
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        if time.monotonic() > until:
-            return
+            shutil.rmtree(around, ignore_errors=True)
+
+
+def _outside(trial: Trial) -> set[tuple[str, tuple[int, ...]]]:
+    """Names around the trial's folder and in the material, each with what any change of it changes."""
+    paths = [*trial.folder.parent.iterdir(), *trial.material.rglob("*")]
+    states = {path: path.lstat() for path in paths if path != trial.folder}
+    return {(str(path), (state.st_ino, state.st_size, state.st_ctime_ns)) for path, state in states.items()}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
+import json
+import random
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 from PIL import Image
+
+from attacks.trial import Trial
 
 TESTS = Path(__file__).resolve().parents[2]
 COLOURS = {"blue": (30, 40, 200), "green": (40, 190, 50), "red": (210, 40, 30)}
@@ -26,9 +29,14 @@ std = [127.5, 60.0, 57.0]
 BOARD = 'extends = "mcu"\n[device]\ndescription = "small"\nram_bytes = 262144\nflash_bytes = 1048576\n'
 
 
-def make_material(folder: Path) -> Path:
-    """Fill ``folder`` unless it is filled; return it."""
-    if (folder / "complete").exists():
+def make_material(folder: Path, python: Path) -> Path:
+    """Fill ``folder`` unless this edgec has filled it; return it.
+
+    Args:
+        python: see ``forked.Command``.
+    """
+    version = _version()
+    if (folder / "version").exists() and (folder / "version").read_text() == version:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -46,10 +54,20 @@ def make_material(folder: Path) -> Path:
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / "data" / name / f"{index}.png")
     _weights(folder)
     for target in ("mcu", "cpu"):
-        _edgec(folder, "build", "model.toml", "--target", target, "--data", "data", "--output", target, "--no-measure")
-    _edgec(folder, "pack", "mcu", "--output", "mcu.tar.zst")
-    (folder / "complete").touch()
+        given = ("--target", target, "--data", folder / "data", "--output", folder / target)
+        _edgec(folder, python, "build", folder / "model.toml", *given, "--no-measure")
+    _edgec(folder, python, "pack", folder / "mcu", "--output", folder / "mcu.tar.zst")
+    (folder / "version").write_text(version)
     return folder
+
+
+def _version() -> str:
+    """Of everything that bundles and results name."""
+    from edgec.pipeline.bundle.provenance import git_commit
+    from edgec.pipeline.core.code import code_digests
+
+    names = [name for name in sys.modules if name.startswith("edgec.")]
+    return hashlib.sha256(json.dumps([git_commit(), code_digests(names)]).encode()).hexdigest()
 
 
 def _weights(folder: Path) -> None:
@@ -64,7 +82,10 @@ def _weights(folder: Path) -> None:
     save(state, folder / "weights.pth")
 
 
-def _edgec(folder: Path, *arguments: str) -> None:
-    environment = {**os.environ, "EDGEC_CACHE": str(folder / "store")}
-    command = [sys.executable, "-m", "edgec.pipeline.cli", *arguments]
-    subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+def _edgec(folder: Path, python: Path, *arguments: object) -> None:
+    trial = Trial(folder, folder / "work", random.Random(0), python, {"EDGEC_CACHE": str(folder / "store")})
+    trial.prepare()
+    done = trial.run(*arguments)
+    if done.status:
+        raise RuntimeError(f"edgec {arguments[0]} ended with {done.status}: {done.err}")
+    shutil.rmtree(trial.folder)

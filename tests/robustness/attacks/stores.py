@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
-import time
 from pathlib import Path
 
 from attacks.trial import Done, Trial, survived
 
-WHOLE_S = 25.0  # a whole build, at most; later instants find it finished
+WHOLE_S, REST_S = (1.3, 9.0), (0.8, 4.0)
+"""Of a processor: a build of the material in a fork and in a new interpreter, whole and of what is not in a store."""
+
 HEALED = frozenset({0, 1})
 RECIPES = ("mcu", "cpu", "arm", "mcu")
 
 
 def kill(trial: Trial) -> str:
     """The next run ends well, with the bytes of a build that nobody killed, and sweeps what was left."""
-    process = _start(trial)
-    _after_a_while(process, trial)
-    process.kill()
-    process.communicate()
+    _stopped(trial, signal.SIGKILL)
     if half := _half_made(trial.folder / "out"):
         return half
     return _to_the_end(trial)
@@ -62,13 +59,13 @@ def store_bytes(trial: Trial) -> str:
 
 def builders(trial: Trial) -> str:
     """Eight at once, half of them killed; then every recipe ends well and gives a bundle that verifies."""
-    processes = [trial.start("build", *_recipe(trial, target, f"out{i}")) for i, target in enumerate(RECIPES * 2)]
-    for process in processes[::2]:
-        time.sleep(trial.rng.random() * 4)
-        process.kill()
-    ended = [(process, *process.communicate(timeout=300)) for process in processes]
-    for process, out, err in ended[1::2]:
-        if wrong := survived(Done(process.returncode, out, err, 0.0, 0), frozenset({0})):
+    running = [trial.start("build", *_recipe(trial, target, f"out{i}")) for i, target in enumerate(RECIPES * 2)]
+    for one in running[::2]:
+        one.send(signal.SIGKILL, trial.rng.random() * WHOLE_S[trial.fresh])
+    for one in running[::2]:
+        one.wait()
+    for one in running[1::2]:
+        if wrong := survived(one.wait(), frozenset({0})):
             return f"a builder that nobody killed: {wrong}"
     for i, target in enumerate(RECIPES):
         if wrong := survived(trial.run("build", *_recipe(trial, target, f"last{i}")), frozenset({0})):
@@ -83,33 +80,24 @@ def _recipe(trial: Trial, target: str = "mcu", output: str = "out") -> list[obje
     return [trial.material / "model.toml", *given, "--no-measure"]
 
 
-def _start(trial: Trial) -> subprocess.Popen[str]:
-    """A build whose stages are found in a store up to a random one, so that late stages are met as often as early."""
-    if trial.rng.random() < 0.5:
+def _stopped(trial: Trial, number: signal.Signals) -> Done:
+    """A build that gets the signal after a random time; half of them find all stages: the bundle is met as often."""
+    found = trial.rng.random() < 0.5
+    if found:
         shutil.copytree(trial.material / "store", trial.folder / "cache")
-    return trial.start("build", *_recipe(trial))
-
-
-def _after_a_while(process: subprocess.Popen[str], trial: Trial) -> None:
-    try:
-        process.wait(trial.rng.random() * (3.0 if (trial.folder / "cache" / "results").exists() else WHOLE_S))
-    except subprocess.TimeoutExpired:
-        return
+    running = trial.start("build", *_recipe(trial))
+    running.send(number, trial.rng.random() * (REST_S if found else WHOLE_S)[trial.fresh])
+    return running.wait()
 
 
 def _interrupted(trial: Trial, number: signal.Signals, status: int) -> str:
-    process = _start(trial)
-    time.sleep(0.3)  # Python itself is up
-    _after_a_while(process, trial)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    if process.returncode == 0:
+    done = _stopped(trial, number)
+    if done.status == 0:
         return ""  # it had finished
-    if process.returncode != status or "Traceback" in err:
-        return f"status {process.returncode}: {err.strip()[-200:]}"
-    lines = [line for line in err.splitlines() if "interrupted" in line or "terminated" in line or "ended" in line]
-    left = trial.residue() or _half_made(trial.folder / "out")
-    return left or ("" if lines else f"said: {err.strip()[-200:]!r} {out[-80:]!r}")
+    if done.status != status or "Traceback" in done.err:
+        return f"status {done.status}: {done.err.strip()[-200:]}"
+    lines = [line for line in done.err.splitlines() if "interrupted" in line or "ended" in line]
+    return _half_made(trial.folder / "out") or ("" if lines else f"said: {done.err.strip()[-200:]!r}")
 
 
 def _to_the_end(trial: Trial) -> str:
@@ -124,7 +112,7 @@ def _to_the_end(trial: Trial) -> str:
             return f"other bytes in {name}"
     beside = sorted(path.name for path in trial.folder.glob(".out.*"))
     inside = sorted(path.name for path in (trial.folder / "cache" / "tmp").glob("*"))
-    return f"left behind: {beside + inside}" if beside or inside else trial.residue()
+    return f"left behind: {beside + inside}" if beside or inside else ""
 
 
 def _half_made(folder: Path) -> str:

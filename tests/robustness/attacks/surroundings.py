@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from attacks.trial import Trial, survived
+from attacks.trial import HANGS_S, Trial, survived
 
 
 def odd_place(trial: Trial) -> str:
@@ -74,11 +74,9 @@ def odd_locale(trial: Trial) -> str:
         )
     )
     out = trial.folder / trial.rng.choice(("out", "caf\u00e9"))
-    process = replace(trial, environment=chosen).start("build", *_recipe(trial, out))
-    _, err = process.communicate(timeout=120)
-    if process.returncode not in (0, 1) or "Traceback" in err or (process.returncode and "error[" not in err):
-        return f"{chosen}: status {process.returncode}: {err.strip()[-200:]}"
-    return ""
+    done = replace(trial, environment=chosen, fresh=True).run("build", *_recipe(trial, out))
+    wrong = survived(done, frozenset({0, 1}))
+    return f"{chosen}: {wrong}" if wrong else ""
 
 
 def gone_folder(trial: Trial) -> str:
@@ -88,7 +86,7 @@ def gone_folder(trial: Trial) -> str:
     command = f'cd "{here}" && rmdir "{here}" && exec python -m edgec.pipeline.cli "$@"'
     words = ["verify", str(trial.material / "mcu"), "--no-run"] if trial.rng.random() < 0.5 else ["targets"]
     shell = ["bash", "-c", command, "-", *words]
-    done = subprocess.run(shell, env=trial.variables, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(shell, env=trial.variables, capture_output=True, text=True, timeout=HANGS_S, check=False)
     fine = done.returncode in (0, 1) and "Traceback" not in done.stderr
     return "" if fine else f"status {done.returncode}: {done.stderr.strip()[-200:]}"
 
@@ -112,7 +110,7 @@ def _listing(folder: Path) -> dict[str, bytes]:
 @contextmanager
 def _small_disk(folder: Path, size_kb: int) -> Iterator[bool]:
     """A file system in memory, where this user may mount one."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", str(folder)]
     if (
         os.geteuid() != 0

@@ -5,25 +5,33 @@ from __future__ import annotations
 import os
 import random
 import re
-import resource
 import signal
-import subprocess
-import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
+from attacks import forked
+
 LIMIT_S = 60.0
+HANGS_S = 300.0
 LIMIT_BYTES = 2 << 30
 STATUSES = frozenset({0, 1, 2, 3, 4})
+EMPTY = ("here", "tmp", "home")
 CODE = re.compile(r"^error\[([a-z0-9-]+)\]", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended. ``peak_bytes`` is its resident memory."""
+    """How a command ended.
+
+    Attributes:
+        seconds: of a processor, its children's included; other work may share the machine.
+        peak_bytes: of the largest of its processes, resident.
+    """
 
     status: int
     out: str
@@ -38,49 +46,93 @@ class Done:
 
 
 @dataclass(frozen=True)
+class Running:
+    """A command: ``leader`` is it, or has forked it, see ``forked.py``."""
+
+    leader: int
+    out: Path
+    err: Path
+
+    def wait(self) -> Done:
+        """Whatever it started ends with it; and so does one that hangs."""
+        until = time.monotonic() + HANGS_S
+        while not (ended := os.wait4(self.leader, os.WNOHANG))[0]:
+            if time.monotonic() > until:
+                self._kill_group()
+            time.sleep(0.005)
+        self._kill_group()
+        out, err = (
+            path.read_text(encoding="utf-8", errors="replace") if path.exists() else "" for path in (self.out, self.err)
+        )
+        usage = ended[2]
+        status = os.waitstatus_to_exitcode(ended[1])
+        return Done(status, out, err, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10)
+
+    def send(self, number: signal.Signals, after_s: float) -> None:
+        """Signal the command when it has used so much of a processor, which other work on the machine does not change.
+
+        Not before it handles signals: until then they are Python's.
+        """
+        command = None
+        while os.waitid(os.P_PID, self.leader, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            with suppress(psutil.NoSuchProcess, OSError):
+                command = command or _command(self.leader)
+                if command and _processor_s(command) >= after_s:
+                    command.send_signal(number)
+                    return
+            time.sleep(0.01)
+
+    def _kill_group(self) -> None:
+        with suppress(ProcessLookupError):  # nothing of it is left
+            os.killpg(self.leader, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
 class Trial:
     """What an attack gets.
 
     Attributes:
         material: files to spoil, read only; see ``material.py``.
-        folder: empty, and gone afterwards.
+        folder: its own, gone afterwards. In it ``here`` is the working directory, ``tmp`` TMPDIR and ``home`` HOME:
+            they end empty.
+        python: see ``forked.Command``.
         environment: of every command.
+        fresh: commands are new interpreters instead of forks.
     """
 
     material: Path
     folder: Path
     rng: random.Random
+    python: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    fresh: bool = False
 
     @property
     def variables(self) -> dict[str, str]:
-        (self.folder / "tmp").mkdir(exist_ok=True)
-        own = {"EDGEC_CACHE": str(self.folder / "cache"), "TMPDIR": str(self.folder / "tmp")}
-        return {**os.environ, **own, **self.environment}
+        own = {"EDGEC_CACHE": "cache", "TMPDIR": "tmp", "HOME": "home"}
+        return {**os.environ, **{name: str(self.folder / folder) for name, folder in own.items()}, **self.environment}
+
+    def prepare(self) -> None:
+        """Make the folders."""
+        for name in EMPTY:
+            (self.folder / name).mkdir(parents=True)
+
+    def start(self, *arguments: object) -> Running:
+        """A command of edgec, in a process group of its own."""
+        streams = tuple(self.folder / f"{len(list(self.folder.glob('*.out')))}.{name}" for name in ("out", "err"))
+        streams[0].touch()
+        words = tuple(map(str, arguments))
+        command = forked.Command(words, self.variables, self.folder / "here", *streams, self.python, self.fresh)
+        return Running(forked.start(command), *streams)
 
     def run(self, *arguments: object) -> Done:
-        """A command of edgec in a fork of this process, which has imported what commands import."""
-        out, err = self.folder / "out.txt", self.folder / "err.txt"
-        started, variables = time.monotonic(), self.variables
-        child = os.fork()
-        if child == 0:
-            _become(list(map(str, arguments)), variables, out, err)
-        status, usage = _wait(child, started)
-        texts = [path.read_text(encoding="utf-8", errors="replace") if path.exists() else "" for path in (out, err)]
-        return Done(status, texts[0], texts[1], time.monotonic() - started, usage.ru_maxrss << 10)
-
-    def start(self, *arguments: object) -> subprocess.Popen[str]:
-        """A command in a process and a process group of its own."""
-        command = [sys.executable, "-m", "edgec.pipeline.cli", *map(str, arguments)]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(
-            command, env=self.variables, stdout=pipe, stderr=pipe, text=True, errors="replace", start_new_session=True
-        )
+        """A command of edgec, to its end."""
+        return self.start(*arguments).wait()
 
     def residue(self) -> str:
-        """What a command left in the folder for temporary files."""
-        left = sorted(path.name for path in (self.folder / "tmp").glob("*"))
-        return f"left in TMPDIR: {left[:3]}" if left else ""
+        """What a command left in a folder that is to stay empty."""
+        left = [f"{name}/{path.name}" for name in EMPTY for path in sorted((self.folder / name).glob("*"))]
+        return f"left behind: {left[:3]}" if left else ""
 
 
 Attack = Callable[[Trial], str]
@@ -96,7 +148,7 @@ def survived(done: Done, statuses: frozenset[int] = STATUSES) -> str:
     if done.status == 1 and done.code in ("", "internal"):
         return f"no code: {done.err.strip()[:200]}"
     if done.seconds > LIMIT_S:
-        return f"took {done.seconds:.0f} s"
+        return f"took {done.seconds:.0f} s of a processor"
     return f"took {done.peak_bytes >> 20} MB" if done.peak_bytes > LIMIT_BYTES else ""
 
 
@@ -107,38 +159,18 @@ def refused(done: Done, *codes: str) -> str:
     return "" if done.status == 1 and done.code in codes else f"status {done.status}, code '{done.code}', not {codes}"
 
 
-def _become(arguments: list[str], variables: dict[str, str], out: Path, err: Path) -> None:
-    """Never returns."""
-    status = 70
-    try:
-        os.setsid()
-        for stream, path in ((1, out), (2, err)):
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-        os.environ.clear()
-        os.environ.update(variables)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        import tempfile
-
-        from edgec.pipeline.cli import main
-
-        tempfile.tempdir = None
-        status = main(arguments)
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except SystemExit as leaving:
-        status = leaving.code if isinstance(leaving.code, int) else 1
-    except BaseException:  # noqa: BLE001 - a fork must not go on as its parent
-        traceback.print_exc()
-        sys.stderr.flush()
-    finally:
-        os._exit(status)
+def _command(leader: int) -> psutil.Process | None:
+    """The process of the group that handles SIGTERM, which no other does."""
+    group = [psutil.Process(leader), *psutil.Process(leader).children()]
+    return next((process for process in group if _handled(process.pid) >> signal.SIGTERM - 1 & 1), None)
 
 
-def _wait(child: int, started: float) -> tuple[int, resource.struct_rusage]:
-    while True:
-        found, status, usage = os.wait4(child, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status), usage
-        if time.monotonic() - started > 2 * LIMIT_S:
-            os.killpg(child, signal.SIGKILL)
-        time.sleep(0.005)
+def _handled(process: int) -> int:
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("SigCgt")), 16)
+
+
+def _processor_s(command: psutil.Process) -> float:
+    """Of the process and its children."""
+    used = [command.cpu_times(), *(child.cpu_times() for child in command.children(recursive=True))]
+    return sum(times.user + times.system + times.children_user + times.children_system for times in used)
