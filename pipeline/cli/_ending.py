@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from edgec.pipeline.core.scratch import abandon  # here: a signal may come while a module is half imported
+
 SIGNALS = {name: getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
 KEPT = "finished stages are kept, the next run continues there"
 SHOW_CURSOR = "\r\x1b[2K\x1b[?25h"  # where a progress bar was drawn
@@ -52,8 +54,6 @@ def _end(number: int, _frame: FrameType | None) -> None:
         return  # a second signal while we tidy up
     _ending.acquire()
     _ender.append(threading.get_ident())
-    from edgec.pipeline.core.scratch import abandon
-
     _kill(_descendants(os.getpid()))
     abandon()
     words = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"

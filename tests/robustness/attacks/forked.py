@@ -1,4 +1,4 @@
-"""Commands of edgec at the price of a fork: from a process that has imported everything, and has no session of a runtime.
+"""Commands of edgec at the price of a fork, of a process that has imported everything and has no session of a runtime.
 
 A command gets a process group, standard streams, environment and working directory of its own. What it starts with
 ``sys.executable`` is a fork as well: there stands ``python_by_fork.py``, which asks the leader of the command's group.
