@@ -1,1 +1,6 @@
-"""The project's own attacks on itself: each class of them tries one kind of damage, and counts who survives it."""
+"""Attacks on edgec, from a process that forks: libraries of numerics start no threads in it, since no fork has them."""
+
+import os
+
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")

@@ -6,6 +6,7 @@ A command gets a process group, standard streams, environment and working direct
 
 from __future__ import annotations
 
+import gc
 import marshal
 import os
 import pkgutil
@@ -79,6 +80,7 @@ def preload() -> None:
     for name in names:
         import_module(name)
     code_digests(names)
+    gc.freeze()  # what was imported stays shared
 
 
 def write_python(folder: Path) -> Path:

@@ -184,7 +184,7 @@ def folder_of_pictures(trial: Trial) -> str:
 def _built(trial: Trial, model: Path | None = None, board: object = "mcu", data: Path | None = None) -> str:
     """Build, and no output where it did not end well."""
     if trial.rng.random() < FOUND:
-        shutil.copytree(trial.material / "store", trial.folder / "cache")
+        shutil.copytree(trial.material / "store", trial.folder / "cache", dirs_exist_ok=True)
     given = ("--target", board, "--data", data or trial.material / "data", "--output", trial.folder / "out")
     done = trial.run("build", model or trial.material / "model.toml", *given, "--no-measure")
     half = done.status == 1 and (trial.folder / "out").exists()
