@@ -24,8 +24,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "robustness"))
 
-from attacks import forked
 from attacks.campaign import KINDS, Field, tries
+from attacks.forked import Forks, preload, write_python
 from attacks.material import make_material
 
 Outcomes = dict[int, str]
@@ -50,12 +50,12 @@ def main() -> int:
     names = options.classes.split(",")
     if unknown := sorted(set(names) - KINDS.keys()):
         parser.error(f"no class {unknown[0]!r}; known: {', '.join(KINDS)}")
-    forked.preload()
+    preload()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(options.folder or temporary).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        python = forked.write_python(folder)
-        field = Field(folder, make_material(folder / "material", python), python)
+        forks = Forks(write_python(folder))
+        field = Field(folder, make_material(folder / "material", forks), forks)
         outcomes = {name: _outcomes(name, options, field, len(names)) for name in names}
     print(json.dumps(outcomes) if options.json else _table(outcomes))
     return 1 if any(any(one.values()) for one in outcomes.values()) else 0

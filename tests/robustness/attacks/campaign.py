@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attacks import boards, handed_over, inputs, stores, surroundings
+from attacks.forked import Forks
 from attacks.trial import Attack, Trial
 
 
@@ -56,12 +57,11 @@ class Field:
     Attributes:
         folder: for their own folders.
         material: see ``material.py``.
-        python: see ``forked.Command``.
     """
 
     folder: Path
     material: Path
-    python: Path
+    forks: Forks
 
 
 def tries(kind: Kind, field: Field, seeds: Iterable[int]) -> Iterator[tuple[int, str]]:
@@ -69,7 +69,7 @@ def tries(kind: Kind, field: Field, seeds: Iterable[int]) -> Iterator[tuple[int,
     for seed in seeds:
         around = Path(tempfile.mkdtemp(prefix="attack-", dir=field.folder))
         fresh = seed % kind.fresh_every == kind.fresh_every - 1
-        trial = Trial(field.material, around / "try", random.Random(seed), field.python, fresh=fresh)
+        trial = Trial(field.material, around / "try", random.Random(seed), field.forks, fresh=fresh)
         trial.prepare()
         before = _outside(trial)
         try:

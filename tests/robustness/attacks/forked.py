@@ -1,7 +1,7 @@
 """Commands of edgec at the price of a fork, of a process that has imported everything and has no session of a runtime.
 
 A command gets a process group, standard streams, environment and working directory of its own. What it starts with
-``sys.executable`` is a fork as well: there stands ``python_by_fork.py``, which asks the leader of the command's group.
+``sys.executable`` is a fork as well: there stands ``python_by_fork.py``, which asks for one.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from contextlib import suppress
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -48,7 +48,6 @@ class Command:
     """What a process becomes.
 
     Attributes:
-        python: stands where ``sys.executable`` does, from ``write_python``.
         fresh: a new interpreter instead of the fork, so that its imports are met too.
         out, err: files for its standard streams.
     """
@@ -58,7 +57,6 @@ class Command:
     folder: Path
     out: Path
     err: Path
-    python: Path
     fresh: bool = False
 
 
@@ -92,64 +90,89 @@ def write_python(folder: Path) -> Path:
     return path
 
 
-def start(command: Command) -> int:
-    """The process that leads the command's group; it ends as the command does."""
-    return _fork(lambda: _lead(command))
+@dataclass
+class Forks:
+    """Forks this process into commands, and into what they start.
 
+    Attributes:
+        python: stands where ``sys.executable`` does in them.
+        used: of processes that commands started and that have ended: seconds of a processor and peak bytes, by command.
+    """
 
-def _lead(command: Command) -> NoReturn:
-    os.setsid()
-    for stream, path in ((1, command.out), (2, command.err)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), stream)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.chdir(command.folder)
-    if command.fresh:
-        words = (sys.executable, "-m", "edgec.pipeline.cli", *command.arguments)
-        os.execve(sys.executable, words, dict(command.variables))
-    address = f"edgec-attack-{secrets.token_hex(8)}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind(f"\0{address}")
-        listener.listen()
-        variables = {**command.variables, SOCKET: address, PYTHON: sys.executable}
-        sys.executable = str(command.python)
-        process = _fork(lambda: _become(["-m", "edgec.pipeline.cli", *command.arguments], variables))
-        ended = os.pidfd_open(process)
-        while ended not in select.select([listener, ended], [], [])[0]:
-            asked = listener.accept()[0]
-            _fork(partial(_answer, asked))
-            asked.close()
-    _end_as(os.waitpid(process, 0)[1])
+    python: Path
+    used: dict[int, tuple[float, int]] = field(default_factory=dict)
+    _asking: dict[int, tuple[socket.socket, int]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(f"\0edgec-attack-{secrets.token_hex(8)}")
+        self._listener.listen(64)
 
-def _answer(asked: socket.socket) -> NoReturn:
-    """Be the process that somebody in the group starts; it goes with the one that asks."""
-    content, streams, _, _ = socket.recv_fds(asked, 1 << 20, 3)
-    words, variables, folder = marshal.loads(content)
+    def start(self, command: Command) -> int:
+        """The command's process, which leads a group."""
+        return _fork(lambda: self._lead(command))
 
-    def inner() -> NoReturn:
+    def serve(self) -> None:
+        """Answer whoever asks, and wait a moment for it; call it for as long as a command runs."""
+        if select.select([self._listener], [], [], 0.005)[0]:
+            asked = self._listener.accept()[0]
+            content, streams, _, _ = socket.recv_fds(asked, 1 << 20, 3)
+            words, variables, folder, group = marshal.loads(content)
+            process = _fork(lambda: self._follow(group, streams, folder, words, variables))
+            for given in streams:
+                os.close(given)
+            self._asking[process] = asked, group
+        for process, (asked, group) in list(self._asking.items()):
+            if select.select([asked], [], [], 0)[0]:  # whoever asked is gone
+                os.kill(process, signal.SIGKILL)
+            found, status, usage = os.wait4(process, os.WNOHANG)
+            if found:
+                seconds, peak_bytes = self.used.get(group, (0.0, 0))
+                seconds += usage.ru_utime + usage.ru_stime
+                self.used[group] = seconds, max(peak_bytes, usage.ru_maxrss << 10)
+                with suppress(OSError):
+                    asked.send(str(status).encode())
+                asked.close()
+                del self._asking[process]
+
+    def _lead(self, command: Command) -> NoReturn:
+        os.setpgid(0, 0)
+        for stream, path in ((1, command.out), (2, command.err)):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), stream)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.chdir(command.folder)
+        words = ["-m", "edgec.pipeline.cli", *command.arguments]
+        if command.fresh:
+            os.execve(sys.executable, [sys.executable, *words], dict(command.variables))
+        address = self._listener.getsockname()[1:].decode()
+        self._become(words, {**command.variables, SOCKET: address, PYTHON: sys.executable})
+
+    def _follow(
+        self, group: int, streams: list[int], folder: str, words: list[str], variables: dict[str, str]
+    ) -> NoReturn:
+        with suppress(ProcessLookupError, PermissionError):  # the command has ended
+            os.setpgid(0, group)
         for stream, given in enumerate(streams):
             os.dup2(given, stream)
         os.chdir(folder)
-        _become(words, variables)
+        self._become(words, variables)
 
-    process = _fork(inner)
-    for given in streams:
-        os.close(given)
-    ended = os.pidfd_open(process)
-    if ended not in select.select([asked, ended], [], [])[0]:
-        os.kill(process, signal.SIGKILL)
-    status = os.waitpid(process, 0)[1]
-    asked.send(str(status).encode())
-    os._exit(0)
+    def _become(self, words: list[str], variables: Mapping[str, str]) -> NoReturn:
+        """What ``python WORDS`` is, in this process."""
+        self._listener.close()
+        for asked, _ in self._asking.values():
+            asked.close()
+        os.environ.clear()
+        os.environ.update(variables)
+        tempfile.tempdir = None
+        sys.executable = str(self.python)
+        warnings.simplefilter("ignore", RuntimeWarning)  # that the module was imported before it is run
+        os._exit(_run(words))
 
 
-def _become(words: list[str], variables: Mapping[str, str]) -> NoReturn:
-    """What ``python WORDS`` is, in this process."""
-    os.environ.clear()
-    os.environ.update(variables)
-    tempfile.tempdir = None
-    warnings.simplefilter("ignore", RuntimeWarning)  # that the module was imported before it is run
-    status = 1
+def _run(words: list[str]) -> int:
+    """The exit status, as the interpreter finds it."""
+    status = 0
     try:
         if words[0] == "-m":
             sys.argv = ["", *words[2:]]
@@ -157,27 +180,19 @@ def _become(words: list[str], variables: Mapping[str, str]) -> NoReturn:
         else:
             sys.argv = words
             runpy.run_path(words[0], run_name="__main__")
-        status = 0
     except SystemExit as leaving:
         if isinstance(leaving.code, str):
             print(leaving.code, file=sys.stderr)
         status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except BaseException:  # noqa: BLE001 - as the interpreter does at the end of a program
         traceback.print_exc()
+        status = 1
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
-            status = 120  # as the interpreter does
-    os._exit(status & 0xFF)
-
-
-def _end_as(status: int) -> NoReturn:
-    """With the status or by the signal that ended the command."""
-    if os.WIFSIGNALED(status):
-        signal.signal(os.WTERMSIG(status), signal.SIG_DFL) if os.WTERMSIG(status) != signal.SIGKILL else None
-        os.kill(os.getpid(), os.WTERMSIG(status))
-    os._exit(os.waitstatus_to_exitcode(status))
+            status = 120
+    return status & 0xFF
 
 
 def _fork(then: Callable[[], NoReturn]) -> int:

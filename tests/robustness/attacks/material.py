@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from PIL import Image
 
+from attacks.forked import Forks
 from attacks.trial import Trial
 
 TESTS = Path(__file__).resolve().parents[2]
@@ -29,12 +30,8 @@ std = [127.5, 60.0, 57.0]
 BOARD = 'extends = "mcu"\n[device]\ndescription = "small"\nram_bytes = 262144\nflash_bytes = 1048576\n'
 
 
-def make_material(folder: Path, python: Path) -> Path:
-    """Fill ``folder`` unless this edgec has filled it; return it.
-
-    Args:
-        python: see ``forked.Command``.
-    """
+def make_material(folder: Path, forks: Forks) -> Path:
+    """Fill ``folder`` unless this edgec has filled it; return it."""
     version = _version()
     if (folder / "version").exists() and (folder / "version").read_text() == version:
         return folder
@@ -55,8 +52,8 @@ def make_material(folder: Path, python: Path) -> Path:
     _weights(folder)
     for target in ("mcu", "cpu"):
         given = ("--target", target, "--data", folder / "data", "--output", folder / target)
-        _edgec(folder, python, "build", folder / "model.toml", *given, "--no-measure")
-    _edgec(folder, python, "pack", folder / "mcu", "--output", folder / "mcu.tar.zst")
+        _edgec(folder, forks, "build", folder / "model.toml", *given, "--no-measure")
+    _edgec(folder, forks, "pack", folder / "mcu", "--output", folder / "mcu.tar.zst")
     (folder / "version").write_text(version)
     return folder
 
@@ -82,8 +79,8 @@ def _weights(folder: Path) -> None:
     save(state, folder / "weights.pth")
 
 
-def _edgec(folder: Path, python: Path, *arguments: object) -> None:
-    trial = Trial(folder, folder / "work", random.Random(0), python, {"EDGEC_CACHE": str(folder / "store")})
+def _edgec(folder: Path, forks: Forks, *arguments: object) -> None:
+    trial = Trial(folder, folder / "work", random.Random(0), forks, {"EDGEC_CACHE": str(folder / "store")})
     trial.prepare()
     done = trial.run(*arguments)
     if done.status:

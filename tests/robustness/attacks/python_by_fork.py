@@ -16,7 +16,7 @@ def main() -> int:
         os.execv(python, [python, *words])
     asked = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     asked.connect("\0" + variables[SOCKET])
-    socket.send_fds(asked, [marshal.dumps((words, variables, os.getcwd()))], [0, 1, 2])
+    socket.send_fds(asked, [marshal.dumps((words, variables, os.getcwd(), os.getpgrp()))], [0, 1, 2])
     status = int(asked.recv(16))
     if os.WIFSIGNALED(status):
         os.kill(os.getpid(), os.WTERMSIG(status))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from attacks import forked
+from attacks.forked import Command, Forks
 
 LIMIT_S = 60.0
 HANGS_S = 300.0
@@ -47,44 +47,50 @@ class Done:
 
 @dataclass(frozen=True)
 class Running:
-    """A command: ``leader`` is it, or has forked it, see ``forked.py``."""
+    """A command, in a process group of its own."""
 
-    leader: int
+    forks: Forks
+    process: int
     out: Path
     err: Path
 
     def wait(self) -> Done:
         """Whatever it started ends with it; and so does one that hangs."""
         until = time.monotonic() + HANGS_S
-        while not (ended := os.wait4(self.leader, os.WNOHANG))[0]:
+        while not (ended := os.wait4(self.process, os.WNOHANG))[0]:
+            self.forks.serve()
             if time.monotonic() > until:
                 self._kill_group()
-            time.sleep(0.005)
         self._kill_group()
-        out, err = (
-            path.read_text(encoding="utf-8", errors="replace") if path.exists() else "" for path in (self.out, self.err)
-        )
+        self.forks.serve()
+        out, err = (path.read_text(encoding="utf-8", errors="replace") for path in (self.out, self.err))
+        seconds, peak_bytes = self.forks.used.pop(self.process, (0.0, 0))
         usage = ended[2]
-        status = os.waitstatus_to_exitcode(ended[1])
-        return Done(status, out, err, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10)
+        seconds += usage.ru_utime + usage.ru_stime
+        return Done(os.waitstatus_to_exitcode(ended[1]), out, err, seconds, max(peak_bytes, usage.ru_maxrss << 10))
 
     def send(self, number: signal.Signals, after_s: float) -> None:
         """Signal the command when it has used so much of a processor, which other work on the machine does not change.
 
         Not before it handles signals: until then they are Python's.
         """
-        command = None
-        while os.waitid(os.P_PID, self.leader, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        command = psutil.Process(self.process)
+        while os.waitid(os.P_PID, self.process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             with suppress(psutil.NoSuchProcess, OSError):
-                command = command or _command(self.leader)
-                if command and _processor_s(command) >= after_s:
+                if _handles_signals(self.process) and self._used_s(command) >= after_s:
                     command.send_signal(number)
                     return
-            time.sleep(0.01)
+            self.forks.serve()
+
+    def _used_s(self, command: psutil.Process) -> float:
+        """Of the process, its children, and what they asked for."""
+        times = [process.cpu_times() for process in (command, *command.children(recursive=True))]
+        own = sum(one.user + one.system + one.children_user + one.children_system for one in times)
+        return own + self.forks.used.get(self.process, (0.0, 0))[0]
 
     def _kill_group(self) -> None:
-        with suppress(ProcessLookupError):  # nothing of it is left
-            os.killpg(self.leader, signal.SIGKILL)
+        with suppress(ProcessLookupError, PermissionError):  # nothing of it is left
+            os.killpg(self.process, signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,6 @@ class Trial:
         material: files to spoil, read only; see ``material.py``.
         folder: its own, gone afterwards. In it ``here`` is the working directory, ``tmp`` TMPDIR and ``home`` HOME:
             they end empty.
-        python: see ``forked.Command``.
         environment: of every command.
         fresh: commands are new interpreters instead of forks.
     """
@@ -103,7 +108,7 @@ class Trial:
     material: Path
     folder: Path
     rng: random.Random
-    python: Path
+    forks: Forks
     environment: Mapping[str, str] = field(default_factory=dict)
     fresh: bool = False
 
@@ -120,10 +125,11 @@ class Trial:
     def start(self, *arguments: object) -> Running:
         """A command of edgec, in a process group of its own."""
         streams = tuple(self.folder / f"{len(list(self.folder.glob('*.out')))}.{name}" for name in ("out", "err"))
-        streams[0].touch()
+        for path in streams:
+            path.touch()
         words = tuple(map(str, arguments))
-        command = forked.Command(words, self.variables, self.folder / "here", *streams, self.python, self.fresh)
-        return Running(forked.start(command), *streams)
+        command = Command(words, self.variables, self.folder / "here", *streams, self.fresh)
+        return Running(self.forks, self.forks.start(command), *streams)
 
     def run(self, *arguments: object) -> Done:
         """A command of edgec, to its end."""
@@ -159,18 +165,7 @@ def refused(done: Done, *codes: str) -> str:
     return "" if done.status == 1 and done.code in codes else f"status {done.status}, code '{done.code}', not {codes}"
 
 
-def _command(leader: int) -> psutil.Process | None:
-    """The process of the group that handles SIGTERM, which no other does."""
-    group = [psutil.Process(leader), *psutil.Process(leader).children()]
-    return next((process for process in group if _handled(process.pid) >> signal.SIGTERM - 1 & 1), None)
-
-
-def _handled(process: int) -> int:
+def _handles_signals(process: int) -> bool:
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith("SigCgt")), 16)
-
-
-def _processor_s(command: psutil.Process) -> float:
-    """Of the process and its children."""
-    used = [command.cpu_times(), *(child.cpu_times() for child in command.children(recursive=True))]
-    return sum(times.user + times.system + times.children_user + times.children_system for times in used)
+    caught = int(next(line.split()[1] for line in lines if line.startswith("SigCgt")), 16)
+    return bool(caught >> signal.SIGTERM - 1 & 1)
