@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import reporter
-from edgec.pipeline.core.toml_file import STRICT, read_toml, validate
 from edgec.pipeline.data.dataset import Dataset, open_dataset, open_splits, split_off_deciding
-from edgec.pipeline.data.labels import check_labels
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.compiler import settings_of
 from edgec.pipeline.forms.scheme import Level
 from edgec.pipeline.forms.spec import Precision, TargetSpec, load_target, with_precision
 from edgec.pipeline.network import models
+from edgec.pipeline.network.model_file import describe_onnx as describe_onnx
 from edgec.pipeline.network.models.spec import NetworkConfig, Padding, at_resolution
 from edgec.pipeline.network.models.weights import Weights, resolve_weights
 from edgec.pipeline.quantize.stages import DropLimit
 
 RANDOM_NOTE = "random weights: accuracy is agreement with the float network only"
-ASSUMED_NOTE = "preprocessing assumed (ImageNet mean and deviation): write a model.toml to state it"
 
 
 @dataclass(frozen=True)
@@ -38,27 +36,6 @@ class OnnxSource:
     """A user's own float network."""
 
     path: Path
-
-
-@dataclass(frozen=True)
-class OnnxFile:
-    """``model.toml``: a user's ONNX file and what it needs to mean what it meant.
-
-    Attributes:
-        onnx: the file, relative to the TOML.
-        labels: class names by index.
-        task: what the outputs are for; left away, they tell.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    onnx: str
-    preprocess: Preprocess
-    labels: tuple[str, ...] = ()
-    task: str | None = None
-
-    def __post_init__(self) -> None:
-        check_labels(self.labels)
 
 
 @dataclass(frozen=True)
@@ -89,7 +66,7 @@ class Recipe:
         task: what the outputs are for; None lets them tell.
         quantizer: how much work quantization may do.
         limit: of what it may cost before layers go back into float.
-        assumed_preprocess: nobody stated how images become inputs; ImageNet's way is taken.
+        input_notes: what was assumed of how images become inputs, or moved into that.
     """
 
     name: str
@@ -104,13 +81,13 @@ class Recipe:
     task: str | None = None
     quantizer: Level = "fast"
     limit: DropLimit | None = None
-    assumed_preprocess: bool = False
+    input_notes: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What every output must say about this request."""
         random = () if self.labelled else (RANDOM_NOTE,)
-        return (*random, ASSUMED_NOTE) if self.assumed_preprocess else random
+        return (*random, *self.input_notes)
 
     @cached_property
     def settings(self) -> Any:
@@ -132,7 +109,7 @@ class _Network:
     preprocess: Preprocess
     labels: tuple[str, ...] = ()
     has_own_data: bool = False
-    assumed_preprocess: bool = False
+    input_notes: tuple[str, ...] = ()
     task: str | None = None
 
 
@@ -187,7 +164,7 @@ def make_recipe(
         labelled=network.weights != "random",
         quantizer=quantizer,
         limit=limit,
-        assumed_preprocess=network.assumed_preprocess,
+        input_notes=network.input_notes,
         task=task or network.task,
     )
 
@@ -202,7 +179,7 @@ def _torch(model: str, choices: Choices) -> _Network:
         padding=choices.padding,
     )
     preprocess = weights.preprocess
-    if config.input_px is not None and config.input_px != preprocess.crop_px:
+    if config.input_px is not None and config.input_px != preprocess.shape[1]:
         preprocess = at_resolution(preprocess, config.input_px)
     return _Network(
         name=spec.name,
@@ -219,36 +196,15 @@ def _onnx(path: Path, choices: Choices) -> _Network:
         hint = "an ONNX file carries its own weights and shape"
         raise EdgecError("option-not-for-onnx", f"{given[0]} does not apply to '{path}'", hint)
     description = describe_onnx(path)
-    source = OnnxSource(Path(description.onnx))
-    assumed = path.suffix != ".toml"
     return _Network(
         path.stem,
-        description.onnx,
-        source,
+        str(description.onnx),
+        OnnxSource(description.onnx),
         description.preprocess,
         description.labels,
-        assumed_preprocess=assumed,
+        input_notes=description.notes,
         task=description.task,
     )
-
-
-def describe_onnx(path: Path) -> OnnxFile:
-    """What a ``model.toml`` says, or what is assumed of an ONNX file without one; ``onnx`` is a path from here.
-
-    Raises:
-        EdgecError: ``no-such-file``, ``bad-model-file``, and what ``read_onnx`` and ``input_px`` raise.
-    """
-    from edgec.pipeline.network.import_onnx import input_px, read_onnx
-
-    if path.suffix == ".toml":
-        described = validate(OnnxFile, read_toml(path, "bad-model-file"), path, "bad-model-file")
-        onnx = path.parent / described.onnx
-        side, crop = input_px(read_onnx(onnx), onnx), described.preprocess.crop_px
-        if side != crop:
-            message = f"'{path}' has preprocess.crop_px {crop}, and '{onnx}' takes pictures of {side} px"
-            raise EdgecError("bad-model-file", message, f"write crop_px = {side}")
-        return replace(described, onnx=str(onnx))
-    return OnnxFile(str(path), at_resolution(Preprocess(), input_px(read_onnx(path), path)))
 
 
 def _data(folders: DataFolders, network: _Network) -> tuple[Dataset, Dataset]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from edgec.pipeline.bundle.manifest import FileEntry, Manifest
 from edgec.pipeline.bundle.semver import STEPS, Step, parse_version
+from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.format import TensorContract
 from edgec.pipeline.forms.measure import Latency
 
@@ -78,7 +79,7 @@ def _contract(old: Manifest, new: Manifest) -> Iterator[Change]:
             yield from _tensor(side.removesuffix("s"), one, other)
     if old.labels != new.labels:
         yield Change("labels", "major", _labels_words(old.labels, new.labels))
-    for name in ("color", "resize_px", "crop_px", "mean", "std"):
+    for name in (field.name for field in fields(Preprocess)):
         before, after = getattr(old.preprocessing, name), getattr(new.preprocessing, name)
         if before != after:
             yield Change("preprocessing", "major", f"preprocessing: {name} {before} became {after}")

@@ -55,7 +55,7 @@ class Request:
 
     Attributes:
         on: a device that runs the artifact, instead of this machine.
-        batch: ``.npy`` with the vectors as ``(N, 3, H, W)`` float32.
+        batch: ``.npy`` with the vectors as ``(N, C, H, W)`` float32.
         outputs: folder for ``0.npy``, ``1.npy`` and so on.
     """
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from edgec.pipeline.bundle.poor import Poor
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.toml_file import STRICT
+from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.format import Contract
 from edgec.pipeline.forms.integer_preprocess import IntegerPreprocess
 from edgec.pipeline.forms.measure import Latency
@@ -135,19 +136,14 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Preprocessing:
-    """From an image to the input: resize and crop, then ``(pixel - mean) / std`` or the folded integer form.
+class Preprocessing(Preprocess):
+    """From an image to the input: ``Preprocess``, and ``(pixel - mean) / std`` folded into integers.
 
     Attributes:
         integer: None for a float input.
     """
 
-    color: str
-    resize_px: int
-    crop_px: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    integer: IntegerPreprocess | None
+    integer: IntegerPreprocess | None = None
 
 
 @dataclass(frozen=True)
@@ -218,7 +214,10 @@ def to_bytes(manifest: Manifest) -> bytes:
     """Canonical JSON by RFC 8785: equal manifests are equal bytes."""
     import rfc8785
 
-    return rfc8785.dumps(asdict(manifest))
+    content = asdict(manifest)
+    told = ("integer", *manifest.preprocessing.stated())
+    content["preprocessing"] = {name: content["preprocessing"][name] for name in told}
+    return rfc8785.dumps(content)
 
 
 def parse_manifest(content: bytes, name: str) -> Manifest:

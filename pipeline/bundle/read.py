@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgec.pipeline.bundle.integrity import read_checked_manifest
-from edgec.pipeline.bundle.manifest import MANIFEST, Manifest
+from edgec.pipeline.bundle.manifest import MANIFEST, Manifest, corrupt
 from edgec.pipeline.core.toml_file import validate
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.compiler import settings_of
@@ -67,4 +67,8 @@ def open_bundle(folder: Path) -> Bundle:
     manifest, path = read_checked_manifest(folder), folder / MANIFEST
     target = validate(TargetSpec, manifest.origin.target, path, "corrupt-bundle")
     stated = {name: value for name, value in asdict(manifest.preprocessing).items() if name != "integer"}
-    return Bundle(folder, manifest, target, validate(Preprocess, stated, path, "corrupt-bundle"))
+    preprocess = validate(Preprocess, stated, path, "corrupt-bundle")
+    for image in (tensor for tensor in manifest.contract.inputs if len(tensor.shape) == 4):
+        if image.spatial != (*preprocess.shape[1:], preprocess.shape[0]):
+            raise corrupt(f"'{path}': input '{image.name[:80]}' is {image.shape}, and pictures are {preprocess.shape}")
+    return Bundle(folder, manifest, target, preprocess)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,8 @@ def release_of(built: Build, ranked: bool = False) -> Release:
 def _memory_fit(built: Build, placement: Placement) -> MemoryFit:
     recipe = built.recipe
     width = recipe.source.config.width_multiplier if isinstance(recipe.source, TorchSource) else 1.0
-    flash, px = size_bytes(built.binary.path), recipe.preprocess.crop_px
+    _, height, width_px = recipe.preprocess.shape
+    flash, px = size_bytes(built.binary.path), round(math.sqrt(height * width_px))
     return memory_fit(flash, placement.arena_bytes, recipe.target.device, width, px)
 
 

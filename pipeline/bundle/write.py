@@ -67,7 +67,7 @@ def _fill(work: Path, release: Release, render: Render, log: dict[str, Any] | No
     format_ = load_compiler(recipe.target.compiler).FORMAT
     contract = format_.contract(release.artifact)
     _copy_results(work, release)
-    write_json(work / "preprocess.json", asdict(recipe.preprocess))
+    write_json(work / "preprocess.json", recipe.preprocess.stated())
     labels = "".join(f"{label}\n" for label in recipe.labels)
     (work / "labels.txt").write_text(labels, encoding="utf-8", newline="\n")
     write_json(work / ACCURACY, asdict(release.accuracy))

@@ -139,7 +139,7 @@ def _first(parts: Mapping[str, Dataset], purpose: Purpose) -> str | None:
 
 
 def batches(dataset: Dataset, preprocess: Preprocess, batch_size: int = 16) -> Iterator[npt.NDArray[np.float32]]:
-    """The images in order as ``(N, 3, H, W)`` float32, decoded on two threads; one batch is read ahead.
+    """The images in order as ``(N, C, H, W)`` float32, decoded on two threads; one batch is read ahead.
 
     Raises:
         EdgecError: ``unreadable-image`` names the file.
@@ -159,7 +159,7 @@ def batches(dataset: Dataset, preprocess: Preprocess, batch_size: int = 16) -> I
 
 
 def read_image(path: Path, preprocess: Preprocess) -> npt.NDArray[np.uint8]:
-    """One image as ``(H, W, 3)`` uint8 pixels, resized and cropped.
+    """One image as ``(H, W, C)`` uint8 pixels, resized and cropped.
 
     Raises:
         EdgecError: ``no-such-file``, ``unreadable-image``.

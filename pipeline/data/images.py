@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -40,11 +40,15 @@ _DAMAGE = (
 """What PIL raises for a damaged file, by format."""
 
 
-def read_rgb(path: Path) -> Image:
-    """The first frame of a file, upright, as mode ``RGB``.
+Mode = Literal["RGB", "RGBA"]
 
-    EXIF orientation is applied. Alpha is dropped: a transparent pixel has the colour that is stored under it. Palettes,
-    CMYK, one bit and 8-bit greyscale become RGB as PIL converts them. Greyscale of 16 bits is scaled by 1/257.
+
+def read_rgb(path: Path, mode: Mode = "RGB") -> Image:
+    """The first frame of a file, upright, as mode ``RGB`` or ``RGBA``.
+
+    EXIF orientation is applied. In ``RGB`` alpha is dropped: a transparent pixel has the colour that is stored under
+    it; in ``RGBA`` a picture without alpha is opaque. Palettes, CMYK, one bit and 8-bit greyscale become RGB as PIL
+    converts them. Greyscale of 16 bits is scaled by 1/257.
 
     Raises:
         EdgecError: ``unreadable-image`` names the file: damaged, of another format, larger than PIL's limit, or with
@@ -54,7 +58,7 @@ def read_rgb(path: Path) -> Image:
 
     try:
         with Image.open(path, formats=FORMATS) as file:
-            return _upright(file, _to_rgb(file, path))
+            return _upright(file, _to_rgb(file, path, mode))
     except Image.DecompressionBombError as error:
         hint = "scale it down, or remove this file"
         raise EdgecError("unreadable-image", f"the image '{path}' is too large: {error}", hint) from error
@@ -66,14 +70,14 @@ def read_rgb(path: Path) -> Image:
         ) from error
 
 
-def _to_rgb(file: Image, path: Path) -> Image:
+def _to_rgb(file: Image, path: Path, mode: Mode) -> Image:
     """PIL keeps the upper byte of a colour picture of 16 bits, and greyscale of more than 8 bits as it is stored."""
     if file.mode.startswith(("I", "F")):
-        return _from_wide(file, path)
+        return _from_wide(file, path).convert(mode)
     is_wide = file.format in ("PNG", "TIFF") and ";16" in str(getattr(file, "tile", ""))
-    image = (file.convert("RGBA") if "transparency" in file.info else file).convert("RGB")
+    image = (file.convert("RGBA") if "transparency" in file.info else file).convert(mode)
     if is_wide:
-        _check_range(int(np.asarray(image).max()) * 257, path)
+        _check_range(int(np.asarray(image)[..., :3].max()) * 257, path)
     return image
 
 
@@ -87,7 +91,7 @@ def _from_wide(file: Image, path: Path) -> Image:
         raise EdgecError("unreadable-image", message, "save it with 8 or 16 bits")
     if file.format != "PPM":  # which states its range, and PIL scales by it
         _check_range(int(high), path)
-    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
 def _check_range(high: int, path: Path) -> None:

@@ -165,7 +165,7 @@ def read_golden(folder: Path) -> GoldenSet:
 
 
 def as_batch(fed: Values, tensor: TensorContract, preprocess: Preprocess) -> Batch:
-    """Input tensors ``(N, ...)`` in the artifact's form as ``(N, 3, H, W)`` float32; uint8 inputs are pixels."""
+    """Input tensors ``(N, ...)`` in the artifact's form as ``(N, C, H, W)`` float32; uint8 inputs are pixels."""
     if tensor.dtype == "uint8":
         pixels = np.asarray(fed, np.uint8)
         return preprocess.normalise(pixels if tensor.layout == "NHWC" else pixels.transpose(0, 2, 3, 1))
@@ -176,21 +176,21 @@ def as_batch(fed: Values, tensor: TensorContract, preprocess: Preprocess) -> Bat
 def make_inputs(
     tensor: TensorContract, preprocess: Preprocess, stored: Pixels
 ) -> tuple[tuple[GoldenVector, ...], Values, Batch]:
-    """The vectors, their tensors ``(N, ...)`` in the artifact's form, and the same as ``(N, 3, H, W)`` float32.
+    """The vectors, their tensors ``(N, ...)`` in the artifact's form, and the same as ``(N, C, H, W)`` float32.
 
     An integer input is what the integer preprocessing makes of the pixels; the float form is that, dequantized, so
     every kernel set sees the same numbers.
     """
-    height, width, _ = tensor.spatial
+    sides = tensor.spatial
     low, high = _extremes(tensor, preprocess)
     fills = {"zeros": tensor.zero_point or 0, "saturated-low": low, "saturated-high": high}
     patterns: dict[Kind, Pixels] = {
-        "gradient-x": gradient(height, width, axis=1),
-        "gradient-y": gradient(height, width, axis=0),
-        "noise": noise(height, width),
+        "gradient-x": gradient(*sides, axis=1),
+        "gradient-y": gradient(*sides, axis=0),
+        "noise": noise(*sides),
     }
     pixels = np.concatenate([np.stack(list(patterns.values())), stored])
-    filled = np.stack([np.full((height, width, 3), value, _dtype(tensor)) for value in fills.values()])
+    filled = np.stack([np.full(sides, value, _dtype(tensor)) for value in fills.values()])
     fed = np.concatenate([filled, _preprocessed(pixels, tensor, preprocess)])
     nchw = np.ascontiguousarray(fed.transpose(0, 3, 1, 2))
     in_layout = nchw if tensor.layout == "NCHW" else fed
@@ -230,21 +230,21 @@ def judge(
     )
 
 
-def gradient(height: int, width: int, axis: int) -> Pixels:
-    """``(H, W, 3)`` ramp 0..255 along one axis: ``i * 255 // (length - 1)``."""
+def gradient(height: int, width: int, channels: int, axis: int) -> Pixels:
+    """``(H, W, C)`` ramp 0..255 along one axis: ``i * 255 // (length - 1)``."""
     length = (height, width)[axis]
     ramp = (np.arange(length) * 255 // max(length - 1, 1)).astype(np.uint8)
     shape = (height, 1, 1) if axis == 0 else (1, width, 1)
-    return np.ascontiguousarray(np.broadcast_to(ramp.reshape(shape), (height, width, 3)))
+    return np.ascontiguousarray(np.broadcast_to(ramp.reshape(shape), (height, width, channels)))
 
 
-def noise(height: int, width: int) -> Pixels:
-    """``(H, W, 3)`` from the linear congruential generator of Numerical Recipes, upper byte; firmware repeats it."""
-    values, state = np.empty(height * width * 3, np.uint8), NOISE_SEED
+def noise(height: int, width: int, channels: int) -> Pixels:
+    """``(H, W, C)`` from the linear congruential generator of Numerical Recipes, upper byte; firmware repeats it."""
+    values, state = np.empty(height * width * channels, np.uint8), NOISE_SEED
     for i in range(values.size):
         state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
         values[i] = state >> 24
-    return values.reshape(height, width, 3)
+    return values.reshape(height, width, channels)
 
 
 def to_tensor(values: Batch, tensor: TensorContract) -> Values:
@@ -271,7 +271,7 @@ def little_endian(values: Values) -> bytes:
 
 
 def _preprocessed(pixels: Pixels, tensor: TensorContract, preprocess: Preprocess) -> Values:
-    """``(N, H, W, 3)`` pixels as the input tensor's elements, channels last."""
+    """``(N, H, W, C)`` pixels as the input tensor's elements, channels last."""
     folded = fold(preprocess, tensor)
     if folded is None:
         return preprocess.normalise(pixels).transpose(0, 2, 3, 1)
@@ -283,7 +283,8 @@ def _extremes(tensor: TensorContract, preprocess: Preprocess) -> tuple[float | i
     if tensor.scale is not None:
         limits = np.iinfo(tensor.dtype)
         return int(limits.min), int(limits.max)
-    ends = _preprocessed(np.array([[[[0] * 3, [255] * 3]]], np.uint8), tensor, preprocess)
+    black_white = np.array([0, 255], np.uint8).repeat(tensor.spatial[2]).reshape(1, 1, 2, -1)
+    ends = _preprocessed(black_white, tensor, preprocess)
     return float(np.min(ends)), float(np.max(ends))
 
 

@@ -62,7 +62,7 @@ def memory_fit(
 
     Args:
         width_multiplier: of the network as built; what would fit is estimated from it.
-        input_px: of the network as built.
+        input_px: of the network as built; the side of a square with as many pixels.
     """
     arena = None if arena_bytes is None else arena_with_margin(arena_bytes)
     over = []

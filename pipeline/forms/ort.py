@@ -36,7 +36,7 @@ class OrtRunner:
         self.outputs: list[str] = [output.name for output in self._session.get_outputs()]
 
     def predict(self, batch: Batch) -> Outputs:
-        """``(N, 3, H, W)`` to every output; in steps of the file's own batch where that is fixed."""
+        """``(N, C, H, W)`` to every output; in steps of the file's own batch where that is fixed."""
         fixed = self._input.shape[0]
         step = fixed if isinstance(fixed, int) and fixed > 0 else len(batch)
         parts = [self._session.run(None, {self._input.name: batch[i : i + step]}) for i in range(0, len(batch), step)]

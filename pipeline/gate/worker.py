@@ -128,8 +128,7 @@ def _load(request: Request) -> list[Invoke]:
     indices = range(len(request.bundles))
     for index in reversed(indices) if request.reverse else indices:
         bundle = open_bundle(Path(request.bundles[index]))
-        side = bundle.preprocess.crop_px
-        image = stream.standard_normal((1, 3, side, side)).astype(np.float32)
+        image = stream.standard_normal((1, *bundle.preprocess.shape)).astype(np.float32)
         invoke = open_runner(bundle, request.threads).single(image)
         loaded[index] = slowed(invoke, request.slowdowns[index])
     return [loaded[index] for index in indices]

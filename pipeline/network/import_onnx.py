@@ -17,7 +17,6 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import Artifact, file_sha256
 from edgec.pipeline.data.folders import check_inside
 from edgec.pipeline.data.labels import safe_path
-from edgec.pipeline.data.preprocess import MAX_CROP_PX
 from edgec.pipeline.network.export import OPSET
 from edgec.pipeline.network.onnx_bounds import check_bounds
 
@@ -32,7 +31,9 @@ MEMORY_BYTES = 4 << 30  # of address space for one image, beside four times the 
 class ImportOnnx:
     """Check a float ONNX file and bring it to the opset that every target reads.
 
-    One image input ``(N, 3, H, W)`` float32 with N symbolic or 1, and H, W fixed; no Q/DQ inside.
+    One image input with N symbolic or 1, H and W fixed; no Q/DQ inside. What comes out takes ``(N, C, H, W)`` float32:
+    half precision is widened, and the layout and normalisation that the network begins with are taken from it
+    (``onnx_input.py``).
 
     Attributes:
         time_limit_s: for one image; after this the file is refused.
@@ -47,24 +48,28 @@ class ImportOnnx:
         """Convert ``inputs[0]``.
 
         Raises:
-            EdgecError: what ``read_onnx`` and ``input_px`` raise; ``opset-conversion``, ``onnx-does-not-run``.
+            EdgecError: what ``read_onnx`` and ``take_image`` raise; ``opset-conversion``, ``onnx-does-not-run``.
         """
         import onnx
 
+        from edgec.pipeline.network.onnx_input import take_image
         from edgec.pipeline.network.opset import opset_of, prove_equal, to_opset
 
         model = read_onnx(inputs[0].path)
-        input_px(model, inputs[0].path)
-        converted = to_opset(model, OPSET)
+        image, taken = take_image(model, inputs[0].path)
+        converted = to_opset(taken, OPSET)
         _name_nodes_apart(converted)
         onnx.save(converted, output)
         _check_runs(output, inputs[0].path, self.time_limit_s)
-        if opset_of(model) != OPSET:
-            prove_equal(inputs[0].path, output)
+        if opset_of(model) != OPSET or taken is not model:
+            before = output.with_name("before.onnx")
+            onnx.save(model, before)
+            prove_equal(before, output, image.feeds)
+            before.unlink()
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """Load and check a file.
+    """Load and check a file; half precision comes back as float32.
 
     Raises:
         EdgecError: ``no-such-file``, ``unsafe-path``, ``corrupt-onnx``, ``tensor-too-large``, ``unsupported-opset``,
@@ -72,6 +77,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     """
     import onnx
 
+    from edgec.pipeline.network.half_precision import widened
     from edgec.pipeline.network.opset import NEWEST_OPSET, OLDEST_OPSET, opset_of
 
     onnx_files(path)
@@ -94,7 +100,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
                 "give edgec the float network",
             )
     check_bounds(model, path)
-    return model
+    return widened(model)
 
 
 def onnx_files(path: Path) -> tuple[Path, ...]:
@@ -163,37 +169,6 @@ def named_damage(path: Path) -> Iterator[None]:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__
-
-
-def input_px(model: onnx.ModelProto, path: Path) -> int:
-    """The side of the square image input.
-
-    Raises:
-        EdgecError: ``bad-input-shape``, ``dynamic-shape``.
-    """
-    constants = {tensor.name for tensor in model.graph.initializer}
-    images = [value for value in model.graph.input if value.name not in constants]
-    hint = "expected one float32 input (N, 3, H, W)"
-    if len(images) != 1:
-        raise EdgecError("bad-input-shape", f"'{path}' has {len(images)} inputs", hint)
-    sides = images[0].type.tensor_type.shape.dim
-    text = "(" + ", ".join(side.dim_param or str(side.dim_value or "?") for side in sides) + ")"
-    if len(sides) != 4 or images[0].type.tensor_type.elem_type != 1:
-        raise EdgecError("bad-input-shape", f"'{path}' has the input '{images[0].name}' of shape {text}", hint)
-    if not all(side.dim_value for side in sides[1:]):
-        raise EdgecError(
-            "dynamic-shape",
-            f"'{path}' has the input '{images[0].name}' of shape {text}, expected fixed height and width",
-            "export with a fixed image size; only the batch may be symbolic",
-        )
-    channels, height, width = (side.dim_value for side in sides[1:])
-    if channels != 3 or height != width or sides[0].dim_value not in (-1, 0, 1) or not 1 <= height <= MAX_CROP_PX:
-        raise EdgecError(
-            "bad-input-shape",
-            f"'{path}' has the input '{images[0].name}' of shape {text}",
-            f"{hint} with N symbolic or 1, H = W, at most {MAX_CROP_PX}",
-        )
-    return int(height)
 
 
 def _check_finite(model: onnx.ModelProto, path: Path) -> None:

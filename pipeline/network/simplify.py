@@ -10,11 +10,13 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from edgec.pipeline.core.disk import FULL
 from edgec.pipeline.core.errors import EdgecError
@@ -23,6 +25,8 @@ from edgec.pipeline.forms.ort import OrtRunner
 
 if TYPE_CHECKING:
     import onnx
+
+Feeds = Callable[[npt.NDArray[np.float32]], tuple[npt.NDArray[Any], npt.NDArray[Any]]]
 
 DISK_FULL = 28  # exit status of the process that simplifies
 
@@ -75,10 +79,15 @@ class Simplify:
             )
 
 
-def outputs_difference(before: Path, after: Path) -> float:
-    """Largest output difference on seeded noise, relative to the largest output of ``before``."""
+def outputs_difference(before: Path, after: Path, feeds: Feeds | None = None) -> float:
+    """Largest output difference on seeded noise, relative to the largest output of ``before``.
+
+    Args:
+        feeds: what each of them takes for a noise of ``after``'s shape; the noise of ``before`` for both where None.
+    """
     old, new = OrtRunner(before), OrtRunner(after)
-    pairs = zip(old.predict(old.noise()), new.predict(old.noise()), strict=True)
+    one, other = feeds(new.noise()) if feeds else (old.noise(), old.noise())
+    pairs = zip(old.predict(one), new.predict(other), strict=True)
     return max(float(np.max(np.abs(a - b)) / max(float(np.max(np.abs(a))), 1e-6)) for a, b in pairs)
 
 

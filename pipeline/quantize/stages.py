@@ -158,7 +158,7 @@ class Quantize:
             quantized = self._quantized(model, calibration, {})
         else:
             quantized, report["fallback"] = self._within(self.limit, inputs[0].path, model, calibration, output)
-        facts = {"edgec.labels": list(self.labels), "edgec.preprocess": asdict(self.preprocess)}
+        facts = {"edgec.labels": list(self.labels), "edgec.preprocess": self.preprocess.stated()}
         onnx.helper.set_model_props(quantized.model, {name: _compact(fact) for name, fact in facts.items()})
         onnx.save(quantized.model, output / "model.onnx")
         report["float_layers"] = [{"layer": layer, "reason": reason} for layer, reason in quantized.floats.items()]

@@ -60,7 +60,7 @@ class SaturatingRunner:
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Outputs:
-        """``(N, 3, H, W)`` float32 to every output."""
+        """``(N, C, H, W)`` float32 to every output."""
         graph = self._graph
         pieces = torch.split(torch.from_numpy(batch), self._batch_size)
         outputs = [run(graph, {graph.inputs[0]: x}, None, self._constants, self._compute) for x in pieces]

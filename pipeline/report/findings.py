@@ -156,7 +156,9 @@ def _answer(logits: npt.NDArray[np.float32], manifest: Manifest) -> tuple[str, f
 def _data_uri(pixels: npt.NDArray[np.uint8], color: str) -> str:
     from PIL import Image
 
-    image = Image.fromarray(pixels if color == "RGB" else np.ascontiguousarray(pixels[..., ::-1]))
+    image = Image.fromarray(
+        np.ascontiguousarray(pixels[..., ::-1]) if color == "BGR" else pixels.squeeze(-1) if color == "GRAY" else pixels
+    ).convert("RGB")
     image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=80)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +81,7 @@ def describe(trained: nn.Module, config: NetworkConfig, data: TrainingData, reci
         labels=data.training.classes or None,
         license=data.license,
         source=f"edgec train: float top-1 of these half-precision weights on {len(judge)} {kind} images",
-        preprocess=PreprocessTable.model_validate(asdict(preprocess)),
+        preprocess=PreprocessTable.model_validate(preprocess.stated()),
     )
 
 

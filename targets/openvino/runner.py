@@ -29,7 +29,7 @@ class OpenVinoRunner:
         self._compiled = compile_for_cpu(path, threads, precision)
 
     def predict(self, batch: Batch) -> Outputs:
-        """``(N, 3, H, W)`` to every output, image by image as on the device."""
+        """``(N, C, H, W)`` to every output, image by image as on the device."""
         request, count = self._compiled.create_infer_request(), len(self._compiled.outputs)
         outputs: list[list[Batch]] = [[] for _ in range(count)]
         for image in batch:

@@ -141,7 +141,7 @@ def _refuse_violations(findings: list[Finding]) -> None:
 
 
 def _golden_inputs(model: onnx.ModelProto) -> Batch:
-    """``(N, 3, H, W)`` random patches of colour."""
+    """``(N, C, H, W)`` random patches of colour."""
     _, channels, height, width = (dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim)
     stream = np.random.default_rng(0)
     rows, columns = (-(-side // PATCHES) for side in (height, width))

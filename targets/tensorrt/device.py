@@ -39,7 +39,7 @@ class DeviceEngine:
     artifact: Path
 
     def predict(self, batch: Batch) -> Outputs:
-        """``(N, 3, H, W)`` float32 preprocessed images to ``(N, ...)`` float32 outputs.
+        """``(N, C, H, W)`` float32 preprocessed images to ``(N, ...)`` float32 outputs.
 
         Raises:
             EdgecError: what ``build_engine.py`` refuses (``devices.answer.REFUSALS``), and see ``Device``.

@@ -74,7 +74,7 @@ def _of_weight(graph: Graph, node: Node) -> bool:
 
 
 def same_function(ours: onnx.ModelProto, reference: onnx.ModelProto, inputs: Batch, least_db: float) -> Batch:
-    """The reference's outputs for ``(N, 3, H, W)`` inputs, after all parts of the proof.
+    """The reference's outputs for ``(N, C, H, W)`` inputs, after all parts of the proof.
 
     Args:
         least_db: without rounding.

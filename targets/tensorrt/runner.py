@@ -45,7 +45,7 @@ class EngineRunner:
     output_shape: tuple[int, ...]
 
     def predict(self, batch: Batch) -> Outputs:
-        """``(N, 3, H, W)`` to the one output, image by image as on the device."""
+        """``(N, C, H, W)`` to the one output, image by image as on the device."""
         outputs = [np.frombuffer(self.engine.run(image.tobytes()), np.float32) for image in batch.astype(np.float32)]
         return (np.stack(outputs).reshape(len(batch), *self.output_shape),)
 

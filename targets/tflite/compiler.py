@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -120,7 +119,7 @@ def _prepared(model: onnx.ModelProto, options: TfliteOptions) -> Graph:
 
 def _description(labels: Sequence[str], preprocess: Preprocess | None, in_model_order: Sequence[int]) -> bytes:
     """What the file says about itself: canonical JSON."""
-    content: dict[str, object] = {"labels": list(labels), "preprocess": asdict(preprocess) if preprocess else None}
+    content: dict[str, object] = {"labels": list(labels), "preprocess": preprocess.stated() if preprocess else None}
     if in_model_order:
         content[MODEL_ORDER] = list(in_model_order)
     return json.dumps(content, sort_keys=True, ensure_ascii=False).encode()

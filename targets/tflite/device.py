@@ -30,7 +30,7 @@ class DeviceRunner:
     progress: Report | None = None
 
     def predict(self, batch: Batch) -> Outputs:
-        """``(N, 3, H, W)`` float32 preprocessed images to ``(N, ...)`` float32 outputs.
+        """``(N, C, H, W)`` float32 preprocessed images to ``(N, ...)`` float32 outputs.
 
         Raises:
             EdgecError: ``missing-runtime`` (needed here to read the artifact's scales), and see ``Device``.

@@ -42,7 +42,7 @@ class MicroRunner:
     artifact: Path
 
     def predict(self, batch: Batch) -> Outputs:
-        """``(N, 3, H, W)`` float32 to float32 outputs, dequantized.
+        """``(N, C, H, W)`` float32 to float32 outputs, dequantized.
 
         Raises:
             EdgecError: as ``run_micro``.

@@ -46,7 +46,7 @@ class LiteRtRunner:
         self._pixels = _pixel_normalisation(path) if self._input["dtype"] == np.uint8 else None
 
     def predict(self, batch: Batch) -> Outputs:
-        """``(N, 3, H, W)`` float32 to ``(N, ...)`` float32 outputs, dequantized; feature maps come back as NCHW."""
+        """``(N, C, H, W)`` float32 to ``(N, ...)`` float32 outputs, dequantized; feature maps come back as NCHW."""
         outputs: list[list[npt.NDArray[Any]]] = [[] for _ in self._outputs]
         for image in batch:
             self.interpreter.set_tensor(self._input["index"], self.encode(image[None]))

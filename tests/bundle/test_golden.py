@@ -68,9 +68,9 @@ def test_integer_form_of_usual_preprocessing_is_exact() -> None:
 
 
 def test_patterns() -> None:
-    assert gradient(4, 8, axis=1)[0, :, 0].tolist() == [0, 36, 72, 109, 145, 182, 218, 255]
-    assert gradient(4, 8, axis=0)[:, 0, 0].tolist() == [0, 85, 170, 255]
-    assert noise(1, 2).ravel().tolist() == [(state >> 24) & 255 for state in _lcg(2026, 6)]
+    assert gradient(4, 8, 3, axis=1)[0, :, 0].tolist() == [0, 36, 72, 109, 145, 182, 218, 255]
+    assert gradient(4, 8, 3, axis=0)[:, 0, 0].tolist() == [0, 85, 170, 255]
+    assert noise(1, 2, 3).ravel().tolist() == [(state >> 24) & 255 for state in _lcg(2026, 6)]
 
 
 def _lcg(state: int, count: int) -> list[int]:
@@ -147,6 +147,6 @@ def test_arena_is_measured_where_tflite_micro_is_installed(mcu_bundle: Path) -> 
 def test_uint8_inputs_are_pixels() -> None:
     """Their normalisation is part of the artifact, and the other forms of the network get it from the preprocessing."""
     preprocess = Preprocess(mean=(120.0, 127.0, 130.0), std=(64.0, 64.0, 64.0))
-    pixels = noise(4, 4)[None]
+    pixels = noise(4, 4, 3)[None]
     tensor = replace(INT8, dtype="uint8", shape=(1, 4, 4, 3), scale=1 / 64, zero_point=126)
     np.testing.assert_array_equal(as_batch(pixels, tensor, preprocess), preprocess.normalise(pixels))

@@ -267,7 +267,7 @@ def test_an_image_that_is_not_there(tmp_path: Path, name: str) -> None:
     [
         ({"color": "rgb"}, "color is 'rgb', did you mean 'RGB'?"),
         ({"color": "bgr"}, "did you mean 'BGR'?"),
-        ({"color": "XYZ"}, "known: BGR, RGB"),
+        ({"color": "XYZ"}, "known: BGR, GRAY, RGB, RGBA"),
         ({"color": ""}, "color is ''"),
         ({"resize_px": -1}, "resize_px is -1"),
         ({"crop_px": 0}, "crop_px is 0"),

@@ -19,7 +19,8 @@ from tiny import TINY_PX, tiny_network
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import source
 from edgec.pipeline.forms.ort import OrtRunner
-from edgec.pipeline.network.import_onnx import ImportOnnx, input_px, onnx_files, read_onnx
+from edgec.pipeline.network.import_onnx import ImportOnnx, onnx_files, read_onnx
+from edgec.pipeline.network.onnx_input import take_image
 
 
 def saved(model: onnx.ModelProto, folder: Path) -> Path:
@@ -29,7 +30,7 @@ def saved(model: onnx.ModelProto, folder: Path) -> Path:
 
 def refusal(path: Path) -> EdgecError:
     with pytest.raises(EdgecError) as caught:
-        input_px(read_onnx(path), path)
+        take_image(read_onnx(path), path)
     return caught.value
 
 
@@ -45,8 +46,9 @@ def test_opsets_13_to_21_with_static_or_symbolic_batch(tmp_path: Path, batch: st
     )
 
 
-def test_input_side_is_read(tiny_onnx: Path) -> None:
-    assert input_px(onnx.load(tiny_onnx), tiny_onnx) == TINY_PX
+def test_input_shape_is_read(tiny_onnx: Path) -> None:
+    image, network = take_image(model := onnx.load(tiny_onnx), tiny_onnx)
+    assert (image.shape, image.layout, network is model) == ((3, TINY_PX, TINY_PX), "NCHW", True)
 
 
 def test_truncated_file(tiny_onnx: Path, tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ Triple = tuple[float, float, float]
 
 
 class PreprocessTable(BaseModel):
-    """``[preprocess]``: see ``Preprocess``, which it becomes and whose rules it has; here nothing has a default."""
+    """``[preprocess]``: see ``Preprocess``, which it becomes and whose rules it has; here no number has a default.
+
+    edgec's own networks take three channels and a square.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,6 +27,9 @@ class PreprocessTable(BaseModel):
     crop_px: int = Field(ge=32)
     mean: Triple
     std: Triple
+    resize: str = "short-side"
+    interpolation: str = "bilinear"
+    pad_color: tuple[int, int, int] | None = None
 
     @model_validator(mode="after")
     def _is_possible(self) -> PreprocessTable:

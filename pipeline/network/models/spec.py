@@ -110,7 +110,8 @@ def make_divisible(channels: float, divisor: int = 8) -> int:
 
 def at_resolution(preprocess: Preprocess, input_px: int) -> Preprocess:
     """The same preprocessing for another input size: resize and crop keep their ratio."""
-    return replace(preprocess, crop_px=input_px, resize_px=round(preprocess.resize_px * input_px / preprocess.crop_px))
+    _, side, _ = preprocess.shape
+    return replace(preprocess, crop_px=input_px, resize_px=round(preprocess.resize_px * input_px / side))
 
 
 def build_network(config: NetworkConfig) -> nn.Module:

@@ -81,7 +81,7 @@ class Weights:
         return NetworkConfig(
             self.model,
             width_multiplier=width_multiplier or self.width_multiplier or default.width_multiplier,
-            input_px=input_px or self.preprocess.crop_px,
+            input_px=input_px or self.preprocess.shape[1],
             num_classes=num_classes or self.num_classes or default.num_classes,
             padding=padding or self.padding,
         )
@@ -258,4 +258,4 @@ def _randomise(network: nn.Module, weights: Weights) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(weights.seed)
         initialise(network)
-        settle_batch_norm(network, weights.preprocess.crop_px)
+        settle_batch_norm(network, weights.preprocess.shape[1])
