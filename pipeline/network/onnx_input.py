@@ -279,7 +279,7 @@ def _arithmetic(
 ) -> _State | None:
     """Add, Sub, Mul or Div with a constant that is one number in each channel."""
     place = next((place for place, name in enumerate(node.input) if name in constants), None)
-    if place is None or len(node.input) != 2 or not state.is_real:
+    if place is None or len(node.input) != 2:
         return None
     value = _per_channel(constants[node.input[place]], state)
     if value is None or (node.op_type == "Div" and (place == 0 or not value.all())):
@@ -296,7 +296,7 @@ def _batch_norm(
     node: onnx.NodeProto, state: _State, constants: Mapping[str, Array], sides: tuple[int, int]
 ) -> _State | None:
     told = _attributes(node)
-    if state.layout != "NCHW" or not state.is_real or told.get("training_mode", 0) or len(node.output) != 1:
+    if state.layout != "NCHW" or told.get("training_mode", 0) or len(node.output) != 1:
         return None
     if len(node.input) != 5 or not all(name in constants for name in node.input[1:]):
         return None

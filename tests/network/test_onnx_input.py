@@ -98,7 +98,8 @@ def normalised(draw: st.DrawFn) -> tuple[Chain, int]:
             chain.add("Cast", to=TensorProto.FLOAT)
         elif op == "BN" and not last:
             values = [draw(st.lists(NUMBERS, min_size=channels, max_size=channels)) for _ in range(4)]
-            chain.add("BatchNormalization", *(np.array(row, np.float32) for row in values))
+            epsilon = draw(st.sampled_from([{}, {"epsilon": 0.5}]))
+            chain.add("BatchNormalization", *(np.array(row, np.float32) for row in values), **epsilon)
         elif op in ("Add", "Sub", "Mul", "Div"):
             shape = draw(shapes_of(channels, last))
             size = int(np.prod(shape))
@@ -181,6 +182,12 @@ def test_what_no_preprocessing_can_do_stays(op: str, constant: np.ndarray, first
     assert kept[-1] == "Conv"
 
 
+def test_one_channel_that_becomes_three_stays(tmp_path: Path) -> None:
+    """A grey picture normalised as three colours."""
+    chain = Chain(["N", 1, 8, 8]).add("Div", np.float32(255)).add("Sub", MEAN.reshape(1, 3, 1, 1))
+    assert ops(same(chain.model(3), tmp_path)) == ["Sub", "Conv"]
+
+
 def test_two_signs_are_none(tmp_path: Path) -> None:
     chain = Chain(["N", 3, 8, 8]).add("Mul", np.float32(-1)).add("Sub", np.float32(1), first=True)
     assert ops(same(chain.model(3), tmp_path)) == ["Conv"]
@@ -188,7 +195,7 @@ def test_two_signs_are_none(tmp_path: Path) -> None:
 
 def test_a_picture_with_two_readers_is_left_alone() -> None:
     model = Chain(["N", 3, 8, 8]).add("Div", np.float32(255)).model(3)
-    model.graph.node.append(helper.make_node("ReduceMean", ["image"], ["brightness"]))
+    model.graph.node.insert(0, helper.make_node("ReduceMean", ["image"], ["brightness"]))
     model.graph.output.append(helper.make_tensor_value_info("brightness", TensorProto.FLOAT, None))
     assert take_image(model, ANYWHERE)[1] is model
 
