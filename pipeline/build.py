@@ -94,7 +94,13 @@ class Build:
         recipe = self.recipe
         deciding = (recipe.limit.images.artifact(),) if recipe.limit else ()
         quantize = Quantize(
-            recipe.target.scheme, recipe.quantizer, recipe.preprocess, recipe.calibration, recipe.labels, recipe.limit
+            recipe.target.scheme,
+            recipe.quantizer,
+            recipe.preprocess,
+            recipe.calibration,
+            recipe.labels,
+            recipe.limit,
+            self.task if recipe.limit else None,
         )
         return self.store.run(quantize, self.fp32, self.statistics, self._calibration_set, *deciding)
 

@@ -151,7 +151,7 @@ def make_recipe(
     limit = None
     if max_drop_pp is not None:
         deciding, test = split_off_deciding(test)
-        limit = DropLimit(max_drop_pp, deciding, task or network.task)
+        limit = DropLimit(max_drop_pp, deciding)
     return Recipe(
         name=network.name,
         weights=network.weights,

@@ -13,8 +13,13 @@ import pytest
 from onnx import numpy_helper
 from tiny import tiny_network
 
+from edgec.pipeline.build import Build
 from edgec.pipeline.cli import main
+from edgec.pipeline.core.code import import_closure
+from edgec.pipeline.core.store import Artifact, Stage, stage_modules
 from edgec.pipeline.forms.compiler import Probe
+from edgec.pipeline.recipe import Choices, DataFolders, make_recipe
+from edgec.pipeline.tasks.task import task_of
 from edgec.targets import openvino
 
 DESCRIPTION = (
@@ -130,3 +135,30 @@ def test_bytes_do_not_depend_on_what_the_store_held(
     for file in ("openvino/model.xml", "openvino/model.bin", "manifest.json"):
         assert (tmp_path / "warm" / file).read_bytes() == (tmp_path / "cold" / file).read_bytes()
     shutil.rmtree(tmp_path / "used")
+
+
+@pytest.mark.parametrize("task", [None, "tensors"])
+def test_the_task_that_judges_a_drop_decides_what_is_quantized(
+    model: Path, tiny_images: Path, task: str | None
+) -> None:
+    """Its code and its name are in the key only where a limit of the drop is asked for."""
+
+    class Noted:
+        stages: tuple[Stage, ...] = ()
+
+        def run(self, stage: Stage, *inputs: Artifact) -> Artifact:
+            self.stages += (stage,)
+            return Artifact(model.parent / "tiny.onnx", "0" * 64)
+
+    for limit in (None, 1.0):
+        asked = make_recipe(
+            str(model), "onnxruntime", DataFolders(tiny_images), Choices(), 8, "fast", max_drop_pp=limit, task=task
+        )
+        noted = Noted()
+        assert Build(asked, noted).qdq
+        modules = import_closure(stage_modules(noted.stages[-1]))
+        assert (f"edgec.pipeline.tasks.{task or 'classification'}" in modules) == (limit is not None)
+
+
+def test_a_named_task_is_believed_until_the_outputs_are_known() -> None:
+    assert task_of("classification", ()).name == "classification"

@@ -21,7 +21,7 @@ def import_closure(modules: Iterable[str]) -> frozenset[str]:
 
     Imports inside functions count, those for type checkers alone do not. A module that runs as a process of its own
     counts by its name as a string (``"edgec.targets.tflite.micro_worker"``, ``"build_engine.py"``). What is loaded by a
-    name that only a run knows is not seen: it must be one of ``modules`` (``stage_modules`` in ``store.py``).
+    name that only a run knows is not seen: it must be one of ``modules`` (``loads``, see ``stage_modules``).
     """
     waiting, found = list(modules), set[str]()
     own = {"edgec"} | {name.partition(".")[0] for name in waiting}

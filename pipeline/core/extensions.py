@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 from typing import Any
 
 from edgec.pipeline.core.errors import EdgecError
@@ -29,15 +30,32 @@ def extension_names(group: str) -> tuple[str, ...]:
 
 
 def load_extension(group: str, name: str) -> Any:
-    """The object behind an entry point, imported now.
+    """The object behind an entry point, imported now: whatever its code raises is its package's fault.
 
     Raises:
         EdgecError: ``bad-extension`` where it cannot be imported.
     """
     try:
         return _found(group)[name].load()
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise bad_extension(group, name, f"cannot be loaded: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise bad_extension(group, name, f"cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def refuse_taken(group: str, name: str) -> None:
+    """``name`` is edgec's own: no other package may bring it, which would never be asked.
+
+    Raises:
+        EdgecError: ``bad-extension``.
+    """
+    if name in entry_points(group=group).names:
+        raise bad_extension(group, name, "takes a name of edgec's own")
+
+
+def module_of(found: object) -> str:
+    """Where the code of a module, a class or an object of a class is written."""
+    if isinstance(found, ModuleType):
+        return found.__name__
+    return (found if isinstance(found, type) else type(found)).__module__
 
 
 def check_extension(group: str, name: str, found: Any, wanted: type) -> None:

@@ -262,7 +262,8 @@ def stage_key(stage: Stage, inputs: tuple[Artifact, ...]) -> str:
 def stage_modules(stage: Stage) -> frozenset[str]:
     """Modules that decide what a stage computes: of its class, and of every class and function among its fields.
 
-    A compiler's settings and a task thereby bring in their own packages, which the stage knows by name alone.
+    A task thereby brings in its own package. What a stage or a field of it loads by a name, a compiler say, it states
+    in ``loads``.
     """
     return frozenset(_modules_of(stage))
 
@@ -270,6 +271,7 @@ def stage_modules(stage: Stage) -> frozenset[str]:
 def _modules_of(value: object) -> Iterator[str]:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield type(value).__module__
+        yield from getattr(value, "loads", ())
         for field_ in dataclasses.fields(value):
             if field_.compare:
                 yield from _modules_of(getattr(value, field_.name))

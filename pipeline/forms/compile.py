@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from edgec.pipeline.core.store import Artifact
-from edgec.pipeline.forms.compiler import load_compiler
+from edgec.pipeline.forms.compiler import LoadsCompiler, load_compiler
 
 
 @dataclass(frozen=True)
-class Compile:
+class Compile(LoadsCompiler):
     """Compile; what the artifact answers is for ``Answer`` and ``Score`` to find out.
 
     Attributes:

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
-from edgec.pipeline.core.extensions import check_extension, extension_names, load_extension
+from edgec.pipeline.core.extensions import (
+    bad_extension,
+    check_extension,
+    extension_names,
+    load_extension,
+    module_of,
+    refuse_taken,
+)
 from edgec.pipeline.forms.format import Batch, Format, Predictor
 
 if TYPE_CHECKING:
@@ -147,6 +154,18 @@ class Compiler(Protocol):
         """Find out what works here, for the board's settings where boards differ."""
 
 
+class LoadsCompiler:
+    """A stage or a form that holds a compiler by its name, and whose key holds the compiler's code."""
+
+    compiler: str
+
+    @property
+    def loads(self) -> tuple[str, ...]:
+        """Where the compiler and its format are written, wherever its settings may be."""
+        found: object = load_compiler(self.compiler)
+        return (module_of(found), module_of(load_compiler(self.compiler).FORMAT))
+
+
 def stays_here(artifact: str) -> EdgecError:
     """For ``on_device`` and ``describe`` of compilers whose artifacts are not brought to devices."""
     hint = "leave --on out, or build for an Arm or Jetson target"
@@ -167,6 +186,7 @@ def load_compiler(name: str) -> Compiler:
     """
     found: Compiler
     if name in _own():
+        refuse_taken(GROUP, name)
         found = import_module(f"edgec.targets.{name}")
     elif name in extension_names(GROUP):
         found = load_extension(GROUP, name)
@@ -174,6 +194,12 @@ def load_compiler(name: str) -> Compiler:
         raise EdgecError("unknown-compiler", f"no compiler named '{name}'", nearest_hint(name, compiler_names()))
     check_extension(GROUP, name, found, Compiler)
     check_extension(GROUP, f"{name}.FORMAT", found.FORMAT, Format)
+    if not isinstance(found.TOOLCHAIN, tuple):
+        raise bad_extension(GROUP, name, f"has the TOOLCHAIN {found.TOOLCHAIN!r}, expected a tuple of distributions")
+    if found.FORMAT.artifact != Path(found.FORMAT.artifact).name:
+        raise bad_extension(
+            GROUP, name, f"makes '{found.FORMAT.artifact}', expected the plain name of a file or folder"
+        )
     return found
 
 
@@ -185,8 +211,7 @@ def settings_of(target: TargetSpec) -> Any:
     """
     settings = load_compiler(target.compiler).settings(target)
     if not is_dataclass(settings) or isinstance(settings, type):
-        hint = "return a frozen dataclass of the compiler's own package"
-        raise EdgecError("bad-extension", f"{GROUP} '{target.compiler}': its settings are {settings!r}", hint)
+        raise bad_extension(GROUP, target.compiler, f"has the settings {settings!r}, expected a frozen dataclass")
     return settings
 
 

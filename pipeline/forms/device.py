@@ -58,8 +58,17 @@ def open_device(spec: str) -> Device:
     Raises:
         EdgecError: ``bad-device``, ``device-not-set-up``.
     """
+    opened: Device = import_module(device_module(spec)).open_device(spec)
+    return opened
+
+
+def device_module(spec: str) -> str:
+    """The module that opens a device.
+
+    Raises:
+        EdgecError: ``bad-device``.
+    """
     scheme, colon, _ = spec.partition(":")
     if not colon or scheme not in SCHEMES:
         raise EdgecError("bad-device", f"no device is called '{spec}'", f"expected {FORMS}")
-    opened: Device = import_module(f"edgec.targets.devices.{scheme}").open_device(spec)
-    return opened
+    return f"edgec.targets.devices.{scheme}"

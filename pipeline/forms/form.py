@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgec.pipeline.forms.compiler import OnDevice, load_compiler
-from edgec.pipeline.forms.device import open_device
+from edgec.pipeline.forms.compiler import LoadsCompiler, OnDevice, load_compiler
+from edgec.pipeline.forms.device import device_module, open_device
 from edgec.pipeline.forms.format import Predictor
 
 FLOAT, REFERENCE, TARGET = "float", "reference", "target"
@@ -77,7 +77,7 @@ class OnnxForm:
 
 
 @dataclass(frozen=True)
-class HereForm:
+class HereForm(LoadsCompiler):
     """The artifact on this machine, as the board would run it.
 
     Attributes:
@@ -103,7 +103,7 @@ class HereForm:
 
 
 @dataclass(frozen=True)
-class ThereForm:
+class ThereForm(LoadsCompiler):
     """The artifact on a device.
 
     Attributes:
@@ -117,6 +117,11 @@ class ThereForm:
     name: str = TARGET
     threads: int = field(default=1, compare=False)
     batch_size: int = field(default=IMAGES_THERE, compare=False)
+
+    @property
+    def loads(self) -> tuple[str, ...]:
+        """The compiler's modules, and the device's."""
+        return (*super().loads, device_module(self.on))
 
     def open(self, artifact: Path) -> OnDevice:
         """The artifact there; nothing is contacted yet.

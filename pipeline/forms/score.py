@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import ClassVar
+
+import numpy as np
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import Artifact
@@ -42,7 +46,8 @@ class Score:
         """Score ``inputs`` = (answers of each form, test set).
 
         Raises:
-            EdgecError: ``class-mismatch``; ``compile-mismatch`` where the artifact answers unlike the reference.
+            EdgecError: ``class-mismatch``, ``bad-extension``; ``compile-mismatch`` where the artifact answers unlike
+                the reference.
         """
         kept = {name: read_answers(artifact.path) for name, artifact in zip(self.forms, inputs, strict=False)}
         if "target" in kept:
@@ -58,10 +63,24 @@ def scored(task: Task, kept: dict[str, Kept], labels: Labels | None, metrics: tu
     if labels is not None:
         labels = labels[: len(next(iter(kept["float"].values())))]
     further = {
-        metric.name: {form: metric.value(values, kept["float"], labels) for form, values in kept.items()}
+        metric.name: {
+            form: figure(metric, metric.value(values, kept["float"], labels)) for form, values in kept.items()
+        }
         for metric in metrics
     }
     return replace(task.score(kept, labels), metrics=further)
+
+
+def figure(metric: Metric, found: object) -> float | None:
+    """What a metric's function gave, which another package wrote: a finite number, or None.
+
+    Raises:
+        EdgecError: ``bad-extension``.
+    """
+    if found is None or (isinstance(found, Real | np.number) and math.isfinite(found)):
+        return None if found is None else float(found)
+    message = f"the metric '{metric.name}' of '{metric.task}' gave {found!r}, expected a finite number or None"
+    raise EdgecError("bad-extension", message, "mend or remove the package that brings it")
 
 
 def check_alike(target: Kept, reference: Kept) -> None:

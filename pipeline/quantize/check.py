@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.pipeline.core.store import Artifact
-from edgec.pipeline.forms.compiler import load_compiler
+from edgec.pipeline.forms.compiler import LoadsCompiler, load_compiler
 from edgec.pipeline.forms.scheme import Scheme
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Check:
+class Check(LoadsCompiler):
     """Ask the target's compiler whether it takes the network as its scheme will quantize it.
 
     The compiler sees the same nodes, and the same tensors in integers and in float, as after quantization; only the

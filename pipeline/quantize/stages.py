@@ -17,6 +17,7 @@ from edgec.pipeline.core.store import Artifact
 from edgec.pipeline.data.dataset import Dataset, batches
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.scheme import Level, Scheme
+from edgec.pipeline.tasks.task import Task
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -110,12 +111,10 @@ class DropLimit:
     Attributes:
         max_drop_pp: points of top-1 on the images; of agreement where they have no labels.
         images: neither calibrating nor testing; their content is an input of the stage.
-        task: whose answers are judged; None lets the outputs tell.
     """
 
     max_drop_pp: float
     images: Dataset = field(compare=False)
-    task: str | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +128,7 @@ class Quantize:
         images: the calibration set, for the corrections that look at the network's own outputs.
         labels: class names by index; with the preprocessing they travel in the file's ``metadata_props``.
         limit: of the drop; layers go back into float until it holds.
+        task: whose answers the limit judges; None without a limit.
     """
 
     scheme: Scheme
@@ -137,6 +137,7 @@ class Quantize:
     images: Dataset = field(compare=False)
     labels: tuple[str, ...] = ()
     limit: DropLimit | None = None
+    task: Task | None = None
 
     output: ClassVar[str] = "quantized"
     toolchain: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnx", "torch", "pillow")
@@ -154,10 +155,12 @@ class Quantize:
         model, calibration = onnx.load(inputs[0].path), Calibration.load(inputs[1].path)
         output.mkdir()
         report: dict[str, Any] = {}
-        if self.limit is None:
+        if self.limit is None or self.task is None:
             quantized = self._quantized(model, calibration, {})
         else:
-            quantized, report["fallback"] = self._within(self.limit, inputs[0].path, model, calibration, output)
+            quantized, report["fallback"] = self._within(
+                self.limit, self.task, inputs[0].path, model, calibration, output
+            )
         facts = {"edgec.labels": list(self.labels), "edgec.preprocess": self.preprocess.stated()}
         onnx.helper.set_model_props(quantized.model, {name: _compact(fact) for name, fact in facts.items()})
         onnx.save(quantized.model, output / "model.onnx")
@@ -175,19 +178,17 @@ class Quantize:
         return quantize(model, calibration, self.scheme, self.level, self._stream, reporter("quantize"), floats)
 
     def _within(
-        self, limit: DropLimit, fp32: Path, model: ModelProto, calibration: Calibration, folder: Path
+        self, limit: DropLimit, task: Task, fp32: Path, model: ModelProto, calibration: Calibration, folder: Path
     ) -> tuple[QuantizedModel, dict[str, Any]]:
         """The network with the fewest sensitive layers in float that hold the drop, and what was decided."""
         from edgec.pipeline.forms.answer import output_shapes
         from edgec.pipeline.quantize.fallback import Judge, hold_drop
         from edgec.pipeline.quantize.quantizer import sensitivities
-        from edgec.pipeline.tasks.task import task_of
 
         ranked = []
         if not self.scheme.quantize_output:  # else no single layer can stay in float
             ranked = sensitivities(model, calibration, self.scheme, self._stream, reporter("sensitivity"))
         outputs = output_shapes(fp32)
-        task = task_of(limit.task, outputs)
         judge = Judge(fp32, folder / "model.onnx", limit.images, self.preprocess, task, outputs)
         quantized, found = hold_drop(partial(self._quantized, model, calibration), ranked, judge, limit.max_drop_pp)
         decided = {"max_drop_pp": limit.max_drop_pp, "drop_pp": found.drop_pp, "num_images": len(limit.images)}

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, is_dataclass
+from functools import cache, partial
 from importlib import import_module, resources
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
-from edgec.pipeline.core.extensions import check_extension, extension_names, load_extension
+from edgec.pipeline.core.extensions import bad_extension, check_extension, extension_names, load_extension, refuse_taken
 from edgec.pipeline.data.dataset import Dataset
 from edgec.pipeline.tasks.accuracy import Accuracy
 
@@ -121,17 +122,23 @@ def load_task(name: str) -> Task:
     """
     found: Task
     if name in _own():
+        refuse_taken(GROUP, name)
         found = import_module(f"{__package__}.{name}").TASK
     elif name in extension_names(GROUP):
         found = load_extension(GROUP, name)
     else:
         raise EdgecError("unknown-task", f"no task named '{name}'", nearest_hint(name, task_names()))
     check_extension(GROUP, name, found, Task)
+    if not is_dataclass(found) or isinstance(found, type) or found.name != name:
+        raise bad_extension(GROUP, name, f"is no frozen dataclass whose name is '{name}'")
     return found
 
 
 def task_of(name: str | None, outputs: Sequence[Shape]) -> Task:
     """The named task; without a name ``classification`` where it takes the outputs, else ``tensors``.
+
+    Args:
+        outputs: none while they are not known (``edgec explain``); a named task is then believed.
 
     Raises:
         EdgecError: ``unknown-task``; ``wrong-task`` where the named one does not take them.
@@ -140,7 +147,7 @@ def task_of(name: str | None, outputs: Sequence[Shape]) -> Task:
         default = load_task("classification")
         return default if default.takes(outputs) else load_task("tensors")
     task = load_task(name)
-    if not task.takes(outputs):
+    if outputs and not task.takes(outputs):
         found = ", ".join(f"'{shape.name}' (N, {', '.join(map(str, shape.sides))})" for shape in outputs)
         hint = "leave the task away, or name another: " + ", ".join(task_names())
         raise EdgecError("wrong-task", f"the task '{name}' does not take the outputs {found}", hint)
@@ -149,15 +156,19 @@ def task_of(name: str | None, outputs: Sequence[Shape]) -> Task:
 
 @cache
 def metrics_of(task: str) -> tuple[Metric, ...]:
-    """Further figures that other packages bring for a task.
+    """Further figures that other packages bring for a task, no two of one name.
 
     Raises:
         EdgecError: ``bad-extension``.
     """
-    found = [load_extension(METRICS, name) for name in extension_names(METRICS)]
-    for name, metric in zip(extension_names(METRICS), found, strict=True):
-        check_extension(METRICS, name, metric, Metric)
-    return tuple(metric for metric in found if metric.task == task)
+    found: dict[str, Metric] = {}
+    for entry in extension_names(METRICS):
+        metric = load_extension(METRICS, entry)
+        if not isinstance(metric, Metric) or not isinstance(metric.value, FunctionType | partial):
+            raise bad_extension(METRICS, entry, "is no Metric that holds a function")
+        if metric.task == task and found.setdefault(metric.name, metric) is not metric:
+            raise bad_extension(METRICS, entry, f"defines '{metric.name}', a name that is taken")
+    return tuple(found.values())
 
 
 @cache
