@@ -13,6 +13,16 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgec.pipeline.cli import main
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.store import source
+from edgec.pipeline.data.dataset import open_dataset
+from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.forms.answer import ask, output_shapes
+from edgec.pipeline.forms.compiler import settings_of
+from edgec.pipeline.forms.golden import Golden
+from edgec.pipeline.forms.ort import OrtRunner
+from edgec.pipeline.forms.spec import load_target
+from edgec.pipeline.tasks.task import load_task
 
 PREPROCESS = "[preprocess]\nresize_px = 40\ncrop_px = 32\nmean = [127.5, 127.5, 127.5]\nstd = [127.5, 127.5, 127.5]\n"
 
@@ -112,3 +122,63 @@ def test_a_single_logit_answers_by_its_sign(
     (answer,) = json.loads(capsys.readouterr().out)
     assert sorted(answer["classes"]) == ["class 0", "class 1"]
     assert sum(answer["probabilities"]) == pytest.approx(1.0)
+
+
+def test_answers_that_are_no_numbers(tmp_path: Path, tiny_images: Path) -> None:
+    """NaN against anything has no SQNR, which must not read as exact."""
+    model = logarithm(tmp_path / "log.onnx")
+    images = open_dataset(tiny_images)
+    preprocess = Preprocess(resize_px=40, crop_px=32, mean=(255.0, 255.0, 255.0))
+    for task in ("classification", "tensors"):
+        with pytest.raises(EdgecError) as caught:
+            ask(OrtRunner(model), images, preprocess, load_task(task), output_shapes(model), 4)
+        assert caught.value.code == "activation-not-finite"
+        assert f"'log' is NaN or infinite on '{images.samples[0].file}'" in caught.value.message
+
+
+def test_golden_answers_that_are_no_numbers(tmp_path: Path, tiny_images: Path) -> None:
+    """The inputs are made up: they may reach what no image does."""
+    model = logarithm(tmp_path / "model.onnx")
+    settings = settings_of(load_target("onnxruntime"))
+    golden = Golden("onnxruntime", settings, Preprocess(resize_px=40, crop_px=32), open_dataset(tiny_images))
+    inputs = (source(model), source(tmp_path), source(model), source(tiny_images))
+    with pytest.raises(EdgecError) as caught:
+        golden.run(tmp_path / "golden", *inputs)
+    assert (caught.value.code, "'zeros'" in caught.value.message) == ("activation-not-finite", True)
+
+
+def test_an_output_without_a_row_for_each_image(tmp_path: Path, tiny_images: Path) -> None:
+    """Three numbers an image, one after the other, would count as three images."""
+    model = onnx.load(logarithm(tmp_path / "log.onnx"))
+    model.graph.node[-1].CopyFrom(helper.make_node("Reshape", ["f", "sides"], ["log"]))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([3]), "sides"))
+    model.graph.output[0].type.tensor_type.shape.dim.pop(0)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(model, tmp_path / "flat.onnx")
+    preprocess, runner = Preprocess(resize_px=40, crop_px=32), OrtRunner(tmp_path / "flat.onnx")
+    with pytest.raises(EdgecError) as caught:
+        ask(
+            runner,
+            open_dataset(tiny_images),
+            preprocess,
+            load_task("tensors"),
+            output_shapes(tmp_path / "flat.onnx"),
+            4,
+        )
+    assert (caught.value.code, "12 rows for 4 images" in caught.value.message) == ("bad-output", True)
+
+
+def logarithm(path: Path) -> Path:
+    """-inf at zero, NaN below it."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Log", ["f"], ["log"]),
+    ]
+    ends = (
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 32, 32])],
+        [helper.make_tensor_value_info("log", TensorProto.FLOAT, ["N", 3])],
+    )
+    graph = helper.make_graph(nodes, "log", *ends)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path

@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import reporter
 from edgec.pipeline.core.store import Artifact
 from edgec.pipeline.data.dataset import Dataset, batches
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.form import Form
-from edgec.pipeline.forms.format import Predictor
+from edgec.pipeline.forms.format import Outputs, Predictor
 from edgec.pipeline.tasks.task import Kept, Shape, Task
 
 
@@ -75,16 +76,35 @@ def ask(
     """Everything that the task keeps of one predictor's answers, in the order of the images.
 
     Raises:
-        EdgecError: ``unreadable-image``, and what the predictor raises.
+        EdgecError: ``unreadable-image``, ``bad-output``, ``activation-not-finite``, and what the predictor raises.
     """
     names, report, done = [shape.name for shape in outputs], reporter("answer"), 0
     parts: dict[str, list[npt.NDArray[Any]]] = {}
     for batch in batches(images, preprocess, batch_size):
-        for name, values in task.keep(predictor.predict(batch), names).items():
+        found = predictor.predict(batch)
+        check_outputs(found, names, [sample.file for sample in images.samples[done : done + len(batch)]])
+        for name, values in task.keep(found, names).items():
             parts.setdefault(name, []).append(values)
         done += len(batch)
         report(done, len(images))
     return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def check_outputs(outputs: Outputs, names: Sequence[str], inputs: Sequence[str]) -> None:
+    """Each input has its row, and no figure can be made of NaN or infinity: any comparison would look exact.
+
+    Raises:
+        EdgecError: ``bad-output`` names the output; ``activation-not-finite`` the input too.
+    """
+    for name, values in zip(names, outputs, strict=False):
+        if len(values) != len(inputs):
+            message = f"output '{name}' has {len(values)} rows for {len(inputs)} images"
+            raise EdgecError("bad-output", message, "export it with the batch as its first side")
+        wrong = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+        if wrong.any():
+            message = f"output '{name}' is NaN or infinite on '{inputs[int(wrong.argmax())]}'"
+            hint = "check the weights, the preprocessing, and operators such as Log and Div at the end"
+            raise EdgecError("activation-not-finite", message, hint)
 
 
 def judged(images: Dataset, task: Task, outputs: Sequence[Shape]) -> Dataset:

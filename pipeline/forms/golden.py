@@ -17,7 +17,8 @@ from edgec.pipeline.core.json_file import read_record
 from edgec.pipeline.core.store import Artifact
 from edgec.pipeline.data.dataset import Dataset, read_image
 from edgec.pipeline.data.preprocess import Preprocess
-from edgec.pipeline.forms.compiler import load_compiler
+from edgec.pipeline.forms.answer import check_outputs
+from edgec.pipeline.forms.compiler import LoadsCompiler, load_compiler
 from edgec.pipeline.forms.form import HereForm, ThereForm
 from edgec.pipeline.forms.format import Batch, Contract, Outputs, Predictor, TensorContract
 from edgec.pipeline.forms.integer_preprocess import Pixels, fold
@@ -80,7 +81,7 @@ class GoldenSet:
 
 
 @dataclass(frozen=True)
-class Golden:
+class Golden(LoadsCompiler):
     """Make the vectors and run them: a folder with ``golden.json``, ``.npy`` and raw little-endian files.
 
     ``inputs`` and ``outputs`` are in the artifact's own dtype and layout, ``real-inputs`` and ``real-outputs`` the same
@@ -116,7 +117,8 @@ class Golden:
         """Run ``inputs`` = (float ONNX, QDQ folder, artifact, calibration set).
 
         Raises:
-            EdgecError: ``unreadable-image``, ``micro-refuses``, and what opening the artifact raises.
+            EdgecError: ``unreadable-image``, ``micro-refuses``, ``activation-not-finite``, and what opening the
+                artifact raises.
         """
         qdq, artifact, format_ = inputs[1].path / "model.onnx", inputs[2].path, load_compiler(self.compiler).FORMAT
         contract = format_.contract(artifact)
@@ -124,13 +126,16 @@ class Golden:
         stored = np.stack([read_image(images.root / sample.file, self.preprocess) for sample in images.samples])
         vectors, fed, batch = make_inputs(contract.inputs[0], self.preprocess, stored)
         answers = {name: predictor.predict(batch) for name, predictor in self._kernel_sets(qdq, artifact)}
+        floats = OrtRunner(inputs[0].path).predict(batch)
+        for said in (*answers.values(), floats):
+            check_outputs(said, [tensor.name for tensor in contract.outputs], [vector.name for vector in vectors])
         output.mkdir()
         np.save(output / "pixels.npy", stored)
         _write_tensors(output, "inputs", fed, batch, contract.inputs[0])
         for name, found in answers.items():
             for i, (values, tensor) in enumerate(zip(found, contract.outputs, strict=True)):
                 _write_tensors(output, stem(f"outputs.{name}", i), to_tensor(values, tensor), values, tensor)
-        for i, values in enumerate(OrtRunner(inputs[0].path).predict(batch)):
+        for i, values in enumerate(floats):
             _write(output, stem("float-outputs", i), values)
         own = [name for name in answers if name != REFERENCE and format_.board_runs(name, self.settings)]
         judged = judge(vectors, answers, contract, own)

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from edgec.pipeline.core.disk import FULL
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import Artifact
+from edgec.pipeline.forms.format import Batch
 from edgec.pipeline.forms.ort import OrtRunner
 
 if TYPE_CHECKING:
@@ -88,7 +89,14 @@ def outputs_difference(before: Path, after: Path, feeds: Feeds | None = None) ->
     old, new = OrtRunner(before), OrtRunner(after)
     one, other = feeds(new.noise()) if feeds else (old.noise(), old.noise())
     pairs = zip(old.predict(one), new.predict(other), strict=True)
-    return max(float(np.max(np.abs(a - b)) / max(float(np.max(np.abs(a))), 1e-6)) for a, b in pairs)
+    return max(_apart(a, b) for a, b in pairs)
+
+
+def _apart(one: Batch, other: Batch) -> float:
+    """Relative to the largest finite value; what is NaN, or the same infinity, in both is equal."""
+    differ = (one != other) & ~(np.isnan(one) & np.isnan(other))
+    largest = float(np.max(np.abs(one), where=np.isfinite(one), initial=1e-6))
+    return float(np.max(np.abs(one[differ] - other[differ]), initial=0.0)) / largest
 
 
 def _simplify(source: Path, output: Path) -> None:

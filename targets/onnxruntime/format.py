@@ -11,7 +11,11 @@ from edgec.pipeline.forms.format import Alone, Contract, Runtime, TensorContract
 if TYPE_CHECKING:
     import onnx
 
-DTYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64"}  # TensorProto.DataType
+DTYPES = {
+    **{1: "float32", 10: "float16", 11: "float64", 9: "bool"},
+    **{2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 12: "uint32", 6: "int32", 13: "uint64", 7: "int64"},
+}
+"""Of TensorProto.DataType: all that a network may answer in."""
 
 
 @dataclass(frozen=True)
