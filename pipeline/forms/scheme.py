@@ -72,38 +72,83 @@ class Scheme:
     tables: bool = False
     max_requantization: float = 0.0
 
+    def __post_init__(self) -> None:
+        limits = {"int8": (-128, 127), "uint8": (0, 255)}[self.activation_dtype]
+        wrong = {
+            "min_channels is negative": self.min_channels < 0,
+            "max_requantization is negative": self.max_requantization < 0,
+            "activation_symmetric needs activation_dtype = 'int8'": self.activation_symmetric and limits[0] == 0,
+            "equalize carries scales through hard_swish = 'split' alone": "hard_swish" in self.equalize
+            and self.hard_swish != "split",
+        }
+        for operator, scale, zero_point in self.fixed_output:
+            text = f"fixed_output of {operator} needs a scale above 0 and a zero point from {limits[0]} to {limits[1]}"
+            wrong[text] = scale <= 0 or not limits[0] <= zero_point <= limits[1]
+        if found := [text for text, is_wrong in wrong.items() if is_wrong]:
+            raise ValueError("; ".join(found))
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """All that it names, as ONNX does."""
+        fixed = (operator for operator, _, _ in self.fixed_output)
+        return (*self.integer_operators, *self.same_scale_operators, *self.fused_activations, *fixed)
+
 
 def scheme_names() -> list[str]:
     """Names that ``load_scheme`` knows, sorted."""
     return sorted(path.stem for path in SCHEMES.glob("*.toml"))
 
 
-def load_scheme(name: str) -> Scheme:
+def load_scheme(name: str, above: tuple[Path, ...] = ()) -> Scheme:
     """Read one of the schemes that come with edgec, or a user's own file by its path.
+
+    Args:
+        above: files that extend this one.
 
     Raises:
         EdgecError: ``unknown-scheme``; ``no-such-file``, ``bad-scheme`` for a file.
     """
     if name.endswith(".toml"):
         own = Path(name)
-        return parse_scheme(read_toml(own, "bad-scheme"), own)
+        if own.resolve() in above:
+            raise EdgecError("bad-scheme", f"'{own}' extends itself", "name another base, or one of edgec's own")
+        return parse_scheme(read_toml(own, "bad-scheme"), own, above=(*above, own.resolve()))
     if name not in scheme_names():
         raise EdgecError("unknown-scheme", f"no quantization scheme named '{name}'", nearest_hint(name, scheme_names()))
     path = SCHEMES / f"{name}.toml"
     return parse_scheme(read_toml(path, "bad-scheme"), path)
 
 
-def parse_scheme(table: Mapping[str, Any], path: Path = SCHEMES, within: str = "") -> Scheme:
+def parse_scheme(
+    table: Mapping[str, Any], path: Path = SCHEMES / "edgec.toml", within: str = "", above: tuple[Path, ...] = ()
+) -> Scheme:
     """Validate a scheme. ``extends = "tflite"`` starts from that one and overrides single fields.
 
     Args:
-        path: the file that says so, for messages.
+        path: the file that says so; a base that is a file lies beside it.
         within: its table, where it is not the whole file.
+        above: files that extend this one, itself the last.
 
     Raises:
         EdgecError: ``bad-scheme`` for an unknown field or value, ``unknown-scheme`` for an unknown base.
     """
     fields = dict(table)
     if "extends" in fields:
-        fields = asdict(load_scheme(str(fields.pop("extends")))) | fields
-    return validate(Scheme, fields, path, "bad-scheme", within)
+        base = str(fields.pop("extends"))
+        base = str(path.parent / base) if base.endswith(".toml") else base
+        fields = asdict(load_scheme(base, above)) | fields
+    scheme = validate(Scheme, fields, path, "bad-scheme", within)
+    if path.parent != SCHEMES:
+        _check_operators(scheme, path)
+    return scheme
+
+
+def _check_operators(scheme: Scheme, path: Path) -> None:
+    """A misspelt operator would just stay in float."""
+    from onnx import defs
+
+    known = {schema.name for schema in defs.get_all_schemas()}
+    for operator in scheme.operators:
+        if operator not in known:
+            message = f"'{path}': ONNX has no operator '{operator}'"
+            raise EdgecError("bad-scheme", message, nearest_hint(operator, sorted(known)))

@@ -48,6 +48,11 @@ class Gpu:
     jetpack: dict[str, str] = field(default_factory=dict)
     source: str = ""
 
+    def __post_init__(self) -> None:
+        _above_zero(self, "clock_mhz", "int8_tops", "fp16_tflops", "bandwidth_gb_s")
+        if self.dla_cores < 0:
+            raise ValueError(f"dla_cores is {self.dla_cores}")
+
 
 @dataclass(frozen=True)
 class Device:
@@ -71,6 +76,9 @@ class Device:
     emulated_as: str | None = None
     gpu: Gpu | None = None
     source: str = ""
+
+    def __post_init__(self) -> None:
+        _above_zero(self, "ram_bytes", "flash_bytes")
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,13 @@ class TargetSpec:
     notes: tuple[str, ...] = ()
 
 
+def _above_zero(facts: object, *fields: str) -> None:
+    for name in fields:
+        value = getattr(facts, name)
+        if value is not None and value <= 0:
+            raise ValueError(f"{name} is {value}, expected more than 0")
+
+
 def names() -> tuple[str, ...]:
     """The boards that edgec knows."""
     return tuple(sorted(path.stem for path in BOARDS.glob("*.toml")))
@@ -116,10 +131,25 @@ def load_target(name: str) -> TargetSpec:
         raise EdgecError("unknown-target", f"no target named '{name}'", nearest_hint(name, names()))
     path = Path(name) if name.endswith(".toml") else BOARDS / f"{name}.toml"
     data = _extended(read_toml(path, "bad-board"), path)
+    if "name" in data:
+        raise EdgecError("bad-board", f"'{path}' has a name of its own", "delete it: a board is called as its file")
     data = {**data, "name": path.stem, "scheme": _scheme(data.get("scheme"), path)}
     target = validate(TargetSpec, data, path, "bad-board")
+    _check_precisions(target, path)
     load_compiler(target.compiler).settings(target)
     return target
+
+
+def _check_precisions(target: TargetSpec, path: Path) -> None:
+    """What the file calls its precision is what its scheme makes; others can be derived from INT8 alone."""
+    first = target.precisions[0] if target.precisions else "none"
+    message = f"'{path}': precision is '{target.precision}', precisions begins with '{first}'"
+    if target.precision != first or (first != "int8" and len(target.precisions) > 1):
+        hint = "name the board's own precision first; only a board in int8 offers others"
+        raise EdgecError("bad-board", message, hint)
+    if first == "fp16" and target.scheme.integer_operators:
+        message = f"'{path}': precision is 'fp16', and the scheme has integer_operators"
+        raise EdgecError("bad-board", message, "write integer_operators = [] in [scheme], as jetson-nano does")
 
 
 def with_precision(target: TargetSpec, precision: Precision) -> TargetSpec:

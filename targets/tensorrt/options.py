@@ -33,6 +33,12 @@ class TensorRtOptions:
     least_sqnr_db: float = 10.0
     max_reformats: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.workspace_mib < 1:
+            raise ValueError(f"workspace_mib is {self.workspace_mib}, expected at least 1")
+        if self.max_reformats is not None and self.max_reformats < 0:
+            raise ValueError(f"max_reformats is {self.max_reformats}, expected at least 0")
+
 
 @dataclass(frozen=True)
 class TensorRtSettings:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -320,6 +321,12 @@ def test_a_scheme_may_extend_another() -> None:
         ({"extends": "tflite", "wieght_granularity": "per_tensor"}, "bad-scheme", "wieght_granularity"),
         ({"activation_dtype": "int8"}, "bad-scheme", "name"),
         ({"extends": "tflite", "equalize": ["everything"]}, "bad-scheme", "equalize"),
+        ({"extends": "tflite", "min_channels": -1}, "bad-scheme", "min_channels"),
+        ({"extends": "tflite", "max_requantization": -1.0}, "bad-scheme", "max_requantization"),
+        ({"extends": "tflite", "fixed_output": [["Sigmoid", 0.0, 0]]}, "bad-scheme", "Sigmoid"),
+        ({"extends": "tflite", "fixed_output": [["Sigmoid", 0.1, 128]]}, "bad-scheme", "-128 to 127"),
+        ({"extends": "tensorrt", "activation_dtype": "uint8"}, "bad-scheme", "activation_symmetric"),
+        ({"extends": "tflite", "hard_swish": "native", "equalize": ["hard_swish"]}, "bad-scheme", "hard_swish"),
     ],
 )
 def test_bad_schemes(table: dict[str, object], expected: str, named: str) -> None:
@@ -327,3 +334,27 @@ def test_bad_schemes(table: dict[str, object], expected: str, named: str) -> Non
         parse_scheme(table)
     assert code(error) == expected
     assert named in str(error.value)
+
+
+@pytest.mark.parametrize("field", ["integer_operators", "same_scale_operators", "fused_activations"])
+def test_a_misspelt_operator_does_not_just_stay_in_float(tmp_path: Path, field: str) -> None:
+    (tmp_path / "mine.toml").write_text(f'name = "mine"\nextends = "tflite"\n{field} = ["MaxPol"]\n')
+    with pytest.raises(EdgecError) as error:
+        load_scheme(str(tmp_path / "mine.toml"))
+    assert (code(error), error.value.hint) == ("bad-scheme", "did you mean 'MaxPool'?")
+
+
+def test_a_scheme_may_extend_a_file_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text('name = "base"\nextends = "tflite"\nmin_channels = 3\n')
+    (tmp_path / "mine.toml").write_text('name = "mine"\nextends = "base.toml"\nreduce_range = true\n')
+    rules = load_scheme(str(tmp_path / "mine.toml"))
+    assert (rules.name, rules.min_channels, rules.reduce_range) == ("mine", 3, True)
+
+
+@pytest.mark.parametrize("files", [("a", "a"), ("a", "b", "c", "a")], ids=["itself", "in a circle"])
+def test_a_scheme_that_extends_itself(tmp_path: Path, files: tuple[str, ...]) -> None:
+    for name, base in pairwise(files):
+        (tmp_path / f"{name}.toml").write_text(f'name = "{name}"\nextends = "{base}.toml"\n')
+    with pytest.raises(EdgecError) as error:
+        load_scheme(str(tmp_path / "a.toml"))
+    assert (code(error), "extends itself" in error.value.message) == ("bad-scheme", True)

@@ -64,6 +64,17 @@ def test_own_board(tmp_path: Path) -> None:
         (OWN_BOARD.replace('compiler = "openvino"', ""), "compiler: Field required"),
         (OWN_BOARD + "[device]\nram = 3\n", "device.ram: "),
         ('description = "x"\ncompiler = "openvino"\nscheme = 3\n', "scheme is 3"),
+        ('name = "another"\n' + OWN_BOARD, "name of its own"),
+        (OWN_BOARD + "[device]\nram_bytes = -5\n", "ram_bytes is -5"),
+        (OWN_BOARD + "[device]\nflash_bytes = 0\n", "flash_bytes is 0"),
+        (OWN_BOARD + "[device.gpu]\nint8_tops = -1.0\n", "int8_tops is -1.0"),
+        (OWN_BOARD + "[device.gpu]\ndla_cores = -1\n", "dla_cores is -1"),
+        ('precision = "fp16"\n' + OWN_BOARD, "precision is 'fp16', precisions begins with 'int8'"),
+        ("precisions = []\n" + OWN_BOARD, "precisions begins with 'none'"),
+        ('precision = "fp16"\nprecisions = ["fp16", "int8"]\n' + OWN_BOARD, "precision is 'fp16'"),
+        ('precision = "fp16"\nprecisions = ["fp16"]\n' + OWN_BOARD, "the scheme has integer_operators"),
+        (OWN_BOARD.replace("openvino", "tensorrt") + "[options]\nworkspace_mib = 0\n", "workspace_mib is 0"),
+        (OWN_BOARD.replace("openvino", "tensorrt") + "[options]\nmax_reformats = -1\n", "max_reformats is -1"),
     ],
 )
 def test_bad_boards(tmp_path: Path, text: str, fragment: str) -> None:
