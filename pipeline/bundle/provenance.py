@@ -11,6 +11,8 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from edgec.pipeline.core.extensions import bringing_packages
+
 TOOLCHAIN = ("torch", "onnx", "onnxsim", "onnxruntime", "openvino", "ai-edge-litert", "numpy", "pillow")
 EXTRAS = ("openvino", "ai-edge-litert", "flatbuffers", "tensorrt")  # optional, and yet they decide artifacts
 
@@ -23,9 +25,9 @@ def toolchain() -> dict[str, str]:
 
 @lru_cache
 def lock() -> dict[str, str]:
-    """Versions of Python, of edgec and of everything that it requires, directly or not, sorted by name."""
+    """Versions of Python, of edgec, of what other packages bring for it, and of all that these require, by name."""
     found: dict[str, str] = {}
-    waiting = ["edgec", *EXTRAS]
+    waiting = ["edgec", *EXTRAS, *bringing_packages()]
     while waiting:
         name = canonicalize_name(waiting.pop())
         version = _version(name)

@@ -9,6 +9,8 @@ from typing import Any
 
 from edgec.pipeline.core.errors import EdgecError
 
+GROUPS = ("edgec.compilers", "edgec.models", "edgec.tasks", "edgec.metrics")
+
 
 @cache
 def _found(group: str) -> dict[str, EntryPoint]:
@@ -27,6 +29,12 @@ def extension_names(group: str) -> tuple[str, ...]:
         EdgecError: ``bad-extension`` where two packages bring the same name.
     """
     return tuple(sorted(_found(group)))
+
+
+def bringing_packages() -> tuple[str, ...]:
+    """Distributions that bring something for edgec, sorted."""
+    found = {point.dist.name for group in GROUPS for point in entry_points(group=group) if point.dist is not None}
+    return tuple(sorted(found))
 
 
 def load_extension(group: str, name: str) -> Any:

@@ -16,7 +16,7 @@ from edgec.pipeline.core.errors import EdgecError
 if TYPE_CHECKING:
     import onnx
 
-    from edgec.pipeline.network.graph import Graph
+    from edgec.pipeline.network.graph import Graph, Node
 
 Shape = Sequence[int | None]
 
@@ -31,6 +31,8 @@ _WEIGHT = {
     "QLinearMatMul": 3,
 }
 """Operators that multiply and accumulate, with the position of the weight, or right factor, among their inputs."""
+_UNCOUNTED = frozenset({"Einsum", "RNN", "GRU", "LSTM", "DeformConv", "Attention", "If", "Loop", "Scan"})
+"""Operators that multiply or hold graphs that may, and whose count needs more than shapes: better none than zero."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,12 @@ def macs(weight: Shape, positions: Shape) -> int:
 
 
 def layer_macs(op: str, inputs: Sequence[str], output: str, shapes: Mapping[str, Shape]) -> int | None:
-    """Of one ONNX operator; 0 where it multiplies nothing, None where ``shapes`` lacks one of its tensors."""
+    """Of one ONNX operator; 0 where it multiplies nothing, None where ``shapes`` lacks one of its tensors.
+
+    None as well for the operators of ``_UNCOUNTED``.
+    """
     if op not in _WEIGHT:
-        return 0
+        return None if op in _UNCOUNTED else 0
     image, weight, result = (shapes.get(name) for name in (inputs[0], inputs[_WEIGHT[op]], output))
     if image is None or weight is None or result is None:
         return None
@@ -75,7 +80,8 @@ def network_cost(model: onnx.ModelProto) -> NetworkCost:
     """Count a float or QDQ network for one image: a symbolic batch is one.
 
     Raises:
-        EdgecError: ``no-count`` where a convolution's or product's shapes cannot be inferred.
+        EdgecError: ``no-count`` where a convolution's or product's shapes cannot be inferred, or an operator such as
+            LSTM multiplies in a way that is not counted.
     """
     import onnx
 
@@ -90,12 +96,16 @@ def network_cost(model: onnx.ModelProto) -> NetworkCost:
     total = 0
     for node in graph.nodes:
         counted = layer_macs(node.op, node.inputs, node.output, graph.shapes)
-        if counted is None:
-            raise EdgecError(
-                "no-count", f"the shapes of '{node.name}' ({node.op}) cannot be inferred", "give the input fixed sizes"
-            )
+        if counted is None or (counted and not _fixed(node, graph)):
+            message = f"the multiplications of '{node.name}' ({node.op}) cannot be counted"
+            raise EdgecError("no-count", message, "give the input fixed sizes, or delete the limit")
         total += counted
     return NetworkCost(total, sum(graph.constants[name].size for name in _parameters(graph)))
+
+
+def _fixed(node: Node, graph: Graph) -> bool:
+    """All sides but the batch are known."""
+    return all(all(graph.shapes.get(name, ())[1:]) for name in (*node.inputs, node.output))
 
 
 def _parameters(graph: Graph) -> Iterator[str]:

@@ -59,6 +59,7 @@ def test_the_toy_format_goes_the_whole_way(edgec: Edgec, bundle: Path, tiny_imag
     assert (target["compiler"], target["format"], target["artifact"]) == ("toy", "toy", "model.toy")
     assert (target["runtime"], target["runtime_versions"]) == ("the toy runtime", ">=1.0")
     assert "the toy runtime" in (bundle / "README.md").read_text()
+    assert manifest["origin"]["toolchain"]["toy"] == "1.0"
     assert manifest["origin"]["target"]["scheme"]["weight_granularity"] == "per_tensor"
     assert "toy-slow" in json.loads((bundle / "golden" / "golden.json").read_text())["kernel_sets"]
     assert not (bundle / "c").exists()

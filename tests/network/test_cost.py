@@ -187,3 +187,30 @@ def test_shapes_that_nobody_knows_are_refused() -> None:
         network_cost(model)
     assert refused.value.code == "no-count"
     assert "layer" in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("op", "weights", "attributes"),
+    [
+        ("Einsum", {"w": (7, 5)}, {"equation": "abc,cd->abd"}),
+        ("GRU", {"w": (1, 12, 7), "r": (1, 12, 4)}, {"hidden_size": 4}),
+    ],
+)
+def test_what_multiplies_and_is_not_counted_is_refused(op: str, weights: dict, attributes: dict) -> None:
+    """Zero would pass any limit."""
+    model = one_layer("MatMul", (3, 1, 7), (7, 5), (3, 1, 5))
+    constants = [numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in weights.items()]
+    model.graph.initializer.extend(constant for constant in constants if constant.name != "w")
+    model.graph.node.append(helper.make_node(op, ["x", *weights], ["z"], "odd", **attributes))
+    model.graph.initializer[0].CopyFrom(constants[0])
+    del model.graph.node[0]
+    with pytest.raises(EdgecError) as refused:
+        network_cost(model)
+    assert (refused.value.code, "odd" in refused.value.message) == ("no-count", True)
+
+
+def test_a_side_that_is_not_known_is_not_one() -> None:
+    """The batch is; a picture of any height has no count."""
+    with pytest.raises(EdgecError) as refused:
+        network_cost(one_layer("Conv", ("N", 3, "H", 8), (6, 3, 3, 3), ("N", 6, "K", 6)))
+    assert refused.value.code == "no-count"
