@@ -124,6 +124,24 @@ def test_a_single_logit_answers_by_its_sign(
     assert sum(answer["probabilities"]) == pytest.approx(1.0)
 
 
+def test_layers_that_are_exact(tmp_path: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A layer whose integers are the float values has no noise: no number says that, and JSON has no infinity."""
+    pytest.importorskip("ai_edge_litert")
+    model = network(tmp_path, {"zeros": [3]})
+    found = onnx.load(tmp_path / "m.onnx")
+    weights = next(constant for constant in found.graph.initializer if constant.name == "zeros_w")
+    weights.CopyFrom(numpy_helper.from_array(0 * numpy_helper.to_array(weights), weights.name))
+    onnx.save(found, tmp_path / "m.onnx")
+    folder = tmp_path / "out"
+    build(capsys, model, "--target", "arm", "--data", tiny_images, "--output", folder, "--sensitivity")
+    for name in ("quantization.json", "sensitivity.json"):
+        text = (folder / name).read_text()
+        assert "null" in text
+        assert "Infinity" not in text
+    assert main(["sensitivity", str(model), "--data", str(tiny_images), "--scheme", "tflite", "--json"]) == 0
+    assert None in [entry["sqnr_db"] for entry in json.loads(capsys.readouterr().out)]
+
+
 def test_answers_that_are_no_numbers(tmp_path: Path, tiny_images: Path) -> None:
     """NaN against anything has no SQNR, which must not read as exact."""
     model = logarithm(tmp_path / "log.onnx")

@@ -98,11 +98,11 @@ def read_quantization(folder: Path) -> QuantizationRecord:
     return read_record(QuantizationRecord, folder / QUANTIZATION, "corrupt-bundle")
 
 
-def read_sensitivity(folder: Path) -> dict[str, float]:
-    """Output SQNR in dB with one layer alone quantized, by layer; empty where nobody ranked them.
+def read_sensitivity(folder: Path) -> dict[str, float | None]:
+    """Output SQNR in dB with one layer alone quantized, by layer, None where exact; empty where nobody ranked them.
 
     Raises:
         EdgecError: ``corrupt-bundle``.
     """
     path = folder / SENSITIVITY
-    return read_record(dict[str, float], path, "corrupt-bundle") if path.is_file() else {}
+    return read_record(dict[str, float | None], path, "corrupt-bundle") if path.is_file() else {}

@@ -38,6 +38,7 @@ from edgec.pipeline.forms.measure import summary
 from edgec.pipeline.network.import_onnx import onnx_artifact
 from edgec.pipeline.quantize.stages import read_ranking
 from edgec.pipeline.recipe import OnnxSource, Recipe
+from edgec.pipeline.tasks.metrics import finite
 
 VERIFIER = Path(__file__).with_name("verify_standalone.py")
 
@@ -97,7 +98,7 @@ def _copy_results(work: Path, release: Release) -> None:
     write_json(work / QUANTIZATION, asdict(replace(release.quantization, integers_p50_ms=release.integers_p50_ms)))
     if release.sensitivity is not None:
         ranked = read_ranking(release.sensitivity)
-        write_json(work / SENSITIVITY, {entry.layer.name: entry.sqnr_db for entry in ranked})
+        write_json(work / SENSITIVITY, {entry.layer.name: finite(entry.sqnr_db) for entry in ranked})
     copy_folder(built.golden.path, work / "golden")
 
 

@@ -31,6 +31,7 @@ def command(
     from edgec.pipeline.quantize import plot as plots
     from edgec.pipeline.quantize_network import rank_layers, scheme_recipe
     from edgec.pipeline.recipe import DataFolders
+    from edgec.pipeline.tasks.metrics import finite
 
     if plot is not None:
         plots.check_can_plot()
@@ -40,7 +41,9 @@ def command(
     if plot is not None:
         plots.plot(ranked, f"{Path(model).stem}, scheme {scheme}", plot, top)
     if as_json:
-        click.echo(json.dumps([{**asdict(entry.layer), "sqnr_db": entry.sqnr_db} for entry in ranked], indent=2))
+        click.echo(
+            json.dumps([{**asdict(entry.layer), "sqnr_db": finite(entry.sqnr_db)} for entry in ranked], indent=2)
+        )
         return
     from rich.console import Console
     from rich.table import Table
@@ -50,5 +53,6 @@ def command(
         parts = " + ".join(
             part for part, name in (("weight", entry.layer.weight), ("tensor", entry.layer.tensor)) if name
         )
-        table.add_row(entry.layer.name, entry.layer.op, parts, f"{entry.sqnr_db:.1f}")
+        shown = "exact" if finite(entry.sqnr_db) is None else f"{entry.sqnr_db:.1f}"
+        table.add_row(entry.layer.name, entry.layer.op, parts, shown)
     Console(highlight=False).print(table)

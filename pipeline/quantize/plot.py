@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.quantize.sensitivity import Sensitivity
+from edgec.pipeline.tasks.metrics import finite
 
 
 def check_can_plot() -> None:
@@ -29,7 +30,7 @@ def plot(ranked: Sequence[Sensitivity], title: str, output: Path, count: int = 2
     """
     from matplotlib.figure import Figure
 
-    worst = ranked[:count][::-1]
+    worst = [entry for entry in ranked[:count][::-1] if finite(entry.sqnr_db) is not None]
     figure = Figure(figsize=(9, 1 + 0.28 * len(worst)), layout="constrained")
     axes = figure.subplots()
     axes.barh([entry.layer.name for entry in worst], [entry.sqnr_db for entry in worst], color="#4477aa")

@@ -17,6 +17,7 @@ from edgec.pipeline.core.store import Artifact
 from edgec.pipeline.data.dataset import Dataset, batches
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.scheme import Level, Scheme
+from edgec.pipeline.tasks.metrics import finite
 from edgec.pipeline.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class Quantize:
         onnx.helper.set_model_props(quantized.model, {name: _compact(fact) for name, fact in facts.items()})
         onnx.save(quantized.model, output / "model.onnx")
         report["float_layers"] = [{"layer": layer, "reason": reason} for layer, reason in quantized.floats.items()]
-        report["layer_sqnr_db"] = dict(quantized.layer_sqnr_db)
+        report["layer_sqnr_db"] = {layer: finite(found) for layer, found in quantized.layer_sqnr_db.items()}
         report["kept"] = asdict(quantized.kept) if quantized.kept else None
         (output / "report.json").write_text(json.dumps(report, indent=1))
 

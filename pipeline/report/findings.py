@@ -57,7 +57,8 @@ class Findings:
         predictions: of classes; None for other tasks.
         latency: ``latency.json``.
         quantization: ``quantization.json``.
-        sensitivity: output SQNR in dB with one layer alone quantized, by layer; empty where nobody ranked them.
+        sensitivity: output SQNR in dB with one layer alone quantized, by layer, None where that is exact; empty where
+            nobody ranked them.
         weight_bytes: constants of each weighted layer of the quantized network, in order.
     """
 
@@ -67,7 +68,7 @@ class Findings:
     predictions: Predictions | None
     latency: Latency
     quantization: QuantizationRecord
-    sensitivity: dict[str, float]
+    sensitivity: dict[str, float | None]
     weight_bytes: dict[str, int]
     worst_classes: tuple[ClassErrors, ...]
     examples: tuple[Example, ...]
