@@ -12,6 +12,9 @@ from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.format import TensorContract
 from edgec.pipeline.forms.measure import Latency
 
+Figures = Mapping[str, Mapping[str, float | None]]
+"""By name, and by form."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -117,8 +120,17 @@ def _measured(old: Manifest, new: Manifest) -> Iterator[Change]:
         before, after = getattr(old.accuracy, name), getattr(new.accuracy, name)
         yield from _number("accuracy", f"{name} accuracy", "percent", before, after, "minor")
     yield from _number("accuracy", "sqnr", "db", old.accuracy.sqnr_db, new.accuracy.sqnr_db, "minor")
+    yield from _further(old.accuracy.metrics, new.accuracy.metrics)
     if _digests(old, "artifact") != _digests(new, "artifact"):
         yield from _latency(old.latency, new.latency)
+
+
+def _further(old: Figures, new: Figures) -> Iterator[Change]:
+    """Figures that other packages bring."""
+    for metric in sorted({*old, *new}):
+        before, after = old.get(metric, {}), new.get(metric, {})
+        for form in sorted({*before, *after}):
+            yield from _number("accuracy", f"{metric} of {form}", "", before.get(form), after.get(form), "minor")
 
 
 def _latency(old: Latency, new: Latency) -> Iterator[Change]:
@@ -161,7 +173,7 @@ def _number(area: str, what: str, unit: str, old: float | None, new: float | Non
 
 
 def _shown(value: float | None, unit: str) -> str:
-    return "not measured" if value is None else f"{value:.8g} {unit}"
+    return "not measured" if value is None else f"{value:.8g} {unit}".rstrip()
 
 
 def _origin(old: Manifest, new: Manifest) -> Iterator[Change]:

@@ -63,14 +63,17 @@ def evaluate_bundle(folder: Path, data: Path, on: str | None = None) -> Accuracy
 
 
 def paired(before: Bundle, after: Bundle, data: Path) -> Pairs | None:
-    """Run both artifacts, each with its own preprocessing, over labelled images; None without labels or right answers.
+    """Run both artifacts, each with its own preprocessing, over labelled images.
+
+    Returns:
+        None without labels or right answers, or where the two are for different tasks.
 
     Raises:
         EdgecError: ``cannot-run-here``; what ``open_dataset`` raises.
     """
     images, task = open_dataset(data), task_of_bundle(after)
     images = judged(images, task, output_shapes(after.float_onnx))
-    if images.labels is None:
+    if images.labels is None or task_of_bundle(before) != task:
         return None
     kept = [_ask(form_here(bundle, 1), bundle.artifact, bundle, images, task) for bundle in (before, after)]
     return task.pairs(kept[0], kept[1], images.labels)

@@ -19,7 +19,7 @@ from edgec.pipeline.data.dataset import Dataset, read_image
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.answer import check_outputs
 from edgec.pipeline.forms.compiler import LoadsCompiler, load_compiler
-from edgec.pipeline.forms.form import HereForm, ThereForm
+from edgec.pipeline.forms.form import HereForm, ThereForm, float_form
 from edgec.pipeline.forms.format import Batch, Contract, Outputs, Predictor, TensorContract
 from edgec.pipeline.forms.integer_preprocess import Pixels, fold
 from edgec.pipeline.forms.ort import OrtRunner
@@ -95,6 +95,7 @@ class Golden(LoadsCompiler):
         here: the artifact on this machine, where that can run it.
         there: the artifact on a device, where one was asked.
         kernels: further kernel sets at hand.
+        identity: of the ONNX Runtime that answers for the float network and the reference.
     """
 
     compiler: str
@@ -104,6 +105,7 @@ class Golden(LoadsCompiler):
     here: HereForm | None = None
     there: ThereForm | None = None
     kernels: tuple[str, ...] = ()
+    identity: Mapping[str, str] = field(default_factory=lambda: float_form().identity)
 
     output: ClassVar[str] = "golden"
 

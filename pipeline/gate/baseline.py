@@ -99,10 +99,6 @@ def judge_drop_against(baseline: Baseline, candidate: Bundle, limits: Relative, 
         return Finding("max_drop_pp", bound, Verdict.INCONCLUSIVE, reason)
     pairs = paired(baseline.bundle, candidate, data)
     if pairs is None:
-        return Finding(
-            "max_drop_pp",
-            bound,
-            Verdict.INCONCLUSIVE,
-            "no labels, or no right answers",
-        )
+        reason = "no labels, no right answers, or networks for different tasks"
+        return Finding("max_drop_pp", bound, Verdict.INCONCLUSIVE, reason)
     return judge_drop("max_drop_pp", bound, pairs)

@@ -73,8 +73,9 @@ class Classification:
 
     def reply(self, kept: Kept, index: int, labels: Sequence[str], top: int) -> Reply:
         """The most probable classes; equals in order of their index, so that the first line is the answer."""
-        shares = probabilities(kept[LOGITS][index : index + 1])[0]
-        order = np.argsort(-shares, kind="stable")[:top]
+        logits = kept[LOGITS][index : index + 1]
+        shares = probabilities(logits)[0]  # two logits that differ may have equal ones
+        order = np.argsort(-_both(logits)[0], kind="stable")[:top]
         return Reply(tuple((class_name(int(i), labels), float(shares[i])) for i in order))
 
 
@@ -85,10 +86,14 @@ def class_name(index: int, labels: Sequence[str]) -> str:
 
 def probabilities(logits: Logits) -> npt.NDArray[np.float64]:
     """Softmax of each row; of a single logit the two shares that its sigmoid gives."""
-    if logits.shape[1] == 1:
-        logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+    logits = _both(logits)
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+
+
+def _both(logits: Logits) -> Logits:
+    """A column for each class: a single logit stands against zero."""
+    return logits if logits.shape[1] > 1 else np.concatenate([np.zeros_like(logits), logits], axis=1)
 
 
 def score_logits(logits: Mapping[str, Logits], labels: Labels | None) -> Accuracy:

@@ -158,6 +158,14 @@ class TestDiff:
         heaviest = next((change.words for change in found.changes if change.step == found.step), "")
         return found.step, heaviest
 
+    def test_figures_that_other_packages_bring_are_compared(self, manifest: Manifest) -> None:
+        def with_figure(value: float | None) -> Manifest:
+            return replace(manifest, accuracy=replace(manifest.accuracy, metrics={"top-2": {"target": value}}))
+
+        (change,) = diff(with_figure(80.0), with_figure(75.5)).changes
+        assert (change.area, change.step) == ("accuracy", "minor")
+        assert change.words == "top-2 of target: 80 became 75.5, -4.5"
+
     def test_nothing_changed(self, manifest: Manifest) -> None:
         found = diff(manifest, manifest)
         assert (found.changes, found.step, found.is_version_right) == ((), "none", True)

@@ -14,6 +14,8 @@ import pytest
 from lxml import etree
 from noise import HERE, source
 
+from edgec.pipeline.bundle.read import open_bundle
+from edgec.pipeline.bundle.use import paired
 from edgec.pipeline.cli import main
 from edgec.pipeline.forms.measure import Latency, cpu_model
 from edgec.pipeline.gate import check as check_module
@@ -271,6 +273,14 @@ def test_accuracy_on_other_images_and_against_a_baseline(
         shutil.copy(image, tmp_path / "plain" / f"{index}.png")
     status, out, _ = run(*given, "--data", tmp_path / "plain")
     assert (status, "no labels" in lines_of(out)["max_drop_pp"]["reason"]) == (4, True)
+
+
+def test_networks_for_different_tasks_have_no_pairs(bundle: Path, tiny_images: Path) -> None:
+    opened = open_bundle(bundle)
+    accuracy = replace(opened.manifest.accuracy, task="tensors")
+    other = replace(opened, manifest=replace(opened.manifest, accuracy=accuracy))
+    assert paired(opened, opened, tiny_images) is not None
+    assert paired(other, opened, tiny_images) is None
 
 
 RECORDED = Accuracy(

@@ -13,9 +13,10 @@ from hypothesis.extra import numpy as hnp
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.dataset import Dataset, Sample
 from edgec.pipeline.gate.accuracy import judge_accuracy
-from edgec.pipeline.precision import _score as weighed
+from edgec.pipeline.precision import headline
 from edgec.pipeline.tasks.accuracy import Accuracy, rate_interval, rows
 from edgec.pipeline.tasks.classification import read_predictions, score_logits
+from edgec.pipeline.tasks.metrics import answers
 from edgec.pipeline.tasks.task import Shape, load_task, task_names, task_of
 
 CLASSES, TENSORS = load_task("classification"), load_task("tensors")
@@ -53,7 +54,7 @@ def test_every_figure_counts_the_same_answers(one: np.ndarray, other: np.ndarray
     assert found.only_target_right is not None
     assert found.drop_pp == pytest.approx(100 * (found.only_float_right - found.only_target_right) / 12)
     assert judge_accuracy("drop_pp", 1.0, found).value == pytest.approx(found.drop_pp)
-    assert weighed(found) == found.agreement
+    assert headline(found, "reference") == found.reference
 
 
 @given(hnp.arrays(np.int8, (5, 3), elements=st.integers(-1, 1)), hnp.arrays(np.int64, 5, elements=st.integers(0, 2)))
@@ -138,3 +139,13 @@ def test_intervals_hold_the_rate(percent: float, count: int) -> None:
 @pytest.mark.parametrize("name", task_names())
 def test_every_task_has_its_name(name: str) -> None:
     assert load_task(name).name == name
+
+
+@given(
+    hnp.arrays(
+        np.float32, st.tuples(st.just(1), st.integers(1, 4)), elements=st.floats(-(2.0**-24), 2.0**-24, width=32)
+    )
+)
+def test_the_first_line_of_a_reply_is_the_answer(logits: np.ndarray) -> None:
+    """Probabilities of nearly equal logits are equal; the order is the logits'."""
+    assert CLASSES.reply({"logits": logits}, 0, (), 3).lines[0][0] == f"class {answers(logits)[0]}"
