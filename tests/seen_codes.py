@@ -2,8 +2,8 @@
 
 A run of all tests (none chosen, none deselected) ends with the codes of the source that no test raised. It fails
 there with ``--all-codes``; a missing tool may be the reason. A script that ships to a device runs in a
-process of its own: the helper of the tests that reads such an answer notes its code. Workers of pytest-xdist tell what they
-saw, and whether tests were deselected, to the process that started them, which judges.
+process of its own: the helper of the tests that reads such an answer notes its code. Workers of pytest-xdist tell
+what they saw, and whether tests were deselected, to the process that started them, which judges.
 """
 
 from __future__ import annotations

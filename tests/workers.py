@@ -1,6 +1,6 @@
 """A pytest plugin: what is slow to build is built once a run, however many workers of pytest-xdist it has.
 
-Workers leave each other their cores: the native threads of a worker, and of the processes that it starts, are its share.
+Workers leave each other their cores: no process of a worker has more native threads than the share of the worker.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def shared(pytestconfig: pytest.Config) -> Path:
 
 @pytest.fixture(scope="session")
 def once(shared: Path) -> Once:
-    """``once(name, fill)`` is a file or folder that ``fill`` makes for the first who asks; the others wait. Read only."""
+    """``once(name, fill)``: a file or folder that ``fill`` makes for the first who asks; others wait. Read only."""
 
     def filled(name: str, fill: Fill) -> Path:
         path, done = shared / name, shared / f"{name}.done"

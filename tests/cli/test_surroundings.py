@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from edgec.pipeline import cli
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.store import Store
 
+Here = Callable[..., tuple[int, str, str]]
 ERROR = re.compile(r"(?:\n|^)error\[([a-z-]+)\]: .+\nhint: .+\n$")
 
 
@@ -31,9 +33,22 @@ def edgec(*arguments: str | bytes, **settings: str) -> tuple[int, str, str]:
 class TestFullDisk:
     """Real small disks."""
 
+    @pytest.fixture
+    def here(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Here:
+        """The same in this process, and in a store."""
+
+        def run(store: Path, *arguments: str) -> tuple[int, str, str]:
+            monkeypatch.setenv("EDGEC_CACHE", str(store))
+            status = main(list(arguments))
+            said = capsys.readouterr().err
+            found = ERROR.search(said)
+            return status, found.group(1) if found else "", said
+
+        return run
+
     @pytest.mark.parametrize(("target", "kilobytes"), [("onnxruntime", 0), ("cpu", 12), ("cpu", 24), ("cpu", 44)])
     def test_store_on_a_disk(
-        self, target: str, kilobytes: int, colours_toml: Path, tiny_images: Path, tmp_path: Path
+        self, target: str, kilobytes: int, here: Here, colours_toml: Path, tiny_images: Path, tmp_path: Path
     ) -> None:
         """Wherever it fills up: nothing half-made. What was finished before is kept, whole."""
         arguments = ["build", str(colours_toml), "--target", target, "--data", str(tiny_images), "--no-measure"]
@@ -42,19 +57,21 @@ class TestFullDisk:
             with (small.parent / "small" / "edgec-store.json").open("wb") as marker:
                 marker.write(b'{"schema": "edgec-store-1"}\n')
             (small / "weights").write_bytes(bytes(max(0, ballast * 1024 - 4096)))
-            status, code, said = edgec(*arguments, "--output", str(tmp_path / "out"), EDGEC_CACHE=str(small))
+            status, code, said = here(small, *arguments, "--output", str(tmp_path / "out"))
             assert (status, code) == (1, "disk-full"), said
             assert not list(small.glob("tmp/*"))
             assert not (tmp_path / "out").exists()
             assert not list(Store(small).damaged())
             (small / "weights").unlink()
-            assert edgec("cache", "clear", EDGEC_CACHE=str(small))[0] == 0
+            assert here(small, "cache", "clear")[0] == 0
             assert not list(Store(small).entries())
 
-    def test_output_on_a_disk(self, colours_toml: Path, tiny_images: Path, tmp_path: Path) -> None:
+    def test_output_on_a_disk(
+        self, here: Here, store_of_bundles: Path, colours_toml: Path, tiny_images: Path, tmp_path: Path
+    ) -> None:
         arguments = ["build", str(colours_toml), "--target", "onnxruntime", "--data", str(tiny_images), "--no-measure"]
         with mounted(tmp_path / "small", "size=40k") as small:
-            status, code, said = edgec(*arguments, "--output", str(small / "out"))
+            status, code, said = here(store_of_bundles, *arguments, "--output", str(small / "out"))
             assert (status, code) == (1, "disk-full"), said
             assert not list(small.iterdir())
 
