@@ -82,6 +82,12 @@ def store_of_bundles(shared: Path) -> Path:
     return shared / "store"
 
 
+@pytest.fixture
+def shared_store(own_cache: Path, store_of_bundles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that ask what a command says or writes, and not what was kept: most stages of the networks here ran."""
+    monkeypatch.setenv("EDGEC_CACHE", str(store_of_bundles))
+
+
 def _build(target: str, model: Path, images: Path, folder: Path, store: Path) -> None:
     from edgec.pipeline.deliver import Judging, deliver
     from edgec.pipeline.recipe import Choices, DataFolders, make_recipe

@@ -100,6 +100,7 @@ def test_from_onnx_to_a_measured_bundle(
     assert again["accuracy"] == result["accuracy"]
 
 
+@pytest.mark.usefixtures("shared_store")
 def test_the_manifest_lists_every_file_with_its_digest(
     tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,6 +121,7 @@ def test_the_manifest_lists_every_file_with_its_digest(
     assert str(tmp_path) not in (folder / "manifest.json").read_text()
 
 
+@pytest.mark.usefixtures("shared_store")
 def test_plain_onnx_says_that_preprocessing_is_assumed(
     tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +129,7 @@ def test_plain_onnx_says_that_preprocessing_is_assumed(
     assert "preprocessing assumed" in result["notes"][0]
 
 
+@pytest.mark.usefixtures("shared_store")
 def test_a_build_says_what_holding_the_drop_took(
     tmp_path: Path, crowded_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,6 +146,7 @@ def test_a_build_says_what_holding_the_drop_took(
     assert (origin["max_drop_pp"], origin["deciding_set"]["num_images"]) == (1.0, 6)
 
 
+@pytest.mark.usefixtures("shared_store")
 def test_unlabelled_images_give_agreement(
     tmp_path: Path, tiny_onnx: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -171,6 +175,7 @@ def test_random_weights_are_agreement_only_and_every_output_says_so(
     assert "random weights" in out
 
 
+@pytest.mark.usefixtures("shared_store")
 def test_bundle_commands(
     tmp_path: Path,
     tiny_onnx: Path,
@@ -220,6 +225,7 @@ def test_explain_before_and_after(
     assert "parameters.level: fast -> accurate" in out
 
 
+@pytest.mark.usefixtures("shared_store")
 class TestRefusals:
     """Bad input: a clear error, exit status 1, and nothing left behind."""
 

@@ -24,6 +24,7 @@ from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.forms.spec import load_target
 from edgec.pipeline.tasks.task import load_task
 
+pytestmark = pytest.mark.usefixtures("shared_store")
 PREPROCESS = "[preprocess]\nresize_px = 40\ncrop_px = 32\nmean = [127.5, 127.5, 127.5]\nstd = [127.5, 127.5, 127.5]\n"
 
 

@@ -140,6 +140,7 @@ class TestStandalone:
         assert code(copy) in ("corrupt-bundle", "no-bundle", "bad-signature")
 
 
+@pytest.mark.usefixtures("shared_store")
 class TestLimits:
     def test_every_reader_says_that_it_does_not_fit(
         self,

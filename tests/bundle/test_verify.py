@@ -280,7 +280,7 @@ class TestReproduce:
         assert found["archive_sha256"] == file_sha256(tmp_path / "a.tar.zst")
 
     def test_names_the_first_difference(
-        self, copy: Path, colours_toml: Path, tiny_images: Path, tmp_path: Path
+        self, copy: Path, colours_toml: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """The artifact of the bundle is another one: not the C sources made from it, but the artifact is named."""
         content = bytearray((copy / "model.tflite").read_bytes())
@@ -288,7 +288,8 @@ class TestReproduce:
         (copy / "model.tflite").write_bytes(content)
         (copy / "c" / "model.h").write_text("changed")
         reseal(copy)
-        status, found = self.run(copy, tmp_path, "--model", colours_toml, "--data", tiny_images)
+        status, out, _ = edgec(capsys, "reproduce", copy, "--model", colours_toml, "--data", tiny_images, "--json")
+        found = json.loads(out)
         assert status == 3
         assert found["differences"] == ["model.tflite", "c/model.h"]
         assert "the artifact has other bytes" in str(found["reasons"])

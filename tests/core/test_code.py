@@ -45,10 +45,15 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def keys(tree: Path) -> dict[str, str]:
-    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(tree)}
     done = subprocess.run([sys.executable, "-c", KEYS], capture_output=True, text=True, check=True, env=environment)
     found: dict[str, str] = json.loads(done.stdout)
     return found
+
+
+@pytest.fixture(scope="module")
+def before(tree: Path) -> dict[str, str]:
+    return keys(tree)
 
 
 @pytest.mark.parametrize(
@@ -64,8 +69,10 @@ def keys(tree: Path) -> dict[str, str]:
         ("pipeline/cli/build.py", set()),
     ],
 )
-def test_a_changed_line_changes_the_keys_that_it_decides(tree: Path, file: str, changed: set[str]) -> None:
-    before, path = keys(tree), tree / "edgec" / file
+def test_a_changed_line_changes_the_keys_that_it_decides(
+    tree: Path, before: dict[str, str], file: str, changed: set[str]
+) -> None:
+    path = tree / "edgec" / file
     text = path.read_text()
     path.write_text(f"{text}\nCHANGED = 1\n")
     after = keys(tree)
@@ -73,9 +80,8 @@ def test_a_changed_line_changes_the_keys_that_it_decides(tree: Path, file: str, 
     assert {name for name in before if before[name] != after[name]} == changed
 
 
-def test_boards_that_ask_the_same_of_a_compiler_share_its_key(tree: Path) -> None:
-    found = keys(tree)
-    assert found["arm"] == found["rpi4"] != found["mcu"]
+def test_boards_that_ask_the_same_of_a_compiler_share_its_key(before: dict[str, str]) -> None:
+    assert before["arm"] == before["rpi4"] != before["mcu"]
 
 
 def test_what_counts_as_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

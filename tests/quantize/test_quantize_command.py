@@ -17,6 +17,7 @@ from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.quantize.vnni import SaturatingRunner
 from edgec.pipeline.tasks.task import Shape, load_task
 
+pytestmark = pytest.mark.usefixtures("shared_store")
 PREPROCESS = Preprocess(resize_px=40, crop_px=32, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
 
 
