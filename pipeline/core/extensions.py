@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
 
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.store import plain
 
 GROUPS = ("edgec.compilers", "edgec.models", "edgec.tasks", "edgec.metrics")
 
@@ -43,10 +46,23 @@ def load_extension(group: str, name: str) -> Any:
     Raises:
         EdgecError: ``bad-extension`` where it cannot be imported.
     """
-    try:
+    with foreign(lambda said: bad_extension(group, name, f"cannot be loaded: {said}")):
         return _found(group)[name].load()
+
+
+@contextmanager
+def foreign(refusal: Callable[[str], EdgecError]) -> Iterator[None]:
+    """Around code of another package: whatever it raises, or exits with, is told as its fault and not as ours.
+
+    Args:
+        refusal: made of what the code said.
+    """
+    try:
+        yield
+    except EdgecError:
+        raise
     except (Exception, SystemExit) as error:
-        raise bad_extension(group, name, f"cannot be loaded: {type(error).__name__}: {error}") from error
+        raise refusal(f"{type(error).__name__}: {error}") from error
 
 
 def refuse_taken(group: str, name: str) -> None:
@@ -57,6 +73,18 @@ def refuse_taken(group: str, name: str) -> None:
     """
     if name in entry_points(group=group).names:
         raise bad_extension(group, name, "takes a name of edgec's own")
+
+
+def refuse_keyless(group: str, name: str, found: object) -> None:
+    """What stands in a stage must have a key.
+
+    Raises:
+        EdgecError: ``bad-extension`` names a field that no key can hold.
+    """
+    try:
+        plain(found)
+    except TypeError as error:
+        raise bad_extension(group, name, f"cannot be part of a key: {error}") from error
 
 
 def module_of(found: object) -> str:

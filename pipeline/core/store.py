@@ -281,7 +281,7 @@ def _modules_of(value: object) -> Iterator[str]:
     elif isinstance(value, tuple | list):
         for item in value:
             yield from _modules_of(item)
-    elif isinstance(value, FunctionType):
+    elif isinstance(value, FunctionType | type):
         yield value.__module__
     elif isinstance(value, partial):
         yield from _modules_of((value.func, value.args, value.keywords))
@@ -342,7 +342,7 @@ def plain(value: object) -> Any:
         return str(value)
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]
-    if isinstance(value, FunctionType):
+    if isinstance(value, FunctionType | type):
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, partial):
         return [plain(value.func), plain(value.args), plain(value.keywords)]

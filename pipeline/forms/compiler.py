@@ -17,6 +17,7 @@ from edgec.pipeline.core.extensions import (
     extension_names,
     load_extension,
     module_of,
+    refuse_keyless,
     refuse_taken,
 )
 from edgec.pipeline.forms.format import Batch, Format, Predictor
@@ -212,6 +213,7 @@ def settings_of(target: TargetSpec) -> Any:
     settings = load_compiler(target.compiler).settings(target)
     if not is_dataclass(settings) or isinstance(settings, type):
         raise bad_extension(GROUP, target.compiler, f"has the settings {settings!r}, expected a frozen dataclass")
+    refuse_keyless(GROUP, target.compiler, settings)
     return settings
 
 

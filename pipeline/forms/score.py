@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.extensions import foreign
 from edgec.pipeline.core.store import Artifact
 from edgec.pipeline.data.dataset import Dataset
 from edgec.pipeline.forms.answer import read_answers
@@ -63,24 +64,28 @@ def scored(task: Task, kept: dict[str, Kept], labels: Labels | None, metrics: tu
     if labels is not None:
         labels = labels[: len(next(iter(kept["float"].values())))]
     further = {
-        metric.name: {
-            form: figure(metric, metric.value(values, kept["float"], labels)) for form, values in kept.items()
-        }
+        metric.name: {form: figure(metric, values, kept["float"], labels) for form, values in kept.items()}
         for metric in metrics
     }
     return replace(task.score(kept, labels), metrics=further)
 
 
-def figure(metric: Metric, found: object) -> float | None:
-    """What a metric's function gave, which another package wrote: a finite number, or None.
+def figure(metric: Metric, values: Kept, reference: Kept, labels: Labels | None) -> float | None:
+    """What a metric's function gives, which another package wrote: a finite number, or None.
 
     Raises:
         EdgecError: ``bad-extension``.
     """
+
+    def refused(why: str) -> EdgecError:
+        message = f"the metric '{metric.name}' of '{metric.task}' gave {why}, expected a finite number or None"
+        return EdgecError("bad-extension", message, "mend or remove the package that brings it")
+
+    with foreign(refused):
+        found: object = metric.value(values, reference, labels)
     if found is None or (isinstance(found, Real | np.number) and math.isfinite(found)):
         return None if found is None else float(found)
-    message = f"the metric '{metric.name}' of '{metric.task}' gave {found!r}, expected a finite number or None"
-    raise EdgecError("bad-extension", message, "mend or remove the package that brings it")
+    raise refused(repr(found))
 
 
 def check_alike(target: Kept, reference: Kept) -> None:

@@ -15,7 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
-from edgec.pipeline.core.extensions import bad_extension, check_extension, extension_names, load_extension, refuse_taken
+from edgec.pipeline.core.extensions import (
+    bad_extension,
+    check_extension,
+    extension_names,
+    load_extension,
+    refuse_keyless,
+    refuse_taken,
+)
 from edgec.pipeline.data.dataset import Dataset
 from edgec.pipeline.tasks.accuracy import Accuracy
 
@@ -131,6 +138,7 @@ def load_task(name: str) -> Task:
     check_extension(GROUP, name, found, Task)
     if not is_dataclass(found) or isinstance(found, type) or found.name != name:
         raise bad_extension(GROUP, name, f"is no frozen dataclass whose name is '{name}'")
+    refuse_keyless(GROUP, name, found)
     return found
 
 

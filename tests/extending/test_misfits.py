@@ -111,10 +111,11 @@ def test_a_compiler_of_the_wrong_types(install: Install, old: str, new: str, fra
 
 
 def test_settings_that_cannot_be_a_key(install: Install) -> None:
-    given = "return read_options(ToySettings, target)"
-    install("edgec.compilers", "odd", COMPILER.replace(given, "return {}"))
     board = TargetSpec("mine", "", "odd", load_scheme("openvino"))
-    assert "settings {}" in refused(lambda: compiler.settings_of(board))
+    for made, fragment in (("{}", "settings {}"), ("ToySettings({1, 2})", "cannot be set: {1, 2}")):
+        given = COMPILER.replace("return read_options(ToySettings, target)", f"return {made}")
+        install("edgec.compilers", "odd", given)
+        assert fragment in refused(lambda: compiler.settings_of(board))
 
 
 TASK = (TOY / "task.py").read_text()
@@ -157,12 +158,17 @@ def test_two_metrics_of_one_name(install: Install) -> None:
 
 @pytest.mark.parametrize("found", [float("nan"), float("inf"), np.float32("nan"), "80 %", [1.0], 1j])
 def test_what_is_no_figure(found: object) -> None:
-    assert "'x'" in refused(lambda: figure(Metric("x", "classification", "", lambda *kept: None), found))
+    assert "'x'" in refused(lambda: figure(Metric("x", "classification", "", lambda *kept: found), {}, {}, None))
 
 
 @pytest.mark.parametrize("found", [1, 1.5, np.float32(1.5), np.int64(2), True, None])
 def test_what_is_a_figure(found: Any) -> None:
-    assert figure(Metric("x", "classification", "", lambda *kept: None), found) == found
+    assert figure(Metric("x", "classification", "", lambda *kept: found), {}, {}, None) == found
+
+
+def test_a_metric_that_fails() -> None:
+    made = Metric("x", "classification", "", lambda kept, *others: kept["nothing"])
+    assert "gave KeyError: 'nothing'" in refused(lambda: figure(made, {}, {}, None))
 
 
 @dataclass(frozen=True)

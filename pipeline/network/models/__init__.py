@@ -6,9 +6,9 @@ Another package brings a family through an entry point of the group ``edgec.mode
 from __future__ import annotations
 
 import pkgutil
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
-from types import ModuleType
+from types import FunctionType, ModuleType
 
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
 from edgec.pipeline.core.extensions import bad_extension, extension_names, load_extension
@@ -36,6 +36,8 @@ def _brought() -> dict[str, ModuleType]:
         if not isinstance(specs, tuple) or not all(isinstance(spec, ModelSpec) for spec in specs):
             raise bad_extension(GROUP, entry, "has no SPECS, a tuple of ModelSpec")
         for spec in specs:
+            if not isinstance(spec.builder, FunctionType | type | partial):
+                raise bad_extension(GROUP, entry, f"builds '{spec.name}' by something that is no function and no class")
             if spec.name in _own() or spec.name in found:
                 raise bad_extension(GROUP, entry, f"defines '{spec.name}', a name that is taken")
             found[spec.name] = module

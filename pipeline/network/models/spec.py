@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.extensions import foreign
 from edgec.pipeline.data.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -120,8 +121,8 @@ def build_network(config: NetworkConfig) -> nn.Module:
     Input ``(N, 3, input_px, input_px)`` float32, output logits ``(N, num_classes)``.
 
     Raises:
-        EdgecError: ``unknown-model``; ``invalid-network-option`` for a value out of range or an option that the
-            family does not have.
+        EdgecError: ``unknown-model``, ``bad-extension``; ``invalid-network-option`` for a value out of range or an
+            option that the family does not have.
     """
     from edgec.pipeline.network.models import get
     from edgec.pipeline.network.models.initialise import initialise
@@ -129,11 +130,33 @@ def build_network(config: NetworkConfig) -> nn.Module:
 
     spec = get(config.model)
     _check(config, spec)
-    network = spec.builder(config)
+    network = made_by(spec, config)
     initialise(network)
     if config.padding == "tf-same":
         use_tf_same(network, config.input_px or spec.input_px)
     return network
+
+
+def made_by(spec: ModelSpec, config: NetworkConfig) -> nn.Module:
+    """What the family's builder makes. Whatever one of another package raises is its own fault.
+
+    Raises:
+        EdgecError: ``bad-extension``.
+    """
+    from torch import nn
+
+    if spec.builder.__module__.startswith("edgec."):
+        return spec.builder(config)
+    with foreign(lambda said: _misbuilt(spec, said)):
+        network = spec.builder(config)
+    if not isinstance(network, nn.Module):
+        raise _misbuilt(spec, f"its builder gave {type(network).__name__}")
+    return network
+
+
+def _misbuilt(spec: ModelSpec, why: str) -> EdgecError:
+    message = f"'{spec.builder.__module__}' cannot build its network '{spec.name}': {why}"
+    return EdgecError("bad-extension", message, "mend or remove the package that brings it")
 
 
 def _check(config: NetworkConfig, spec: ModelSpec) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.network import models
 from edgec.pipeline.network.models.checkpoint import BOOKKEEPING, StateDict, ambiguous
-from edgec.pipeline.network.models.spec import NetworkConfig
+from edgec.pipeline.network.models.spec import NetworkConfig, made_by
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +97,7 @@ def _own_modules(model: str) -> set[str]:
     spec = models.get(model)
     for table in spec.conventions.values():
         return set(table.values())
-    return {name.rpartition(".")[0] for name in spec.builder(NetworkConfig(model)).state_dict()}
+    return {name.rpartition(".")[0] for name in made_by(spec, NetworkConfig(model)).state_dict()}
 
 
 def rename(state: Mapping[str, torch.Tensor], table: Mapping[str, str]) -> StateDict:

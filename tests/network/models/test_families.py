@@ -16,9 +16,10 @@ from safetensors.torch import save_file
 
 from edgec.pipeline.core import code, extensions
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.store import stage_key, stage_modules
 from edgec.pipeline.network import models
 from edgec.pipeline.network.cost import network_cost
-from edgec.pipeline.network.export import export_onnx
+from edgec.pipeline.network.export import Export, export_onnx
 from edgec.pipeline.network.models.complexity import count_complexity
 from edgec.pipeline.network.models.spec import NetworkConfig, build_network
 from edgec.pipeline.network.models.state_dict import OWN_NAMES, Convention, recognise
@@ -120,6 +121,11 @@ BROKEN = {
     "a failing import": ("import no_such_module_anywhere", "cannot be loaded"),
     "no SPECS": ("", "has no SPECS"),
     "SPECS of another kind": ("SPECS = ('toynet',)", "has no SPECS"),
+    "an import that fails otherwise": ("1 / 0", "ZeroDivisionError"),
+    "a builder without a key": (
+        FAMILY.format(name="toynet").replace("published, builder", "published, print"),
+        "toynet",
+    ),
     "one of our names": (FAMILY.format(name="xception"), "a name that is taken"),
 }
 
@@ -143,3 +149,28 @@ def test_two_packages_with_one_name(site: Path, entries: tuple[str, str]) -> Non
     with pytest.raises(EdgecError) as refused:
         models.get("toynet")
     assert refused.value.code == "bad-extension"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fragment"),
+    [("from torch import nn", "raise KeyError('config')", "KeyError"), ("return nn.Seq", "nn.Seq", "gave NoneType")],
+)
+def test_a_builder_that_fails_is_its_packages_fault(site: Path, old: str, new: str, fragment: str) -> None:
+    install(site, "toys", "toy_fails", FAMILY.format(name="toynet").replace(old, new))
+    state = build_network(NetworkConfig("mobilenetv1")).state_dict()
+    for ask in (lambda: build_network(NetworkConfig("toynet")), lambda: recognise(state)):
+        with pytest.raises(EdgecError) as refused:
+            ask()
+        assert refused.value.code == "bad-extension"
+        assert "'toy_fails' cannot build its network 'toynet'" in refused.value.message
+        assert fragment in refused.value.message
+
+
+def test_a_class_may_be_a_builder(site: Path) -> None:
+    """Its module is in the key, as a function's is."""
+    source = FAMILY.format(name="toynet").replace("def builder(config):", "class builder:\n  def __new__(cls, config):")
+    install(site, "toys", "toy_class", source)
+    config = NetworkConfig("toynet")
+    stage = Export(config, resolve_weights("random", models.get("toynet")), models.get("toynet").builder)
+    assert stage_key(stage, ())
+    assert "toy_class" in stage_modules(stage)
