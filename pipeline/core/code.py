@@ -53,7 +53,8 @@ def _imports(name: str) -> tuple[str, ...]:
 
 def _named(tree: ast.AST, package: str) -> Iterator[str]:
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            yield from _named(ast.Module(node.orelse, []), package)
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -92,8 +92,11 @@ def test_what_counts_as_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "top": "name = 1",
         "inner": "WORKER = 'worker.py'",
         "worker": "",
-        "sibling": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import zoo.typed",
+        "sibling": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import zoo.typed\nelse:\n    import zoo.run\n"
+        "if not TYPE_CHECKING:\n    import zoo.untyped",
         "typed": "",
+        "run": "",
+        "untyped": "",
         "base": "import os",
         "stranger": "",
     }
@@ -101,6 +104,8 @@ def test_what_counts_as_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name, text in files.items():
         (tmp_path / "zoo" / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    expected = {"zoo", "zoo.start", "zoo.top", "zoo.inner", "zoo.worker", "zoo.sibling", "zoo.base"}
+    expected = {"zoo"} | {
+        f"zoo.{name}" for name in ("start", "top", "inner", "worker", "sibling", "base", "run", "untyped")
+    }
     assert import_closure(["zoo.start"]) == expected
     assert set(code_digests(["zoo.start"])) == expected
