@@ -84,6 +84,11 @@ class TargetIdentity:
     precision: str
     artifact: str
 
+    @property
+    def precision_words(self) -> str:
+        """As people write it."""
+        return "INT8 and FP16" if self.precision == "mixed" else self.precision.upper()
+
 
 @dataclass(frozen=True)
 class DataSet:

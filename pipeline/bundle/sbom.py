@@ -43,7 +43,7 @@ def _bom(manifest: Manifest) -> Bom:
         type=ComponentType.MACHINE_LEARNING_MODEL,
         name=manifest.model.name,
         version=manifest.model.version,
-        description=f"INT8 {manifest.target.runtime} artifact for {manifest.target.name}",
+        description=f"{manifest.target.precision_words} {manifest.target.runtime} artifact for {manifest.target.name}",
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=artifact[0].sha256)] if len(artifact) == 1 else [],
         licenses=_licences(next(part.expression for part in manifest.licences if part.part == "weights")),
         bom_ref="model",

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.toml_file import validate
 from edgec.pipeline.gate.record import Measured
 
 FILE = "history.jsonl"
@@ -53,13 +54,13 @@ def read_history(path: Path) -> list[Entry]:
     file = history_file(path)
     if not file.is_file():
         raise EdgecError("no-such-file", f"no history '{file}'", "start one with 'edgec history add'")
-    entries = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            entries.append(Entry(**json.loads(line)))
-        except (ValueError, TypeError) as error:
-            hint = "restore the file from version control; it is only ever appended to"
-            raise EdgecError("bad-history", f"'{file}' line {number}: {error}", hint) from error
+    entries, number = [], 0
+    try:
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            entries.append(validate(Entry, json.loads(line), file, "bad-history", f"line {number}"))
+    except (OSError, ValueError) as error:
+        hint = "restore the file from version control; it is only ever appended to"
+        raise EdgecError("bad-history", f"'{file}' line {number}: {error}", hint) from error
     return entries
 
 

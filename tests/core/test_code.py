@@ -92,7 +92,8 @@ def test_what_counts_as_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "top": "name = 1",
         "inner": "WORKER = 'worker.py'",
         "worker": "",
-        "sibling": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import zoo.typed\nelse:\n    import zoo.run\n"
+        "sibling": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import zoo.typed\n"
+        "else:\n    import zoo.run\n"
         "if not TYPE_CHECKING:\n    import zoo.untyped",
         "typed": "",
         "run": "",

@@ -169,6 +169,18 @@ def cut_off(kept: Path, tmp_path: Path) -> list[object]:
     return ["add", report(tmp_path / "r.json", 2.0), "--history", kept, "--commit", "x"]
 
 
+def a_word(kept: Path, tmp_path: Path) -> list[object]:
+    entry = json.loads(kept.read_text().splitlines()[0])
+    with kept.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({**entry, "values": {"p50_ms": "fast"}}) + "\n")
+    return ["show", "--history", kept]
+
+
+def no_text(kept: Path, tmp_path: Path) -> list[object]:
+    kept.write_bytes(kept.read_bytes() + b"\xff\n")
+    return ["show", "--history", kept]
+
+
 def no_report(kept: Path, tmp_path: Path) -> list[object]:
     (tmp_path / "bad.json").write_text('{"measured": [{}]}')
     return ["add", tmp_path / "bad.json", "--history", kept, "--commit", "x"]
@@ -185,6 +197,8 @@ def not_writable(kept: Path, tmp_path: Path) -> list[object]:
 
 MISTAKES: dict[str, tuple[str, Callable[[Path, Path], list[object]]]] = {
     "a line cut off": ("bad-history", cut_off),
+    "a value that is no number": ("bad-history", a_word),
+    "bytes that are no text": ("bad-history", no_text),
     "no history yet": ("no-such-file", lambda kept, tmp: ["show", "--history", tmp / "none.jsonl"]),
     "no report there": ("no-such-file", lambda kept, tmp: ["add", tmp / "none.json", "--commit", "x"]),
     "another file": ("bad-report", no_report),
