@@ -30,7 +30,7 @@ from edgec.pipeline.network.export import Export
 from edgec.pipeline.network.import_onnx import ImportOnnx, onnx_artifact
 from edgec.pipeline.network.simplify import Simplify
 from edgec.pipeline.quantize.check import Check
-from edgec.pipeline.quantize.stages import Calibrate, Quantize, Rank
+from edgec.pipeline.quantize.stages import Calibrate, FloatPart, GivenPart, Quantize, Rank
 from edgec.pipeline.recipe import OnnxSource, Recipe
 from edgec.pipeline.tasks.task import Shape, Task, metrics_of, task_of
 
@@ -63,17 +63,27 @@ class Build:
         """Float ONNX, simplified; its outputs are proven equal."""
         origin = self.recipe.source
         if isinstance(origin, OnnxSource):
-            network = self.store.run(ImportOnnx(), onnx_artifact(origin.path))
+            network = onnx_artifact(origin.path)
+            network = self.store.run(FloatPart(), network) if origin.is_quantized else network
+            network = self.store.run(ImportOnnx(takes_image=not origin.is_quantized), network)
         else:
             builder = models.get(origin.config.model).builder
             network = self.store.run(Export(origin.config, origin.weights, builder))
         return self.store.run(Simplify(), network)
 
     @cached_property
+    def given(self) -> tuple[Artifact, ...]:
+        """The parameters that the network brought along, where it did."""
+        origin = self.recipe.source
+        if not (isinstance(origin, OnnxSource) and origin.is_quantized):
+            return ()
+        return (self.store.run(GivenPart(), onnx_artifact(origin.path)),)
+
+    @cached_property
     def accepted(self) -> Artifact:
         """The target's compiler takes every operator: asked before anything long runs."""
         target = self.recipe.target
-        return self.store.run(Check(target.compiler, self.recipe.settings, target.scheme), self.fp32)
+        return self.store.run(Check(target.compiler, self.recipe.settings, target.scheme), self.fp32, *self.given)
 
     @cached_property
     def statistics(self) -> Artifact:
@@ -86,7 +96,7 @@ class Build:
         """Layers by their share of the noise."""
         recipe = self.recipe
         rank = Rank(recipe.target.scheme, recipe.preprocess, recipe.calibration)
-        return self.store.run(rank, self.fp32, self.statistics, self._calibration_set)
+        return self.store.run(rank, self.fp32, self.statistics, self._calibration_set, *self.given)
 
     @cached_property
     def qdq(self) -> Artifact:
@@ -102,7 +112,7 @@ class Build:
             recipe.limit,
             self.task if recipe.limit else None,
         )
-        return self.store.run(quantize, self.fp32, self.statistics, self._calibration_set, *deciding)
+        return self.store.run(quantize, self.fp32, self.statistics, self._calibration_set, *deciding, *self.given)
 
     @cached_property
     def binary(self) -> Artifact:

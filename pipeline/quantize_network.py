@@ -71,7 +71,7 @@ def scheme_recipe(
     scheme: str,
     folders: DataFolders,
     calibration_samples: int,
-    level: Level = "fast",
+    level: Level | None = None,
     max_drop_pp: float | None = None,
 ) -> Recipe:
     """The request of a build for no board: the scheme alone decides.
@@ -95,7 +95,7 @@ def quantize_network(recipe: Recipe, output: Path, store: Store, vnni_off: bool 
         EdgecError: ``output-is-input``, ``output-not-writable``, and whatever a stage raises.
     """
     if isinstance(recipe.source, OnnxSource) and output.resolve() == recipe.source.path.resolve():
-        raise EdgecError("output-is-input", f"'{output}' is the float network", "name another file with --output")
+        raise EdgecError("output-is-input", f"'{output}' is the network itself", "name another file with --output")
     made = Build(recipe, store)
     images = judged(recipe.test, made.task, made.outputs)
     forms: dict[str, tuple[Form, Artifact]] = {
@@ -127,7 +127,7 @@ def quantize_network(recipe: Recipe, output: Path, store: Store, vnni_off: bool 
         reference=_fidelity(found[REFERENCE]),
         vnni_off=_fidelity(found["vnni_off"]) if vnni_off else None,
         float_layers=record.float_layers,
-        notes=recipe.notes + ((record.kept.words(),) if record.kept else ()),
+        notes=(*recipe.notes, *(told.words() for told in (record.kept, record.given) if told)),
     )
 
 

@@ -23,6 +23,9 @@ from edgec.pipeline.quantize.stages import DropLimit
 RANDOM_NOTE = "random weights: accuracy is agreement with the float network only"
 
 
+GIVEN_NOTE = "taken as quantized: 'float' is the network with its Q/DQ removed"
+
+
 @dataclass(frozen=True)
 class TorchSource:
     """A network defined in edgec, and its weights."""
@@ -33,9 +36,14 @@ class TorchSource:
 
 @dataclass(frozen=True)
 class OnnxSource:
-    """A user's own float network."""
+    """A user's own network.
+
+    Attributes:
+        is_quantized: it brings Q/DQ pairs along, whose parameters are kept.
+    """
 
     path: Path
+    is_quantized: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,11 +91,17 @@ class Recipe:
     limit: DropLimit | None = None
     input_notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        given = isinstance(self.source, OnnxSource) and self.source.is_quantized
+        if given and not self.target.scheme.integer_operators:
+            message = f"'{self.name}' is quantized, and nothing is in the precision '{self.target.precision}'"
+            raise EdgecError("quantizer-does-not-fit", message, "give edgec the float network")
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What every output must say about this request."""
         random = () if self.labelled else (RANDOM_NOTE,)
-        return (*random, *self.input_notes)
+        return (*random, *self.input_notes, *((GIVEN_NOTE,) if self.quantizer == "as-given" else ()))
 
     @cached_property
     def settings(self) -> Any:
@@ -128,7 +142,7 @@ def make_recipe(
     folders: DataFolders,
     choices: Choices,
     calibration_samples: int,
-    quantizer: Level,
+    quantizer: Level | None = None,
     precision: Precision | None = None,
     max_drop_pp: float | None = None,
     task: str | None = None,
@@ -136,12 +150,13 @@ def make_recipe(
     """Resolve names and files to a request that can be run; reads no tensor and no image.
 
     Args:
+        quantizer: None is ``fast``, and ``as-given`` for a network that brings Q/DQ pairs along.
         max_drop_pp: limit of the drop; half of the test images then decide, and accuracy is that on the other half.
 
     Raises:
         EdgecError: ``unknown-model``, ``unknown-target``, ``no-such-file``, ``bad-model-file``, ``data-needed``,
             ``conflicting-data``, ``class-mismatch``, ``option-not-for-onnx``, ``unsupported-precision``,
-            ``empty-data`` and what weights and data raise.
+            ``quantizer-does-not-fit``, ``empty-data`` and what weights and data raise.
     """
     board = load_target(target)
     board = with_precision(board, precision) if precision else board
@@ -162,11 +177,24 @@ def make_recipe(
         test=test,
         labels=network.labels or test.classes,
         labelled=network.weights != "random",
-        quantizer=quantizer,
+        quantizer=_level(quantizer, network),
         limit=limit,
         input_notes=network.input_notes,
         task=task or network.task,
     )
+
+
+def _level(asked: Level | None, network: _Network) -> Level:
+    """How hard the quantizer tries: not at all where the network is quantized."""
+    given = isinstance(network.source, OnnxSource) and network.source.is_quantized
+    if given and asked not in (None, "as-given"):
+        message = f"--quantizer {asked} would change the parameters that '{network.name}' brings along"
+        hint = "leave --quantizer away: its own are kept; or give edgec the float network"
+        raise EdgecError("quantizer-does-not-fit", message, hint)
+    if asked == "as-given" and not given:
+        message = f"'{network.name}' brings no Q/DQ pairs along that could be kept"
+        raise EdgecError("quantizer-does-not-fit", message, "leave --quantizer away, or choose 'fast'")
+    return "as-given" if given else asked or "fast"
 
 
 def _torch(model: str, choices: Choices) -> _Network:
@@ -195,11 +223,13 @@ def _onnx(path: Path, choices: Choices) -> _Network:
     if given := choices.given():
         hint = "an ONNX file carries its own weights and shape"
         raise EdgecError("option-not-for-onnx", f"{given[0]} does not apply to '{path}'", hint)
+    from edgec.pipeline.network.import_onnx import has_pairs
+
     description = describe_onnx(path)
     return _Network(
         path.stem,
         str(description.onnx),
-        OnnxSource(description.onnx),
+        OnnxSource(description.onnx, has_pairs(description.onnx)),
         description.preprocess,
         description.labels,
         input_notes=description.notes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,34 @@ class LevelRecord:
 
 
 @dataclass(frozen=True)
+class GivenRecord:
+    """What became of the parameters that a network brought along.
+
+    Attributes:
+        num_activations: tensors that were given parameters.
+        num_weights: constants that were given parameters.
+        changed: why a tensor has others, or none, by name.
+        calibrated: tensors that the target stores as integers, and that were given nothing.
+    """
+
+    num_activations: int
+    num_weights: int
+    changed: Mapping[str, str]
+    calibrated: tuple[str, ...]
+
+    def words(self) -> str:
+        """For people."""
+        given = (
+            f"the network's own parameters are kept: of {self.num_activations} tensors and {self.num_weights} weights"
+        )
+        reasons = Counter(self.changed.values()).most_common()
+        first = {why: name for name, why in reversed(tuple(self.changed.items()))}
+        told = "; ".join(f"{count} x {why} ('{first[why]}')" for why, count in reasons)
+        gaps = f"; {len(self.calibrated)} tensors without any are calibrated" if self.calibrated else ""
+        return f"{given}, {f'but {told}' if told else 'all'}{gaps}"
+
+
+@dataclass(frozen=True)
 class QuantizationRecord:
     """``quantization.json``.
 
@@ -62,6 +91,7 @@ class QuantizationRecord:
         layer_sqnr_db: of each quantized layer's output, the network quantized up to there.
         fallback: None where no drop had to be held.
         integers_p50_ms: median latency of the network all in integers, where layers stayed in float for a drop.
+        given: None where the network brought no parameters along.
     """
 
     float_layers: tuple[FloatLayer, ...]
@@ -69,6 +99,7 @@ class QuantizationRecord:
     fallback: HeldDrop | None = None
     kept: LevelRecord | None = None
     integers_p50_ms: float | None = None
+    given: GivenRecord | None = None
 
 
 def read_accuracy(folder: Path) -> Accuracy:

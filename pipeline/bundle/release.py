@@ -132,6 +132,8 @@ def _notes(release: Release) -> Iterator[str]:
     quantization = release.quantization
     if quantization.kept:
         yield quantization.kept.words()
+    if quantization.given:
+        yield quantization.given.words()
     held = quantization.fallback
     if held is None:
         return

@@ -30,7 +30,9 @@ _RECIPE_OPTIONS = (
     click.option(
         "--calibration-samples", type=click.IntRange(min=1), default=256, show_default=True, help="At most this many."
     ),
-    click.option("--quantizer", type=click.Choice(get_args(Level)), default="fast", show_default=True, help="Effort."),
+    click.option(
+        "--quantizer", type=click.Choice(get_args(Level)), help="Effort: 'fast', or Q/DQ as given, by default."
+    ),
     click.option(
         "--max-drop-pp",
         type=click.FloatRange(min=0.0),
@@ -95,7 +97,7 @@ def recipe_of(
     calibration_data: Path | None,
     test_data: Path | None,
     calibration_samples: int,
-    quantizer: Level,
+    quantizer: Level | None,
     max_drop_pp: float | None,
     precision: Literal["int8", "fp16", "mixed", "auto"] | None,
     task: str | None,

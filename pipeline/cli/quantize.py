@@ -18,7 +18,7 @@ from edgec.pipeline.forms.scheme import Level
 @click.option(
     "--calibration-samples", type=click.IntRange(min=1), default=256, show_default=True, help="At most this many."
 )
-@click.option("--quantizer", type=click.Choice(get_args(Level)), default="fast", show_default=True, help="Effort.")
+@click.option("--quantizer", type=click.Choice(get_args(Level)), help="Effort: 'fast', or Q/DQ as given, by default.")
 @click.option("--output", type=click.Path(path_type=Path), help="File; ./edgec-out/MODEL-SCHEME.onnx by default.")
 @click.option(
     "--max-drop-pp",
@@ -32,7 +32,7 @@ def command(
     scheme: str,
     data: Path,
     calibration_samples: int,
-    quantizer: Level,
+    quantizer: Level | None,
     output: Path | None,
     max_drop_pp: float | None,
     vnni_off: bool,

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
 from edgec.pipeline.core.toml_file import STRICT, read_toml, validate
 
-Level = Literal["fast", "accurate", "best"]
-"""How hard the quantizer tries."""
+Level = Literal["fast", "accurate", "best", "as-given"]
+"""How hard the quantizer tries; ``as-given`` takes the parameters that a network brings along."""
 
 SCHEMES = Path(str(resources.files("edgec.targets.schemes")))
 
@@ -27,6 +27,7 @@ class Scheme:
         activation_symmetric: zero_point 0 for every activation (TensorRT).
         weight_granularity: one scale per output channel, or one per tensor (some NPUs).
         weight_narrow_range: int8 weights in [-127, 127].
+        weight_lowest: kernels take weights of -128 as well, where a network brings them along.
         reduce_range: 7-bit weights, so that a sum of two u8*s8 products cannot saturate int16 on x86 without VNNI.
         integer_operators: ONNX operators that compute on integers; their data inputs are quantized.
         same_scale_operators: operators whose output carries its input's parameters.
@@ -56,6 +57,7 @@ class Scheme:
     activation_symmetric: bool = False
     weight_granularity: Literal["per_channel", "per_tensor"] = "per_channel"
     weight_narrow_range: bool = True
+    weight_lowest: bool = True
     reduce_range: bool = False
     integer_operators: tuple[str, ...] = ("Conv", "Gemm", "MatMul")
     same_scale_operators: tuple[str, ...] = ("MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze")

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import onnx
 
 AGAIN = "export it again"
+INTEGER_OPERATORS = frozenset({"ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "QGemm", "QAttention"})
+"""Beside those whose names start with ``QLinear``."""
+
 MEMORY_BYTES = 4 << 30  # of address space for one image, beside four times the weights
 
 
@@ -31,14 +34,16 @@ MEMORY_BYTES = 4 << 30  # of address space for one image, beside four times the 
 class ImportOnnx:
     """Check a float ONNX file and bring it to the opset that every target reads.
 
-    One image input with N symbolic or 1, H and W fixed; no Q/DQ inside. What comes out takes ``(N, C, H, W)`` float32:
+    One image input with N symbolic or 1, H and W fixed; no Q/DQ left inside. What comes out takes ``(N, C, H, W)`` float32:
     half precision is widened, and the layout and normalisation that the network begins with are taken from it
     (``onnx_input.py``).
 
     Attributes:
+        takes_image: False where layout and normalisation were taken before.
         time_limit_s: for one image; after this the file is refused.
     """
 
+    takes_image: bool = True
     time_limit_s: float = 45.0
 
     output: ClassVar[str] = "model.onnx"
@@ -56,7 +61,7 @@ class ImportOnnx:
         from edgec.pipeline.network.opset import opset_of, prove_equal, to_opset
 
         model = read_onnx(inputs[0].path)
-        image, taken = take_image(model, inputs[0].path)
+        image, taken = take_image(model, inputs[0].path, self.takes_image)
         converted = to_opset(taken, OPSET)
         _name_nodes_apart(converted)
         onnx.save(converted, output)
@@ -93,14 +98,22 @@ def read_onnx(path: Path) -> onnx.ModelProto:
             "export with opset 17",
         )
     for node in model.graph.node:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger"):
+        if node.op_type.startswith("QLinear") or node.op_type in INTEGER_OPERATORS:
             raise EdgecError(
                 "already-quantized",
-                f"'{path}' has the node '{node.name}' ({node.op_type})",
-                "give edgec the float network",
+                f"'{path}' has the node '{node.name}' ({node.op_type}), which computes on integers",
+                "write it with Q/DQ pairs (ONNX Runtime: QuantFormat.QDQ), or give edgec the float network",
             )
     check_bounds(model, path)
     return widened(model)
+
+
+def has_pairs(path: Path) -> bool:
+    """Whether a file holds QuantizeLinear or DequantizeLinear."""
+    import onnx
+
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in nodes)
 
 
 def onnx_files(path: Path) -> tuple[Path, ...]:

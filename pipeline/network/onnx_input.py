@@ -116,19 +116,20 @@ class _State:
         return replace(self, gain=self.gain * gain, shift=self.shift * gain + shift)
 
 
-def take_image(model: onnx.ModelProto, path: Path) -> tuple[ImageInput, onnx.ModelProto]:
+def take_image(model: onnx.ModelProto, path: Path, takes: bool = True) -> tuple[ImageInput, onnx.ModelProto]:
     """The image input, and the network without the layout and the normalisation that it begins with.
 
     Args:
         model: in float32; its input may be bytes.
         path: for messages.
+        takes: False where all was taken already; what the network begins with is its own then.
 
     Raises:
         EdgecError: ``bad-input-shape``, ``dynamic-shape``.
     """
     value, sides = _image_value(model, path)
     is_uint8 = value.type.tensor_type.elem_type == TensorProto.UINT8
-    chain = list(_readers(model, value.name))
+    chain = list(_readers(model, value.name)) if takes else []
     for layout, (channels, height, width) in _layouts(sides):
         start = _State(layout, not is_uint8, np.ones(channels), np.zeros(channels))
         states = list(_walk(chain, start, constants_of(model), (height, width)))

@@ -67,6 +67,13 @@ class QuantParams:
         return (self.qmax - self.zero_point) * self.scale.astype(np.float64)
 
 
+def same_grid(one: QuantParams, other: QuantParams) -> bool:
+    """Both represent the same values; uint8 and int8 differ by 128 in every integer and in nothing else."""
+    same = np.array_equal(one.scale, other.scale)
+    same = same and np.array_equal(one.zero_point - one.qmin, other.zero_point - other.qmin)
+    return same and one.axis == other.axis and one.qmax - one.qmin == other.qmax - other.qmin
+
+
 def integer_range(dtype: str, narrow: bool = False, reduced: bool = False) -> tuple[int, int]:
     """``(qmin, qmax)`` of an 8-bit type; ``narrow`` drops the lowest value, ``reduced`` keeps 7 bits."""
     low, high = (0, 255) if dtype == "uint8" else (-128, 127)

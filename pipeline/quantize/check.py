@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgec.pipeline.core.store import Artifact
 from edgec.pipeline.forms.compiler import LoadsCompiler, load_compiler
 from edgec.pipeline.forms.scheme import Scheme
+from edgec.pipeline.quantize.stages import given_among
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+    from edgec.pipeline.quantize.take_apart import Given
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Check(LoadsCompiler):
         return ("onnx", *load_compiler(self.compiler).TOOLCHAIN)
 
     def run(self, output: Path, *inputs: Artifact) -> None:
-        """Check ``inputs[0]``, a float ONNX file.
+        """Check ``inputs[0]``, a float ONNX file, and what the network was given, where it was.
 
         Raises:
             EdgecError: ``unsupported-operator`` names the node.
@@ -48,13 +51,15 @@ class Check(LoadsCompiler):
         import onnx
 
         compiler = load_compiler(self.compiler)
-        remarks = compiler.check(pretended(onnx.load(inputs[0].path), self.scheme), self.settings) or ()
+        asked = pretended(onnx.load(inputs[0].path), self.scheme, given_among(inputs))
+        remarks = compiler.check(asked, self.settings) or ()
         output.write_text(json.dumps({"accepted": True, "remarks": list(remarks)}))
 
 
-def pretended(model: ModelProto, scheme: Scheme) -> ModelProto:
-    """The QDQ network of a scheme, with every range from -1 to 1."""
+def pretended(model: ModelProto, scheme: Scheme, given: Given | None = None) -> ModelProto:
+    """The QDQ network of a scheme, with every range that is not given from -1 to 1."""
     from edgec.pipeline.network.graph import Graph
+    from edgec.pipeline.quantize.as_given import plan_as_given
     from edgec.pipeline.quantize.calibrate import unseen
     from edgec.pipeline.quantize.plan import Network, make_plan
     from edgec.pipeline.quantize.prepare import prepare
@@ -63,6 +68,9 @@ def pretended(model: ModelProto, scheme: Scheme) -> ModelProto:
     from edgec.pipeline.quantize.rescaling import remove_unused_rescaling
 
     source = Graph.read(model)
+    if given is not None:
+        network, plan, _ = plan_as_given(source, unseen(source), scheme, given, {})
+        return insert_qdq(network.graph, plan)
     network = prepare(observed(source, unseen(source)), scheme)
     graph = remove_unused_rescaling(network.graph)
     return insert_qdq(graph, make_plan(Network(graph, network.seen), scheme))

@@ -10,7 +10,14 @@ import numpy as np
 from edgec.pipeline.forms.scheme import Scheme
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.network.scalar_functions import ScalarFunction, scalar_functions
-from edgec.pipeline.quantize.affine import Array, QuantParams, asymmetric_params, integer_range, symmetric_params
+from edgec.pipeline.quantize.affine import (
+    Array,
+    QuantParams,
+    asymmetric_params,
+    integer_range,
+    same_grid,
+    symmetric_params,
+)
 from edgec.pipeline.quantize.channels import Channels, least_noise_range
 
 STEPS = 255
@@ -41,6 +48,9 @@ class Plan:
     activations: Mapping[str, QuantParams]
     weights: Mapping[str, QuantParams]
     floats: Mapping[str, str]
+
+
+NOTHING = Plan({}, {}, {})
 
 
 def is_linear(graph: Graph, node: Node) -> bool:
@@ -162,30 +172,57 @@ def quantized_tensors(graph: Graph, scheme: Scheme, integer: set[str]) -> list[s
     return [name for name in order if name in wanted and name not in fused]
 
 
-def make_plan(network: Network, scheme: Scheme, excluded: Mapping[str, str] | None = None) -> Plan:
-    """Choose every parameter. Ranges of channels are joined where one scale serves them all.
+def make_plan(
+    network: Network, scheme: Scheme, excluded: Mapping[str, str] | None = None, given: Plan = NOTHING
+) -> Plan:
+    """Choose every parameter that is not given. Ranges of channels are joined where one scale serves them all.
 
     Args:
         excluded: nodes to keep in float and why.
+        given: parameters that the scheme allows: taken where the runtime prescribes none and kernels bear them. Where
+            floats lie between integers, a tensor that the scheme would leave in float is stored as well.
     """
     graph, seen = network.graph, network.seen
     integer, floats = integer_nodes(graph, scheme, excluded or {})
-    names = [name for name in quantized_tensors(graph, scheme, integer) if name in seen]
+    wanted = quantized_tensors(graph, scheme, integer)
+    names = [name for name in wanted if name in seen or name in given.activations]
+    if not scheme.quantize_output:
+        names += [name for name in given.activations if name not in names]
     shared = _same_scale_groups(graph, scheme, integer, names)
     activations: dict[str, QuantParams] = {}
     for name in names:
-        fixed = _fixed_params(graph, scheme, name)
-        if fixed is None and len(shared[name]) == 1:
-            fixed = _kept_step(graph, scheme, name, activations)
-        members = [seen[member] for member in shared[name]]
-        activations[name] = fixed or activation_params(graph, scheme, name, members, integer)
+        settled = _fixed_params(graph, scheme, name)
+        if settled is None:
+            settled = _given_params(scheme, [given.activations.get(member) for member in shared[name]])
+        if settled is None and len(shared[name]) == 1:
+            settled = _kept_step(graph, scheme, name, activations)
+        members = [seen[member] for member in shared[name] if member in seen]
+        activations[name] = settled or activation_params(graph, scheme, name, members, integer)
     weights = {
         node.inputs[1]: weight_params(graph.constants[node.inputs[1]], node, scheme)
         for node in graph.nodes
         if node.name in integer and is_linear(graph, node) and node.inputs[0] in activations
     }
     weights |= _elementwise_constants(graph, scheme, integer)
+    weights |= {name: given.weights[name] for name in weights if name in given.weights}
     return _guard(graph, scheme, Plan(activations, weights, floats))
+
+
+def _given_params(scheme: Scheme, members: Sequence[QuantParams | None]) -> QuantParams | None:
+    """Of tensors that share their parameters: what all that were given say, or the range that holds each of theirs."""
+    told = [params for params in members if params is not None]
+    if not told or all(same_grid(params, told[0]) for params in told):
+        return told[0] if told else None
+    low = min(float(params.lowest.min()) for params in told)
+    high = max(float(params.highest.max()) for params in told)
+    return range_params(low, high, scheme)
+
+
+def range_params(low: float, high: float, scheme: Scheme) -> QuantParams:
+    """The scheme's parameters of one range."""
+    if scheme.activation_symmetric:
+        return symmetric_params(max(-low, high), scheme.activation_dtype)
+    return asymmetric_params(low, high, scheme.activation_dtype)
 
 
 def activation_params(

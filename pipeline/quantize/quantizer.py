@@ -16,6 +16,7 @@ from edgec.pipeline.forms.scheme import Level, Scheme
 from edgec.pipeline.network.graph import Graph
 from edgec.pipeline.quantize.absorption import absorb_high_biases
 from edgec.pipeline.quantize.affine import Array
+from edgec.pipeline.quantize.as_given import Taken, plan_as_given
 from edgec.pipeline.quantize.calibrate import Batches, Calibration
 from edgec.pipeline.quantize.equalize import equalize
 from edgec.pipeline.quantize.executor import one_thread
@@ -27,6 +28,7 @@ from edgec.pipeline.quantize.qdq import insert_qdq
 from edgec.pipeline.quantize.ranges import fit_input, observed
 from edgec.pipeline.quantize.rescaling import remove_unused_rescaling
 from edgec.pipeline.quantize.sensitivity import Sensitivity, layer_sqnr, rank_layers
+from edgec.pipeline.quantize.take_apart import Given
 
 Progress = Callable[[int, int], None]
 
@@ -50,6 +52,7 @@ class QuantizedModel:
         layer_sqnr_db: signal to quantization noise of each quantized layer's output, network quantized up to there.
         seconds: wall time.
         kept: the level whose network this is; None for ``fast``, below which there is none.
+        taken: what became of the network's own parameters; None where it had none.
     """
 
     model: onnx.ModelProto
@@ -57,6 +60,7 @@ class QuantizedModel:
     layer_sqnr_db: Mapping[str, float]
     seconds: float
     kept: KeptLevel | None = None
+    taken: Taken | None = None
 
 
 @one_thread()
@@ -68,6 +72,7 @@ def quantize(
     batches_factory: Batches,
     progress: Progress | None = None,
     floats: Mapping[str, str] | None = None,
+    given: Given | None = None,
 ) -> QuantizedModel:
     """Quantize a float model. The result depends on nothing but the arguments.
 
@@ -78,6 +83,7 @@ def quantize(
             also rounds each weight by what it does to its layer's output. A higher level is kept where it is better.
         batches_factory: the calibration images again.
         floats: nodes to keep in float, by name, and why.
+        given: what the network brought along; nothing but its gaps is chosen here then, and ``level`` is not asked.
 
     Raises:
         EdgecError: ``calibration-mismatch``, ``constant-outlier``, ``empty-calibration``.
@@ -88,6 +94,11 @@ def quantize(
     if missing:
         message = f"the calibration has no tensor '{missing[0]}'"
         raise EdgecError("calibration-mismatch", message, "calibrate this model")
+    if given is not None:
+        network, plan, taken = plan_as_given(source, calibration, scheme, given, floats)
+        sqnr = layer_sqnr(network.graph, plan, load_images(batches_factory, REPORT_IMAGES))
+        spent = time.perf_counter() - start
+        return QuantizedModel(insert_qdq(network.graph, plan), plan.floats, sqnr, spent, taken=taken)
     network = equalized(source, calibration, scheme)
     limit = num_correction_images(network.graph)
     images = load_images(batches_factory, limit if level == "fast" else limit + limit // 2)
@@ -106,13 +117,20 @@ def sensitivities(
     scheme: Scheme,
     batches_factory: Batches,
     progress: Progress | None = None,
+    given: Given | None = None,
 ) -> list[Sensitivity]:
     """Rank the layers of a float model by the noise that each alone brings to the output, the worst first.
+
+    Args:
+        given: what the network brought along.
 
     Raises:
         EdgecError: ``empty-calibration``.
     """
     images = load_images(batches_factory, REPORT_IMAGES)
+    if given is not None:
+        network, plan, _ = plan_as_given(Graph.read(model), calibration, scheme, given, {})
+        return rank_layers(network.graph, plan, scheme, images, progress)
     network = fit_input(equalized(Graph.read(model), calibration, scheme), scheme, images)
     return rank_layers(network.graph, make_plan(network, scheme), scheme, images, progress)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,11 +23,60 @@ from edgec.pipeline.tasks.task import Task
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+    from edgec.pipeline.network.graph import Graph
     from edgec.pipeline.quantize.calibrate import Calibration
     from edgec.pipeline.quantize.quantizer import QuantizedModel
     from edgec.pipeline.quantize.sensitivity import Sensitivity
+    from edgec.pipeline.quantize.take_apart import Given
 
 BATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class FloatPart:
+    """A QDQ network without its Q/DQ: each weight at the values that its integers stand for.
+
+    Layout and normalisation in front of the first pair are taken here: without the pair no one sees where they ended.
+    """
+
+    output: ClassVar[str] = "model.onnx"
+    toolchain: ClassVar[tuple[str, ...]] = ("onnx",)
+
+    def run(self, output: Path, *inputs: Artifact) -> None:
+        """Of ``inputs[0]``, a QDQ ONNX file.
+
+        Raises:
+            EdgecError: ``already-quantized``, and what ``read_onnx`` and ``take_image`` raise.
+        """
+        import onnx
+
+        onnx.save(_apart(inputs[0])[0].write(), output)
+
+
+@dataclass(frozen=True)
+class GivenPart:
+    """The parameters of a QDQ network's own pairs."""
+
+    output: ClassVar[str] = "given.json"
+    toolchain: ClassVar[tuple[str, ...]] = ("onnx",)
+
+    def run(self, output: Path, *inputs: Artifact) -> None:
+        """Of ``inputs[0]``, a QDQ ONNX file.
+
+        Raises:
+            EdgecError: ``already-quantized``, and what ``read_onnx`` and ``take_image`` raise.
+        """
+        _apart(inputs[0])[1].save(output)
+
+
+def _apart(file: Artifact) -> tuple[Graph, Given]:
+    from edgec.pipeline.network.graph import Graph
+    from edgec.pipeline.network.import_onnx import read_onnx
+    from edgec.pipeline.network.onnx_input import take_image
+    from edgec.pipeline.quantize.take_apart import take_apart
+
+    _, taken = take_image(read_onnx(file.path), file.path)
+    return take_apart(Graph.read(taken), file.path)
 
 
 @dataclass(frozen=True)
@@ -78,7 +127,7 @@ class Rank:
     toolchain: ClassVar[tuple[str, ...]] = ("onnx", "torch", "pillow")
 
     def run(self, output: Path, *inputs: Artifact) -> None:
-        """Rank the layers of ``inputs`` = (float ONNX, calibration, calibration set).
+        """Rank the layers of ``inputs`` = (float ONNX, calibration, calibration set), and what the network was given.
 
         Raises:
             EdgecError: ``unreadable-image``.
@@ -92,8 +141,17 @@ class Rank:
             return batches(self.images, self.preprocess, BATCH_SIZE)
 
         statistics = Calibration.load(inputs[1].path)
-        ranked = sensitivities(onnx.load(inputs[0].path), statistics, self.scheme, stream, reporter("sensitivity"))
+        model, progress = onnx.load(inputs[0].path), reporter("sensitivity")
+        ranked = sensitivities(model, statistics, self.scheme, stream, progress, given_among(inputs))
         output.write_text(json.dumps([asdict(entry) for entry in ranked], indent=1), encoding="utf-8")
+
+
+def given_among(inputs: Sequence[Artifact]) -> Given | None:
+    """The parameters that a network brought along, where they are among a stage's inputs."""
+    from edgec.pipeline.quantize.take_apart import Given
+
+    found = [artifact.path for artifact in inputs if artifact.path.name == GivenPart.output]
+    return Given.load(found[0]) if found else None
 
 
 def read_ranking(path: Path) -> tuple[Sensitivity, ...]:
@@ -124,7 +182,7 @@ class Quantize:
 
     Attributes:
         scheme: integer semantics.
-        level: ``fast``, ``accurate`` or ``best``.
+        level: ``fast``, ``accurate`` or ``best``; ``as-given`` where the network brought parameters along.
         preprocess: how images become inputs.
         images: the calibration set, for the corrections that look at the network's own outputs.
         labels: class names by index; with the preprocessing they travel in the file's ``metadata_props``.
@@ -144,7 +202,9 @@ class Quantize:
     toolchain: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnx", "torch", "pillow")
 
     def run(self, output: Path, *inputs: Artifact) -> None:
-        """Quantize ``inputs`` = (float ONNX, calibration, calibration set), and the deciding set where there is one.
+        """Quantize ``inputs`` = (float ONNX, calibration, calibration set, ...).
+
+        The deciding set and what the network was given follow, where there is one.
 
         Raises:
             EdgecError: ``drop-not-held``, ``unreadable-image``, and what ``quantize`` raises.
@@ -156,11 +216,12 @@ class Quantize:
         model, calibration = onnx.load(inputs[0].path), Calibration.load(inputs[1].path)
         output.mkdir()
         report: dict[str, Any] = {}
+        given = given_among(inputs)
         if self.limit is None or self.task is None:
-            quantized = self._quantized(model, calibration, {})
+            quantized = self._quantized(model, calibration, given, {})
         else:
             quantized, report["fallback"] = self._within(
-                self.limit, self.task, inputs[0].path, model, calibration, output
+                self.limit, self.task, inputs[0].path, model, calibration, given, output
             )
         facts = {"edgec.labels": list(self.labels), "edgec.preprocess": self.preprocess.stated()}
         onnx.helper.set_model_props(quantized.model, {name: _compact(fact) for name, fact in facts.items()})
@@ -168,18 +229,29 @@ class Quantize:
         report["float_layers"] = [{"layer": layer, "reason": reason} for layer, reason in quantized.floats.items()]
         report["layer_sqnr_db"] = {layer: finite(found) for layer, found in quantized.layer_sqnr_db.items()}
         report["kept"] = asdict(quantized.kept) if quantized.kept else None
+        report["given"] = asdict(quantized.taken) if quantized.taken else None
         (output / "report.json").write_text(json.dumps(report, indent=1))
 
     def _stream(self) -> Iterator[npt.NDArray[np.float32]]:
         return batches(self.images, self.preprocess, BATCH_SIZE)
 
-    def _quantized(self, model: ModelProto, calibration: Calibration, floats: Mapping[str, str]) -> QuantizedModel:
+    def _quantized(
+        self, model: ModelProto, calibration: Calibration, given: Given | None, floats: Mapping[str, str]
+    ) -> QuantizedModel:
         from edgec.pipeline.quantize.quantizer import quantize
 
-        return quantize(model, calibration, self.scheme, self.level, self._stream, reporter("quantize"), floats)
+        progress = reporter("quantize")
+        return quantize(model, calibration, self.scheme, self.level, self._stream, progress, floats, given)
 
     def _within(
-        self, limit: DropLimit, task: Task, fp32: Path, model: ModelProto, calibration: Calibration, folder: Path
+        self,
+        limit: DropLimit,
+        task: Task,
+        fp32: Path,
+        model: ModelProto,
+        calibration: Calibration,
+        given: Given | None,
+        folder: Path,
     ) -> tuple[QuantizedModel, dict[str, Any]]:
         """The network with the fewest sensitive layers in float that hold the drop, and what was decided."""
         from edgec.pipeline.forms.answer import output_shapes
@@ -188,10 +260,13 @@ class Quantize:
 
         ranked = []
         if not self.scheme.quantize_output:  # else no single layer can stay in float
-            ranked = sensitivities(model, calibration, self.scheme, self._stream, reporter("sensitivity"))
+            progress = reporter("sensitivity")
+            ranked = sensitivities(model, calibration, self.scheme, self._stream, progress, given)
         outputs = output_shapes(fp32)
         judge = Judge(fp32, folder / "model.onnx", limit.images, self.preprocess, task, outputs)
-        quantized, found = hold_drop(partial(self._quantized, model, calibration), ranked, judge, limit.max_drop_pp)
+        quantized, found = hold_drop(
+            partial(self._quantized, model, calibration, given), ranked, judge, limit.max_drop_pp
+        )
         decided = {"max_drop_pp": limit.max_drop_pp, "drop_pp": found.drop_pp, "num_images": len(limit.images)}
         return quantized, decided | {"num_layers": found.num_layers}
 

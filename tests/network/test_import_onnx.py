@@ -109,14 +109,26 @@ def test_nan_weights_are_named(tmp_path: Path) -> None:
     assert "'w1'" in error.message
 
 
-def test_quantized_input_is_refused(tmp_path: Path) -> None:
-    model = tiny_network()
-    for name, value in (("s", np.float32(0.1)), ("z", np.int8(0))):
-        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
-    model.graph.node.insert(0, helper.make_node("QuantizeLinear", ["input", "s", "z"], ["iq"], "quantize_input"))
+@pytest.mark.parametrize("operator", ["QLinearConv", "ConvInteger", "QLinearAdd"])
+def test_integer_operators_are_refused(operator: str, tmp_path: Path) -> None:
+    path = saved(tiny_network(), tmp_path)
+    model = onnx.load(path)
+    kinds = {"QLinearConv": 9, "ConvInteger": 2, "QLinearAdd": 8}
+    names = [f"u{place}" for place in range(kinds[operator])]
+    for name in names:
+        scale = operator != "ConvInteger" and name in ("u1", "u4", "u6")
+        shape = (1, 1, 1, 1) if name == {"QLinearConv": "u3", "ConvInteger": "u1"}.get(operator) else ()
+        shape = (1, 1, 4, 4) if name == "u0" else shape
+        values = np.ones(shape, np.float32 if scale else np.uint8)
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    domain = "com.microsoft" if operator == "QLinearAdd" else ""
+    if domain:
+        model.opset_import.append(helper.make_opsetid(domain, 1))
+    inputs = names if operator != "QLinearConv" else names[:8]
+    model.graph.node.append(helper.make_node(operator, inputs, ["q"], "integers", domain=domain))
     error = refusal(saved(model, tmp_path))
     assert error.code == "already-quantized"
-    assert "'quantize_input'" in error.message
+    assert operator in error.message
 
 
 def test_an_operator_that_has_no_older_form_is_named(tmp_path: Path) -> None:
