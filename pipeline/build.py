@@ -153,7 +153,14 @@ class Build:
     def accuracy(self) -> Artifact:
         """Of every form that answered."""
         images = judged(self.recipe.test, self.task, self.outputs)
-        score = Score(self.task, tuple(self.answers), metrics_of(self.task.name), images, self.recipe.labelled)
+        score = Score(
+            self.task,
+            tuple(self.answers),
+            metrics_of(self.task.name),
+            images,
+            self.recipe.preprocess,
+            self.recipe.labelled,
+        )
         return self.store.run(score, *self.answers.values(), images.artifact())
 
     @cached_property

@@ -109,7 +109,7 @@ def quantize_network(recipe: Recipe, output: Path, store: Store, vnni_off: bool 
         answer = Answer(form, made.task, recipe.preprocess, made.outputs, images)
         kept[name] = read_answers(store.run(answer, network, images.artifact()).path)
     made.task.check(images, kept[FLOAT])
-    labels = images.labels if recipe.labelled else None
+    labels = made.task.truth(images, recipe.preprocess) if recipe.labelled else None
     found = {
         name: made.task.score({FLOAT: kept[FLOAT], REFERENCE: answers}, labels)
         for name, answers in kept.items()

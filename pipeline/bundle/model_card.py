@@ -10,7 +10,11 @@ from edgec.pipeline.tasks.accuracy import Accuracy, Row, rows
 
 def model_card(manifest: Manifest) -> str:
     """Markdown for people who get the folder and have no Python."""
-    words = {"p": c_prefix(manifest.model.name), "latency": latency_words(manifest), "rows": rows(manifest.accuracy)}
+    words = {
+        "p": c_prefix(manifest.model.name),
+        "latency": latency_words(manifest),
+        "rows": rows(manifest.accuracy, manifest.labels),
+    }
     return environment().get_template("README.md.j2").render(words, m=manifest, figure=figure, number=number)
 
 

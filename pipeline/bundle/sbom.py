@@ -127,8 +127,8 @@ def _model_card(manifest: Manifest) -> dict[str, Any]:
 def _metrics(manifest: Manifest) -> list[dict[str, Any]]:
     found = manifest.accuracy
     rows = [
-        ("top1 percent", "float network", found.float),
-        ("top1 percent", "artifact", found.target),
+        (f"{found.metric} percent", "float network", found.float),
+        (f"{found.metric} percent", "artifact", found.target),
         ("agreement with float percent", "artifact", found.agreement),
     ]
     return [
@@ -136,8 +136,12 @@ def _metrics(manifest: Manifest) -> list[dict[str, Any]]:
             "type": kind,
             "slice": part,
             "value": f"{value:.2f}",
-            "confidenceInterval": {"lowerBound": f"{interval[0]:.2f}", "upperBound": f"{interval[1]:.2f}"},
+            **_interval(found.interval(value)),
         }
         for kind, part, value in rows
-        if value is not None and (interval := found.interval(value)) is not None
+        if value is not None
     ]
+
+
+def _interval(ends: tuple[float, float] | None) -> dict[str, dict[str, str]]:
+    return {"confidenceInterval": {"lowerBound": f"{ends[0]:.2f}", "upperBound": f"{ends[1]:.2f}"}} if ends else {}

@@ -30,7 +30,7 @@ from edgec.pipeline.forms.form import (
 from edgec.pipeline.forms.measure import Cost, measure
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.forms.score import scored
-from edgec.pipeline.tasks.accuracy import Accuracy
+from edgec.pipeline.tasks.accuracy import Accuracy, Drop
 from edgec.pipeline.tasks.task import Kept, Pairs, Reply, Task, load_task, metrics_of
 
 
@@ -58,11 +58,11 @@ def evaluate_bundle(folder: Path, data: Path, on: str | None = None) -> Accuracy
         TARGET: _ask(form, bundle.artifact, bundle, images, task),
     }
     task.check(images, kept[FLOAT])
-    labels = images.labels if bundle.manifest.origin.source.labelled else None
+    labels = task.truth(images, bundle.preprocess) if bundle.manifest.origin.source.labelled else None
     return scored(task, kept, labels, metrics_of(task.name))
 
 
-def paired(before: Bundle, after: Bundle, data: Path) -> Pairs | None:
+def paired(before: Bundle, after: Bundle, data: Path) -> Pairs | Drop | None:
     """Run both artifacts, each with its own preprocessing, over labelled images.
 
     Returns:
@@ -73,10 +73,11 @@ def paired(before: Bundle, after: Bundle, data: Path) -> Pairs | None:
     """
     images, task = open_dataset(data), task_of_bundle(after)
     images = judged(images, task, output_shapes(after.float_onnx))
-    if images.labels is None or task_of_bundle(before) != task:
+    labels = task.truth(images, after.preprocess)
+    if labels is None or task_of_bundle(before) != task:
         return None
     kept = [_ask(form_here(bundle, 1), bundle.artifact, bundle, images, task) for bundle in (before, after)]
-    return task.pairs(kept[0], kept[1], images.labels)
+    return task.pairs(kept[0], kept[1], labels)
 
 
 def measure_bundle(folder: Path, threads: int, on: str | None = None) -> Cost:
@@ -108,23 +109,27 @@ def ask_bundle(folder: Path, images: Sequence[Path], top: int = 5) -> list[Answe
     names = [shape.name for shape in output_shapes(bundle.float_onnx)]
     found = []
     for image in images:
-        batch = bundle.preprocess.normalise(np.asarray(read_image(image, bundle.preprocess))[None])
-        kept = task.keep(runner.predict(batch), names)
-        found.append(Answered(image, task.reply(kept, 0, bundle.labels, top)))
+        pixels = read_image(image, bundle.preprocess)
+        kept = task.keep(runner.predict(bundle.preprocess.normalise(np.asarray(pixels)[None])), names)
+        found.append(Answered(image, task.reply(kept, 0, bundle.labels, top, bundle.preprocess.rgb(pixels))))
     return found
 
 
 def save_tensors(folder: Path, answered: Sequence[Answered]) -> None:
-    """One ``.npz`` for each image, its tensors by their names.
+    """One ``.npz`` for each image with its tensors by their names, and its pictures as ``.png`` each.
 
     Raises:
         EdgecError: ``output-not-writable``.
     """
+    from PIL import Image
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for one in answered:
             tensors: dict[str, Any] = dict(one.reply.tensors)
             np.savez(folder / f"{one.image.stem}.npz", **tensors)
+            for name, picture in one.reply.pictures.items():
+                Image.fromarray(picture).save(folder / f"{one.image.stem}.{name}.png")
     except OSError as error:
         message = f"cannot write into '{folder}': {error.strerror}"
         raise EdgecError("output-not-writable", message, "choose another --output") from error

@@ -22,7 +22,7 @@ from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.form import REFERENCE
 from edgec.pipeline.forms.format import Outputs, damaged, size_bytes, sound
-from edgec.pipeline.forms.golden import GoldenSet, read_golden, stem, to_tensor
+from edgec.pipeline.forms.golden import GoldenSet, distances, read_golden, stem, to_tensor
 from edgec.pipeline.forms.integer_preprocess import fold
 from edgec.pipeline.forms.memory import memory_fit
 
@@ -163,6 +163,5 @@ def _distances(bundle: Bundle, golden: GoldenSet, outputs: Outputs, kernel_set: 
         if answers.size != expected.size:
             raise damaged(bundle.artifact, f"it answers {values.shape} for '{tensor.name}', expected {expected.shape}")
         step = 1.0 if tensor.scale is not None else golden.steps[i]
-        distance = np.abs(answers.reshape(expected.shape).astype(np.float64) - expected.astype(np.float64)) / step
-        found.append(distance.reshape(len(expected), -1).max(axis=1))
+        found.append(distances(answers.reshape(expected.shape), expected, tensor) / step)
     return np.max(found, axis=0)  # type: ignore[no-any-return]

@@ -73,7 +73,7 @@ def _fill(work: Path, release: Release, render: Render, log: dict[str, Any] | No
     (work / "labels.txt").write_text(labels, encoding="utf-8", newline="\n")
     write_json(work / ACCURACY, asdict(release.accuracy))
     write_json(work / LATENCY, asdict(release.latency))
-    release.built.task.write(work / "predictions.csv", release.answers, recipe.test, recipe.labelled)
+    release.built.task.write(work / "predictions.csv", release.answers, recipe.test, recipe.preprocess, recipe.labelled)
     if format_.linkable and contract.inputs[0].layout in ("NHWC", "NCHW"):
         write_c_sources(work / "c", _c_model(work, release, contract, format_))
     shutil.copyfile(VERIFIER, work / "verify.py")

@@ -43,7 +43,9 @@ _RECIPE_OPTIONS = (
         type=click.Choice(["int8", "fp16", "mixed", "auto"]),
         help="The board's own by default; 'auto' measures each and ships the one that pays (needs the GPU).",
     ),
-    click.option("--task", help="What the outputs are for: 'classification', 'tensors'; the outputs tell by default."),
+    click.option(
+        "--task", help="What the outputs are for: classification, segmentation, tensors; the outputs tell by default."
+    ),
     click.option(
         "--width-multiplier", type=click.FloatRange(min=0.0, min_open=True), help="Factor on every layer's channels."
     ),

@@ -49,7 +49,11 @@ def print_accuracy(accuracy: Accuracy, console: Console) -> None:
         table.add_row(f"{row.label} {row.unit}".rstrip(), *cells)
     console.print(table)
     drop = accuracy.drop_pp
-    dropped = "" if drop is None else f"drop {drop:+.2f} pp (McNemar p = {accuracy.mcnemar_p:.2f}), "
+    if accuracy.drop_spread is not None:
+        sure = f"95 % of {accuracy.drop_spread.low:+.2f} to {accuracy.drop_spread.high:+.2f}, bootstrap over images"
+    else:
+        sure = f"McNemar p = {accuracy.mcnemar_p:.2f}" if accuracy.mcnemar_p is not None else ""
+    dropped = "" if drop is None else f"drop {drop:+.2f} pp ({sure}), "
     console.print(f"{dropped}{accuracy.num_images} images, task {accuracy.task}")
 
 

@@ -19,7 +19,7 @@ BAR_WIDTH = 30
 @click.argument("bundle", type=FOLDER)
 @click.argument("images", type=FOLDER, nargs=-1, required=True)
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes per image.")
-@click.option("--output", type=FOLDER, help="Folder for the raw tensors of networks that name no classes.")
+@click.option("--output", type=FOLDER, help="Folder for raw tensors and overlays.")
 @json_option
 def command(bundle: Path, images: tuple[Path, ...], top: int, output: Path | None, as_json: bool) -> None:
     """Ask BUNDLE's artifact about IMAGES: classes, or tensors by name."""
@@ -39,6 +39,8 @@ def command(bundle: Path, images: tuple[Path, ...], top: int, output: Path | Non
             bar = "█" * round(share * BAR_WIDTH)
             click.echo(f"  {100 * share:6.2f} % {bar:<{BAR_WIDTH}} {name}")
         for name, values in one.reply.tensors.items():
+            if name in one.reply.pictures:
+                continue
             shape = " x ".join(map(str, values.shape))
             click.echo(f"  {name}: {shape}, {values.min():.6g} to {values.max():.6g}, mean {values.mean():.6g}")
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import Artifact, file_sha256
+from edgec.pipeline.data.masks import INDICES, Coding
 from edgec.pipeline.data.preprocess import Preprocess
 
 IMAGE_SUFFIXES = frozenset(
@@ -27,10 +28,11 @@ _PARTS: dict[Purpose, tuple[str, ...]] = {"calibration": ("calibration", "train"
 
 @dataclass(frozen=True)
 class Sample:
-    """One image file, relative to its data set's root, with its class index or None."""
+    """One image file, relative to its data set's root, with its class index and its mask's file, or None."""
 
     file: str
     label: int | None
+    mask: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,14 @@ class Dataset:
         samples: the images.
         classes: names by class index; empty where the set is unlabelled or has indices only.
         left_out: what lies there and is not used, counted in words.
+        coding: how masks name classes.
     """
 
     root: Path
     samples: tuple[Sample, ...]
     classes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = field(default=(), compare=False)
+    coding: Coding = INDICES
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -57,6 +61,11 @@ class Dataset:
         if any(sample.label is None for sample in self.samples):
             return None
         return np.array([sample.label for sample in self.samples], np.int64)
+
+    @property
+    def has_masks(self) -> bool:
+        """Every image has one."""
+        return bool(self.samples) and all(sample.mask is not None for sample in self.samples)
 
     def take(self, count: int) -> Dataset:
         """The first ``count`` images of a seeded shuffle, in that order: a subset without class bias."""
@@ -71,19 +80,22 @@ class Dataset:
         return replace(self, samples=first), replace(self, samples=second)
 
     def artifact(self) -> Artifact:
-        """The set as a stage's input. Its digest covers the images' bytes, order and labels, not where they lie."""
+        """The set as a stage's input. Its digest covers bytes, order, labels and masks, not where they lie."""
         digest = hashlib.sha256()
         for sample in self.samples:
             digest.update(f"{sample.label}\0{file_sha256(self.root / sample.file)}\n".encode())
+            if sample.mask is not None:
+                digest.update(f"{file_sha256(self.root / sample.mask)}\0{self.coding}\n".encode())
         return Artifact(self.root, digest.hexdigest())
 
 
 def open_dataset(root: Path, purpose: Purpose = "test") -> Dataset:
     """The images of a folder for one purpose: all of them, or its part for that where it is parted.
 
-    A folder holds ``labels.csv``, one folder of images per class, or images. It is parted by folders ``train``,
-    ``val``, ``test`` or ``calibration`` with any of these inside, or by a column ``split`` of ``labels.csv``. Images
-    to calibrate come from ``calibration``, else ``train``; to test from ``test``, else ``val``; they never mix.
+    A folder holds ``labels.csv``, one folder of images per class, images with masks, or images. It is parted by folders
+    ``train``, ``val``, ``test`` or ``calibration`` with any of these inside, or by a column ``split`` of
+    ``labels.csv``. Images to calibrate come from ``calibration``, else ``train``; to test from ``test``, else ``val``;
+    they never mix.
 
     Raises:
         EdgecError: ``no-such-file``, ``empty-data``, ``bad-labels``, ``class-mismatch``, ``unreadable-data``,

@@ -72,7 +72,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
     Raises:
         EdgecError: ``bad-labels``, ``unsafe-path``.
     """
-    names = [name.strip() for name in _text(path).split("\n")]
+    names = [name.strip() for name in read_text(path).split("\n")]
     names = [name for name in names if name]
     for name in names:
         if "/" in name or name in (".", "..") or "\0" in name:
@@ -136,7 +136,7 @@ def _row(path: Path, line: int, columns: list[str], cells: list[str]) -> Row:
 
 def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line, values) of every line that is not blank."""
-    text = _text(path)
+    text = read_text(path)
     first = next((line for line in text.split("\n") if line.strip()), "")
     delimiter = max(_DELIMITERS, key=first.count)
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
@@ -149,8 +149,12 @@ def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise EdgecError("bad-labels", message, "close every quote, and write one line per image") from error
 
 
-def _text(path: Path) -> str:
-    """The file's text with ``\\n`` as line ends: UTF-8, or what its byte order mark says."""
+def read_text(path: Path) -> str:
+    """The file's text with ``\\n`` as line ends: UTF-8, or what its byte order mark says.
+
+    Raises:
+        EdgecError: ``unreadable-data``, ``bad-labels`` with the line.
+    """
     if not os.path.isfile(path):
         raise EdgecError("unreadable-data", f"'{path}' is no file", "remove it, or put the table there")
     try:

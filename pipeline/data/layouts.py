@@ -1,6 +1,7 @@
-"""How people lay out pictures: class folders, ``labels.csv``, plain images; whole, or parted into train, val and test.
+"""How people lay out pictures: class folders, ``labels.csv``, masks, plain images; whole, or parted.
 
-Nothing outside the folder is read: links and names that leave it are refused. What is not used is counted.
+Parts are train, val, test and calibration. Nothing outside the folder is read: links and names that leave it are
+refused. What is not used is counted.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.dataset import IMAGE_SUFFIXES, Dataset, Sample
 from edgec.pipeline.data.folders import Folder, check_inside, counted, left_over
 from edgec.pipeline.data.labels import CLASSES, LABELS, SPLITS, Row, check_labels, read_classes, read_rows
+from edgec.pipeline.data.mask_layouts import open_masked_parts
 
 WHOLE = ""
 """The one part of a folder that is not parted."""
@@ -31,6 +33,8 @@ def open_parts(root: Path) -> dict[str, Dataset]:
     whole = Folder(root, root)
     if os.path.lexists(root / LABELS):
         parts = _from_csv(whole)
+    elif masked := open_masked_parts(whole):
+        parts = masked
     elif folders := _part_folders(whole):
         parts = _from_parts(whole, folders)
     else:

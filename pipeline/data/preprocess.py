@@ -182,6 +182,10 @@ class Preprocess:
             image = image.resize(size, kernel)
         return image.crop((left, top, left + columns, top + rows))
 
+    def rgb(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """``(H, W, 3)`` pixels in ``color`` order as people see them."""
+        return pixels if self.color == "RGB" else np.ascontiguousarray(pixels[..., ::-1])
+
     def normalise(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """``(N, H, W, C)`` uint8 pixels to the network's ``(N, C, H, W)`` float32 input."""
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)

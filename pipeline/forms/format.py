@@ -52,6 +52,11 @@ class TensorContract:
         return math.prod(self.shape)
 
     @property
+    def is_index(self) -> bool:
+        """Its integers are classes or places, not numbers: equal or not."""
+        return self.scale is None and self.dtype in ("int32", "int64")
+
+    @property
     def spatial(self) -> tuple[int, int, int]:
         """(height, width, channels) of an image tensor."""
         height, width, channels = self.shape[1:] if self.layout == "NHWC" else (*self.shape[2:], self.shape[1])

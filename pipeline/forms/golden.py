@@ -60,8 +60,9 @@ class GoldenSet:
         kernel_sets: who answered; ``outputs.<kernel set>.*`` holds the answers, ``outputs.<kernel set>.1.*`` those of
             the second output.
         expected: the kernel set that the C self-test compares with.
-        steps: real value of one step of each output; for a float output, 1/255 of the range seen.
-        spread_steps: largest difference of any output between two kernel sets, in steps.
+        steps: real value of one step of each output; for a float output, 1/255 of the range seen; 1 for indices.
+        spread_steps: largest difference of any output between two kernel sets, in steps; of an output of indices, how
+            many of them differ.
         tolerance_steps: one more than the largest spread between the kernel sets that the board may run.
         tolerance: ``measured`` from the spread, or ``assumed`` where nothing else ran here.
     """
@@ -218,11 +219,13 @@ def judge(
 ) -> GoldenSet:
     """Measure how far the kernel sets are apart and derive the tolerance from ``own``, which the board may run."""
     pairs = zip(contract.outputs, answers[REFERENCE], strict=True)
-    steps = tuple(tensor.scale or float(np.ptp(values)) / 255 or 1.0 for tensor, values in pairs)
+    steps = tuple(
+        1.0 if tensor.is_index else tensor.scale or float(np.ptp(values)) / 255 or 1.0 for tensor, values in pairs
+    )
 
     def apart(one: str, other: str) -> int:
-        parts = zip(answers[one], answers[other], steps, strict=True)
-        return max(int(np.ceil(np.max(np.abs(a - b)) / step - 1e-3)) for a, b, step in parts)
+        parts = zip(answers[one], answers[other], contract.outputs, steps, strict=True)
+        return max(int(np.ceil(np.max(distances(a, b, tensor)) / step - 1e-3)) for a, b, tensor, step in parts)
 
     spread = {f"{one} / {other}": apart(one, other) for one, other in combinations(answers, 2)}
     among = [spread[f"{one} / {other}"] for one, other in combinations(own, 2)] or list(spread.values())
@@ -235,6 +238,14 @@ def judge(
         max(among) + 1 if among else ASSUMED_TOLERANCE_STEPS,
         "measured" if among else "assumed",
     )
+
+
+def distances(values: Values, expected: Values, tensor: TensorContract) -> npt.NDArray[np.float64]:
+    """The largest difference of each vector ``(N,)``; of indices, how many differ."""
+    one, other = (part.reshape(len(part), -1) for part in (values, expected))
+    if tensor.is_index:
+        return np.asarray(np.sum(one != other, axis=1), np.float64)
+    return np.asarray(np.max(np.abs(one.astype(np.float64) - other.astype(np.float64)), axis=1))
 
 
 def gradient(height: int, width: int, channels: int, axis: int) -> Pixels:

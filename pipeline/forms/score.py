@@ -7,7 +7,10 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from numbers import Real
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
 
 import numpy as np
 
@@ -15,11 +18,13 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.extensions import foreign
 from edgec.pipeline.core.store import Artifact
 from edgec.pipeline.data.dataset import Dataset
+from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.answer import read_answers
 from edgec.pipeline.tasks.accuracy import Accuracy
 from edgec.pipeline.tasks.metrics import sqnr_db
 from edgec.pipeline.tasks.task import Kept, Labels, Metric, Task
 
+LEAST_ALIKE = 0.5  # of answers that are no numbers
 LEAST_SQNR_DB = 5.0  # integer kernels round differently; below this the artifact computes something else
 
 
@@ -31,6 +36,7 @@ class Score:
         forms: their names, in the order of the inputs.
         metrics: further figures of the task.
         images: the test set; its content is an input of the stage.
+        preprocess: how images become inputs, and what is right of them with them.
         labelled: False where labels have no meaning for these weights (random ones).
     """
 
@@ -38,6 +44,7 @@ class Score:
     forms: tuple[str, ...]
     metrics: tuple[Metric, ...]
     images: Dataset = field(compare=False)
+    preprocess: Preprocess
     labelled: bool = True
 
     output: ClassVar[str] = "accuracy.json"
@@ -54,7 +61,7 @@ class Score:
         if "target" in kept:
             check_alike(kept["target"], kept["reference"])
         self.task.check(self.images, kept["float"])
-        labels = self.images.labels if self.labelled else None
+        labels = self.task.truth(self.images, self.preprocess) if self.labelled else None
         accuracy = scored(self.task, kept, labels, self.metrics)
         output.write_text(json.dumps(asdict(accuracy), indent=1), encoding="utf-8")
 
@@ -67,7 +74,8 @@ def scored(task: Task, kept: dict[str, Kept], labels: Labels | None, metrics: tu
         metric.name: {form: figure(metric, values, kept["float"], labels) for form, values in kept.items()}
         for metric in metrics
     }
-    return replace(task.score(kept, labels), metrics=further)
+    found = task.score(kept, labels)
+    return replace(found, metrics={**found.metrics, **further})
 
 
 def figure(metric: Metric, values: Kept, reference: Kept, labels: Labels | None) -> float | None:
@@ -95,6 +103,9 @@ def check_alike(target: Kept, reference: Kept) -> None:
         EdgecError: ``compile-mismatch`` names the output.
     """
     for name, expected in reference.items():
+        if expected.dtype.kind in "iu":
+            _check_equal(name, target[name], expected)
+            continue
         found_db = sqnr_db(target[name], expected)
         if found_db < LEAST_SQNR_DB:
             message = (
@@ -103,6 +114,15 @@ def check_alike(target: Kept, reference: Kept) -> None:
             )
             hint = "compare tensor by tensor with 'edgec sensitivity', and report the model"
             raise EdgecError("compile-mismatch", message, hint)
+
+
+def _check_equal(name: str, target: npt.NDArray[Any], reference: npt.NDArray[Any]) -> None:
+    """Classes have no ratio in dB: most of them must be equal."""
+    share = float(np.mean(target == reference))
+    if share < LEAST_ALIKE:
+        message = f"the artifact answers unlike the QDQ reference: {100 * share:.1f} % of '{name}' are equal"
+        hint = "compare tensor by tensor with 'edgec sensitivity', and report the model"
+        raise EdgecError("compile-mismatch", message, hint)
 
 
 def read_accuracy(path: Path) -> Accuracy:

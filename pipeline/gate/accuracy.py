@@ -12,14 +12,22 @@ from edgec.pipeline.gate.paired import (
     share_interval,
     share_p,
 )
-from edgec.pipeline.tasks.accuracy import Accuracy
+from edgec.pipeline.tasks.accuracy import Accuracy, Drop
 from edgec.pipeline.tasks.task import Pairs
+
+PIXEL_LIMITS = ("miou_drop_pp", "pixel_agreement")
 
 
 def judge_accuracy(limit: str, bound: float, accuracy: Accuracy) -> Finding:
-    """``drop_pp``, ``agreement`` or ``sqnr_db`` on what an evaluation recorded."""
+    """One of ``ACCURACY_LIMITS`` on what an evaluation recorded."""
     if limit == "sqnr_db":
         return judge_sqnr(bound, accuracy)
+    if (limit in PIXEL_LIMITS) != (accuracy.agreement_spread is not None):
+        other = "pixel_agreement or miou_drop_pp" if limit not in PIXEL_LIMITS else "agreement or drop_pp"
+        reason = f"the task '{accuracy.task}' has no such figure: limit {other} instead"
+        return Finding(limit, bound, Verdict.INCONCLUSIVE, reason)
+    if limit in PIXEL_LIMITS:
+        return _judge_pixels(limit, bound, accuracy)
     if accuracy.agreement is None:
         reason = f"the task '{accuracy.task}' knows no right answers"
         return Finding(limit, bound, Verdict.INCONCLUSIVE, reason)
@@ -39,10 +47,41 @@ def judge_sqnr(bound: float, accuracy: Accuracy) -> Finding:
     An artifact that equals a reference which is garbage does not pass.
     """
     found = [db for db in (accuracy.sqnr_db, accuracy.reference_sqnr_db) if db is not None]
+    if not found and not accuracy.outputs:
+        return Finding("sqnr_db", bound, Verdict.INCONCLUSIVE, "the network answers with classes, which have no ratio")
     if not found:
         return Finding("sqnr_db", bound, Verdict.PASS, "equal to the float network")
     verdict = Verdict.PASS if min(found) >= bound else Verdict.FAIL
     return Finding("sqnr_db", bound, verdict, f"on {accuracy.num_images} images", min(found))
+
+
+def judge_lost(limit: str, bound: float, drop: Drop) -> Finding:
+    """A drop of mean IoU, in points, against its limit; the interval is a bootstrap's over the images."""
+    share = Share(drop.drop_pp, drop.spread.low, drop.spread.high)
+    reason = f"paired bootstrap over {drop.num_images} images"
+    p_value = _normal_p(drop.drop_pp - bound, drop.spread.error)
+    return Finding(limit, bound, _verdict(share, bound), reason, share.estimate, share.low, share.high, p_value)
+
+
+def _judge_pixels(limit: str, bound: float, accuracy: Accuracy) -> Finding:
+    agreed, spread = accuracy.agreement, accuracy.agreement_spread
+    if limit == "pixel_agreement" and agreed is not None and spread is not None:
+        share = Share(agreed, spread.low, spread.high)
+        verdict = _verdict(Share(-share.estimate, -share.high, -share.low), -bound)
+        reason = f"bootstrap over {accuracy.num_images} images"
+        p_value = _normal_p(bound - agreed, spread.error)
+        return Finding(limit, bound, verdict, reason, share.estimate, share.low, share.high, p_value)
+    if accuracy.drop_pp is None or accuracy.drop_spread is None:
+        reason = "the test images have no masks that mean anything for these weights: limit pixel_agreement instead"
+        return Finding(limit, bound, Verdict.INCONCLUSIVE, reason)
+    return judge_lost(limit, bound, Drop(accuracy.drop_pp, accuracy.drop_spread, accuracy.num_images))
+
+
+def _normal_p(beyond: float, error: float) -> float:
+    """One-sided p-value of "the true value keeps the limit", which the estimate passes by ``beyond``."""
+    from scipy.stats import norm
+
+    return float(norm.sf(beyond / max(error, 1e-12)))
 
 
 def judge_drop(limit: str, bound: float, pairs: Pairs) -> Finding:

@@ -12,12 +12,13 @@ import numpy as np
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.use import paired
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.gate.accuracy import judge_drop
+from edgec.pipeline.gate.accuracy import judge_drop, judge_lost
 from edgec.pipeline.gate.budgets import Budget, Relative
 from edgec.pipeline.gate.finding import Finding, Verdict
 from edgec.pipeline.gate.fingerprint import differences
 from edgec.pipeline.gate.opinions import welch_interval
 from edgec.pipeline.gate.record import Measured
+from edgec.pipeline.tasks.accuracy import Drop
 
 
 @dataclass(frozen=True)
@@ -101,4 +102,6 @@ def judge_drop_against(baseline: Baseline, candidate: Bundle, limits: Relative, 
     if pairs is None:
         reason = "no labels, no right answers, or networks for different tasks"
         return Finding("max_drop_pp", bound, Verdict.INCONCLUSIVE, reason)
+    if isinstance(pairs, Drop):
+        return judge_lost("max_drop_pp", bound, pairs)
     return judge_drop("max_drop_pp", bound, pairs)

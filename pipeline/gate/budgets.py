@@ -39,13 +39,15 @@ Text = Annotated[str, Field(min_length=1, strict=True)]
 
 @dataclass(frozen=True)
 class Absolute:
-    """Limits that stand for themselves; upper ones, except ``agreement`` and ``sqnr_db``. An absent one is not judged.
+    """Limits that stand for themselves; upper ones, except ``LOWER_LIMITS``. An absent one is not judged.
 
     Attributes:
         p50_ms, p99_ms: one image, on the device.
         drop_pp: top-1 of the float network less that of the artifact, in percentage points.
         sqnr_db: least signal-to-quantization-noise ratio of the worst output, in dB.
         agreement: least share in percent of images with the float network's first class.
+        miou_drop_pp: mean IoU of the float network less that of the artifact, in points.
+        pixel_agreement: least share in percent of pixels with the float network's class.
         size_bytes: of the artifact.
         arena_bytes: what TFLite Micro takes of its arena.
         instructions: of one inference on the emulated core.
@@ -62,6 +64,8 @@ class Absolute:
     p99_ms: Ms | None = None
     drop_pp: Annotated[float, Field(ge=-100, le=100, strict=True)] | None = None
     agreement: Percent | None = None
+    miou_drop_pp: Annotated[float, Field(ge=-100, le=100, strict=True)] | None = None
+    pixel_agreement: Percent | None = None
     sqnr_db: Annotated[float, Field(strict=True, allow_inf_nan=False)] | None = None
     size_bytes: Count | None = None
     arena_bytes: Count | None = None
@@ -80,7 +84,8 @@ class Absolute:
 
 
 LATENCY_LIMITS = ("p50_ms", "p99_ms")
-ACCURACY_LIMITS = ("drop_pp", "agreement", "sqnr_db")
+ACCURACY_LIMITS = ("drop_pp", "agreement", "miou_drop_pp", "pixel_agreement", "sqnr_db")
+LOWER_LIMITS = ("agreement", "pixel_agreement", "sqnr_db")
 PROXY_LIMITS = tuple(f.name for f in fields(Absolute) if f.name not in (*LATENCY_LIMITS, *ACCURACY_LIMITS))
 
 
@@ -91,7 +96,7 @@ class Relative:
     Attributes:
         baseline: a name that ``--baseline NAME=FOLDER`` gives a folder to.
         max_slowdown: 0.05 lets the artifact take 5 % longer.
-        max_drop_pp: points of top-1 that the artifact may lose against the baseline's, on the same images.
+        max_drop_pp: points of top-1 or mean IoU that the artifact may lose against the baseline's, on the same images.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT

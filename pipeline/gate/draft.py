@@ -121,11 +121,12 @@ def _accuracy(bundle: Bundle, margins: Margins) -> dict[str, float]:
     recorded = read_accuracy(bundle, None)
     if recorded.agreement is None:
         return {}
-    found = judge_accuracy("agreement", 0.0, recorded)
-    limits = {"agreement": max(0.0, round((found.low or 0.0) - margins.accuracy_pp, 2))}
-    if recorded.only_float_right is not None:
-        drop = judge_accuracy("drop_pp", 0.0, recorded)
-        limits["drop_pp"] = round((drop.high or 0.0) + margins.accuracy_pp, 2)
+    agreement, lost = ("pixel_agreement", "miou_drop_pp") if recorded.agreement_spread else ("agreement", "drop_pp")
+    found = judge_accuracy(agreement, 0.0, recorded)
+    limits = {agreement: max(0.0, round((found.low or 0.0) - margins.accuracy_pp, 2))}
+    if recorded.drop_pp is not None:
+        drop = judge_accuracy(lost, 0.0, recorded)
+        limits[lost] = round((drop.high or 0.0) + margins.accuracy_pp, 2)
     return limits
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from itertools import groupby
 from xml.etree import ElementTree
 
+from edgec.pipeline.gate.budgets import LOWER_LIMITS
 from edgec.pipeline.gate.check import Line, Report
 from edgec.pipeline.gate.finding import Finding, Verdict
 from edgec.pipeline.gate.record import Measured
@@ -15,8 +16,16 @@ from edgec.pipeline.gate.record import Measured
 SCHEMA_VERSION = 1
 AS_PERCENT = ("max_slowdown",)
 DECIMALS = {"p50_ms": 3, "p99_ms": 3, "max_slowdown": 2, "drop_pp": 2, "max_drop_pp": 2, "agreement": 2, "sqnr_db": 1}
+DECIMALS |= {"miou_drop_pp": 2, "pixel_agreement": 2}
 UNITS = {"p50_ms": " ms", "p99_ms": " ms", "max_slowdown": " %", "drop_pp": " pp", "max_drop_pp": " pp"}
-UNITS |= {"agreement": " %", "sqnr_db": " dB", "size_bytes": " bytes", "arena_bytes": " bytes"}
+UNITS |= {
+    "miou_drop_pp": " pp",
+    "pixel_agreement": " %",
+    "agreement": " %",
+    "sqnr_db": " dB",
+    "size_bytes": " bytes",
+    "arena_bytes": " bytes",
+}
 SIGNS = {Verdict.PASS: "✅", Verdict.FAIL: "❌", Verdict.INCONCLUSIVE: "❔"}
 
 
@@ -130,7 +139,7 @@ def _number(name: str, value: float) -> str:
 
 
 def _bound(finding: Finding) -> str:
-    sign = "≥" if finding.limit in ("agreement", "sqnr_db") else "≤"
+    sign = "≥" if finding.limit in LOWER_LIMITS else "≤"
     return f"{sign} {_number(finding.limit, finding.bound)}{UNITS.get(finding.limit, '')}"
 
 

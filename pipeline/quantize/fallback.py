@@ -15,7 +15,7 @@ from edgec.pipeline.forms.answer import ask
 from edgec.pipeline.forms.form import FLOAT, REFERENCE, Form, float_form, reference_form
 from edgec.pipeline.quantize.quantizer import QuantizedModel
 from edgec.pipeline.quantize.sensitivity import Sensitivity
-from edgec.pipeline.tasks.task import Kept, Shape, Task
+from edgec.pipeline.tasks.task import Kept, Labels, Shape, Task
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ class Judge:
     task: Task
     outputs: tuple[Shape, ...]
     _expected: Kept | None = field(default=None, init=False)
+    _labels: Labels | None = field(default=None, init=False)
 
     def drop_pp(self, model: onnx.ModelProto) -> float:
         """Percentage points, each Q/DQ executed as written.
@@ -100,9 +101,10 @@ class Judge:
         """
         if self._expected is None:
             self._expected = self._ask(float_form(), self.fp32)
+            self._labels = self.task.truth(self.images, self.preprocess)
         onnx.save(model, self.scratch)
         actual = self._ask(reference_form(), self.scratch)
-        accuracy = self.task.score({FLOAT: self._expected, REFERENCE: actual}, self.images.labels)
+        accuracy = self.task.score({FLOAT: self._expected, REFERENCE: actual}, self._labels)
         if accuracy.agreement is None:
             hint = "leave --max-drop-pp away"
             raise EdgecError("no-drop", f"the task '{self.task.name}' knows no drop that could be held", hint)

@@ -59,6 +59,7 @@ class Findings:
         quantization: ``quantization.json``.
         sensitivity: output SQNR in dB with one layer alone quantized, by layer, None where that is exact; empty where
             nobody ranked them.
+        strips: pictures of a task that answers with maps, as its examples show them.
         weight_bytes: constants of each weighted layer of the quantized network, in order.
     """
 
@@ -72,6 +73,7 @@ class Findings:
     weight_bytes: dict[str, int]
     worst_classes: tuple[ClassErrors, ...]
     examples: tuple[Example, ...]
+    strips: tuple[str, ...] = ()
 
 
 def read_findings(folder: Path, manifest: Manifest) -> Findings:
@@ -90,6 +92,7 @@ def read_findings(folder: Path, manifest: Manifest) -> Findings:
         _weight_bytes(folder / "reference" / "qdq.onnx"),
         worst_classes(predictions, manifest.labels) if predictions else (),
         _examples(folder / "golden", golden, manifest),
+        tuple(_embedded(path.read_bytes(), "png") for path in sorted((folder / "examples").glob("*.png"))),
     )
 
 
@@ -163,4 +166,8 @@ def _data_uri(pixels: npt.NDArray[np.uint8], color: str) -> str:
     image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return _embedded(buffer.getvalue(), "jpeg")
+
+
+def _embedded(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

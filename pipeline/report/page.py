@@ -70,13 +70,14 @@ def _build(found: Findings) -> dict[str, Any]:
         "latency": latency_words(manifest),
         "accuracy_chart": _accuracy_chart(manifest),
         "worst_classes": found.worst_classes,
-        "rows": rows(manifest.accuracy),
+        "rows": rows(manifest.accuracy, manifest.labels),
         "shipped": "artifact" if manifest.accuracy.target is not None else "QDQ reference: the artifact did not run",
         "parity": _kernel_parity(found),
         "tolerance": (found.golden.tolerance_steps, found.golden.tolerance, found.golden.step),
         "latency_chart": _latency_chart(found),
         "layers": _layers(found),
         "examples": found.examples,
+        "strips": found.strips,
         "fallback": found.quantization.fallback,
         "float_layers": Counter(layer.reason for layer in found.quantization.float_layers).most_common(),
     }
@@ -100,8 +101,9 @@ def _accuracy_chart(manifest: Manifest) -> str:
     bars_ = [Bar(label, value, found.interval(value)) for label, value in forms if value is not None]
     if not bars_ and found.agreement is not None:
         bars_ = [Bar("agreement", found.agreement, found.interval(found.agreement))]
-    what = "Top-1" if found.metric == "top1" else "Agreement with the float network"
-    return intervals(f"{what} with 95 % intervals, {found.num_images} images", bars_, "%") if bars_ else ""
+    what = {"top1": "Top-1", "miou": "Mean IoU"}.get(found.metric, "Agreement with the float network")
+    sure = "" if found.agreement_spread else " with 95 % intervals"
+    return intervals(f"{what}{sure}, {found.num_images} images", bars_, "%") if bars_ else ""
 
 
 def _kernel_parity(found: Findings) -> list[tuple[str, list[str]]]:

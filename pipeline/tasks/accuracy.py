@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -30,25 +30,46 @@ class Fidelity:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How sure a figure is, from a bootstrap over images: its 95 % interval and standard error."""
+
+    low: Number
+    high: Number
+    error: Number
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Points of a headline that one network loses to another on the same images."""
+
+    drop_pp: Number
+    spread: Spread
+    num_images: int
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """Rates in percent; None where the task or the data has no such thing. "Shipped" is the target, or the reference
     where no target could answer.
 
     Attributes:
         task: that judged.
-        metric: the headline: ``top1``; ``agreement`` with the float network without labels; ``sqnr`` of tensors.
+        metric: the headline: ``top1``, ``miou``; ``agreement`` with the float network without labels; ``sqnr`` of
+            tensors.
         float: headline of the float network.
         reference: of the QDQ file, executed as written.
         target: of the compiled artifact.
         drop_pp: float minus shipped, in points of the headline.
-        agreement: images that float and shipped answer alike.
+        agreement: images that float and shipped answer alike; of segmentation pixels.
         sqnr_db: of the worst output of the shipped form; None where all are equal.
-        target_agreement: images that target and reference answer alike.
+        target_agreement: images, or pixels, that target and reference answer alike.
         only_float_right: images that only the float network gets right.
         only_target_right: images that only the shipped form gets right.
         mcnemar_p: two-sided exact McNemar test of those two counts.
         tied: images whose largest answer the shipped form gives to several classes; the first of them counts.
         outputs: each output on its own.
+        drop_spread: of the drop, agreement_spread: of the agreement, where images are no yes or no.
+        class_iou: IoU by class index, by form; None where the masks have none of it.
         metrics: further figures by name, each by form.
     """
 
@@ -73,10 +94,15 @@ class Accuracy:
     tied: Percent | None = None
     outputs: tuple[Fidelity, ...] = ()
     metrics: Mapping[str, Mapping[str, Number | None]] = field(default_factory=dict)
+    drop_spread: Spread | None = None
+    agreement_spread: Spread | None = None
+    class_iou: Mapping[str, tuple[Number | None, ...]] = field(default_factory=dict)
 
     def interval(self, percent: Percent | None) -> tuple[Percent, Percent] | None:
-        """95 % score interval of a rate over these images (Wilson, J. Am. Stat. Assoc. 22, 1927)."""
-        return None if percent is None else rate_interval(percent, self.num_images)
+        """95 % score interval of a rate over these images (Wilson, J. Am. Stat. Assoc. 22, 1927); pixels have none."""
+        if percent is None or self.agreement_spread is not None:
+            return None
+        return rate_interval(percent, self.num_images)
 
 
 def rate_interval(percent: Percent, count: int) -> tuple[Percent, Percent]:
@@ -103,16 +129,24 @@ class Row:
     exact: str = "-"
 
 
-def rows(found: Accuracy) -> list[Row]:
-    """Everything that is known, the headline first."""
+def rows(found: Accuracy, labels: Sequence[str] = ()) -> list[Row]:
+    """Everything that is known, the headline first.
+
+    Args:
+        labels: class names, where they are known.
+    """
     shown = []
     if found.metric == "top1":
         shown.append(Row("top-1", "%", (found.float, found.reference, found.target)))
     if found.top5_float is not None:
         shown.append(Row("top-5", "%", (found.top5_float, found.top5_reference, found.top5_target)))
+    if found.metric == "miou":
+        shown.append(Row("mIoU", "%", (found.float, found.reference, found.target)))
     if found.agreement is not None:
-        shown.append(Row("agreement with float", "%", (None, found.reference_agreement, found.agreement)))
-    shown.append(Row("SQNR", "dB", (None, found.reference_sqnr_db, found.sqnr_db), "exact"))
+        what = "agreement with float" if found.agreement_spread is None else "pixels that agree with float"
+        shown.append(Row(what, "%", (None, found.reference_agreement, found.agreement)))
+    if found.outputs or found.sqnr_db is not None:
+        shown.append(Row("SQNR", "dB", (None, found.reference_sqnr_db, found.sqnr_db), "exact"))
     if len(found.outputs) > 1:
         shown += [Row(f"SQNR of '{one.name}'", "dB", (None, None, one.sqnr_db), "exact") for one in found.outputs]
     if found.metric == "sqnr":
@@ -122,4 +156,13 @@ def rows(found: Accuracy) -> list[Row]:
         shown.append(Row("tied for the first class", "%", (None, None, found.tied)))
     for name, forms in found.metrics.items():
         shown.append(Row(name, "", (forms.get("float"), forms.get("reference"), forms.get("target"))))
-    return shown
+    return shown + list(_class_rows(found, labels))
+
+
+def _class_rows(found: Accuracy, labels: Sequence[str]) -> Iterator[Row]:
+    by_form = [found.class_iou.get(form, ()) for form in ("float", "reference", "target")]
+    for index in range(len(by_form[0])):
+        values = [iou[index] if index < len(iou) else None for iou in by_form]
+        if by_form[0][index] is not None:
+            name = labels[index] if index < len(labels) and labels[index] else str(index)
+            yield Row(f"IoU of '{name}'", "%", (values[0], values[1], values[2]))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.dataset import Dataset, check_classes
+from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.tasks import metrics
 from edgec.pipeline.tasks.accuracy import Accuracy, Fidelity
 from edgec.pipeline.tasks.metrics import Logits, finite, sqnr_db
@@ -40,6 +41,10 @@ class Classification:
         """Logits ``(N, classes)``."""
         return {LOGITS: outputs[0].reshape(len(outputs[0]), -1)}
 
+    def truth(self, images: Dataset, preprocess: Preprocess) -> Labels | None:
+        """Class indices."""
+        return images.labels
+
     def check(self, images: Dataset, kept: Kept) -> None:
         """Labels are classes of the network.
 
@@ -57,7 +62,9 @@ class Classification:
         found = [metrics.answers(kept[LOGITS]) for kept in (before, after)]
         return Pairs(*metrics.discordant(found[0], found[1], labels), len(labels))
 
-    def write(self, path: Path, kept: Mapping[str, Kept], images: Dataset, labelled: bool) -> None:
+    def write(
+        self, path: Path, kept: Mapping[str, Kept], images: Dataset, preprocess: Preprocess, labelled: bool
+    ) -> None:
         """Class and probability of each form.
 
         Probabilities have four digits: that is what a reader can use, and they do not depend on the last bits.
@@ -71,7 +78,7 @@ class Classification:
                 said = [text for first, share in columns for text in (int(first[i]), f"{share[i]:.4f}")]
                 rows.writerow([sample.file, "" if labels is None else int(labels[i]), *said])
 
-    def reply(self, kept: Kept, index: int, labels: Sequence[str], top: int) -> Reply:
+    def reply(self, kept: Kept, index: int, labels: Sequence[str], top: int, picture: npt.NDArray[np.uint8]) -> Reply:
         """The most probable classes; equals in order of their index, so that the first line is the answer."""
         logits = kept[LOGITS][index : index + 1]
         shares = probabilities(logits)[0]  # two logits that differ may have equal ones

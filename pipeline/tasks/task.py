@@ -24,13 +24,15 @@ from edgec.pipeline.core.extensions import (
     refuse_taken,
 )
 from edgec.pipeline.data.dataset import Dataset
-from edgec.pipeline.tasks.accuracy import Accuracy
+from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.tasks.accuracy import Accuracy, Drop
 
 GROUP, METRICS = "edgec.tasks", "edgec.metrics"
 Outputs = tuple[npt.NDArray[np.float32], ...]
 Kept = Mapping[str, npt.NDArray[Any]]
 """What stays of a form's outputs: arrays ``(N, ...)`` by name."""
-Labels = npt.NDArray[np.int64]
+Labels = npt.NDArray[Any]
+"""What is right of each image: classes ``(N,)``, or whatever a task's ``truth`` makes of a data set."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,17 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a network says about one image, for people and as JSON: one line each, and tensors by name."""
+    """What a network says about one image, for people and as JSON.
+
+    Attributes:
+        lines: a name and a share each.
+        tensors: by name.
+        pictures: RGB ``(H, W, 3)`` by name.
+    """
 
     lines: tuple[tuple[str, float], ...] = ()
-    tensors: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    tensors: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    pictures: Mapping[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
 
 
 class Task(Protocol):
@@ -79,6 +88,9 @@ class Task(Protocol):
     def keep(self, outputs: Outputs, names: Sequence[str]) -> Kept:
         """What of a batch's outputs, which have these names, is needed later; nobody else sees them whole."""
 
+    def truth(self, images: Dataset, preprocess: Preprocess) -> Labels | None:
+        """What is right of each image; None where the data do not say it for all of them."""
+
     def check(self, images: Dataset, kept: Kept) -> None:
         """Refuse data that the network cannot answer.
 
@@ -89,14 +101,16 @@ class Task(Protocol):
     def score(self, kept: Mapping[str, Kept], labels: Labels | None) -> Accuracy:
         """Judge ``reference`` and ``target`` by ``float``, and by the labels where there are any."""
 
-    def pairs(self, before: Kept, after: Kept, labels: Labels) -> Pairs | None:
+    def pairs(self, before: Kept, after: Kept, labels: Labels) -> Pairs | Drop | None:
         """The paired comparison of two networks on the same images; None where the task has no right answers."""
 
-    def write(self, path: Path, kept: Mapping[str, Kept], images: Dataset, labelled: bool) -> None:
-        """``predictions.csv``: what each form said about each test image."""
+    def write(
+        self, path: Path, kept: Mapping[str, Kept], images: Dataset, preprocess: Preprocess, labelled: bool
+    ) -> None:
+        """``predictions.csv``: what each form said about each test image; a few as pictures in ``examples/``."""
 
-    def reply(self, kept: Kept, index: int, labels: Sequence[str], top: int) -> Reply:
-        """What the network says about one of the images."""
+    def reply(self, kept: Kept, index: int, labels: Sequence[str], top: int, picture: npt.NDArray[np.uint8]) -> Reply:
+        """What the network says about one of the images, which is also given as RGB ``(H, W, 3)``."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from edgec.pipeline.data.dataset import Dataset
+from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.tasks.accuracy import Accuracy, Fidelity
 from edgec.pipeline.tasks.metrics import cosine, finite, sqnr_db
 from edgec.pipeline.tasks.task import Kept, Labels, Outputs, Pairs, Reply, Shape, Task
@@ -36,6 +38,10 @@ class Tensors:
     def keep(self, outputs: Outputs, names: Sequence[str]) -> Kept:
         """Everything, by the output's name."""
         return dict(zip(names, outputs, strict=True))
+
+    def truth(self, images: Dataset, preprocess: Preprocess) -> Labels | None:
+        """Nothing is right or wrong."""
+        return None
 
     def check(self, images: Dataset, kept: Kept) -> None:
         """Labels mean nothing here."""
@@ -63,7 +69,9 @@ class Tensors:
         """Nothing is right or wrong."""
         return None
 
-    def write(self, path: Path, kept: Mapping[str, Kept], images: Dataset, labelled: bool) -> None:
+    def write(
+        self, path: Path, kept: Mapping[str, Kept], images: Dataset, preprocess: Preprocess, labelled: bool
+    ) -> None:
         """SQNR of each output of each quantized form, image by image; two digits do not depend on the last bits."""
         forms = [form for form in kept if form != "float"]
         names = list(kept["float"])
@@ -74,7 +82,7 @@ class Tensors:
                 found = [sqnr_db(kept[form][name][i], kept["float"][name][i]) for form in forms for name in names]
                 rows.writerow([sample.file, *(f"{value:.2f}" for value in found)])
 
-    def reply(self, kept: Kept, index: int, labels: Sequence[str], top: int) -> Reply:
+    def reply(self, kept: Kept, index: int, labels: Sequence[str], top: int, picture: npt.NDArray[np.uint8]) -> Reply:
         """The raw tensors of one image."""
         return Reply(tensors={name: np.asarray(values[index], np.float32) for name, values in kept.items()})
 

@@ -15,11 +15,22 @@ from hypothesis import strategies as st
 from edgec.pipeline.bundle.read import open_bundle
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.compiler import load_compiler
-from edgec.pipeline.forms.format import TensorContract
-from edgec.pipeline.forms.golden import as_batch, gradient, judge, noise, read_golden, to_real, to_tensor
+from edgec.pipeline.forms.format import Contract, TensorContract
+from edgec.pipeline.forms.golden import as_batch, distances, gradient, judge, noise, read_golden, to_real, to_tensor
 from edgec.pipeline.forms.integer_preprocess import ALL_PIXELS, fold, quantized
 
 INT8 = TensorContract("input", "int8", (1, 32, 32, 3), "NHWC", float(np.float32(0.0187)), -14)
+
+
+def test_classes_are_equal_or_not() -> None:
+    """A pixel that is class 20 instead of 1 is one pixel; a tolerance of 20 steps would let all of them pass."""
+    one, other = np.array([[[1, 1], [2, 3]]], np.int32), np.array([[[20, 1], [2, 4]]], np.int32)
+    classes = TensorContract("classes", "int32", (1, 2, 2), "other")
+    assert classes.is_index
+    assert distances(one, other, classes).tolist() == [2.0]
+    assert distances(one, other, INT8).tolist() == [19.0]
+    judged = judge((), {"reference": (one,), "target": (other,)}, Contract((), (classes,), {}), ["target"])
+    assert (judged.steps, judged.spread_steps, judged.tolerance_steps) == ((1.0,), {"reference / target": 2}, 3)
 
 
 def test_contract_of_both_formats(mcu_bundle: Path, cpu_bundle: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgec.pipeline.data.dataset import Dataset
+from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.tasks.accuracy import Accuracy
 from edgec.pipeline.tasks.task import Kept, Labels, Metric, Outputs, Pairs, Reply, Shape
 
@@ -28,6 +29,9 @@ class Brightness:
     def keep(self, outputs: Outputs, names: Sequence[str]) -> Kept:
         return {"sum": outputs[0].reshape(len(outputs[0]), -1).sum(axis=1)}
 
+    def truth(self, images: Dataset, preprocess: Preprocess) -> Labels | None:
+        return images.labels
+
     def check(self, images: Dataset, kept: Kept) -> None: ...
 
     def score(self, kept: Mapping[str, Kept], labels: Labels | None) -> Accuracy:
@@ -39,13 +43,15 @@ class Brightness:
     def pairs(self, before: Kept, after: Kept, labels: Labels) -> Pairs | None:
         return None
 
-    def write(self, path: Path, kept: Mapping[str, Kept], images: Dataset, labelled: bool) -> None:
+    def write(
+        self, path: Path, kept: Mapping[str, Kept], images: Dataset, preprocess: Preprocess, labelled: bool
+    ) -> None:
         lines = [
             f"{sample.file},{value:.1f}" for sample, value in zip(images.samples, kept["float"]["sum"], strict=True)
         ]
         path.write_text("\n".join(["file,brightness", *lines]) + "\n")
 
-    def reply(self, kept: Kept, index: int, labels: Sequence[str], top: int) -> Reply:
+    def reply(self, kept: Kept, index: int, labels: Sequence[str], top: int, picture: np.ndarray) -> Reply:
         return Reply((("bright" if kept["sum"][index] > 0 else "dark", 1.0),))
 
 
