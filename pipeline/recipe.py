@@ -55,6 +55,8 @@ class Choices:
     input_px: int | None = None
     num_classes: int | None = None
     padding: Padding | None = None
+    output_stride: int | None = None
+    argmax: bool | None = None
 
     def given(self) -> list[str]:
         """Options that were set, as they are typed."""
@@ -205,6 +207,8 @@ def _torch(model: str, choices: Choices) -> _Network:
         input_px=choices.input_px,
         num_classes=choices.num_classes,
         padding=choices.padding,
+        output_stride=choices.output_stride,
+        argmax=bool(choices.argmax),
     )
     preprocess = weights.preprocess
     if config.input_px is not None and config.input_px != preprocess.shape[1]:
@@ -216,6 +220,7 @@ def _torch(model: str, choices: Choices) -> _Network:
         preprocess=preprocess,
         labels=weights.labels or (),
         has_own_data=weights.kind in ("bundled", "random"),
+        task=spec.task,
     )
 
 

@@ -100,6 +100,8 @@ def recipe_of(bundle: Bundle, material: Material) -> Recipe:
         input_px=network.get("input_px"),
         num_classes=network.get("num_classes"),
         padding=network.get("padding"),
+        output_stride=network.get("output_stride"),
+        argmax=network.get("argmax"),
     )
     recipe = make_recipe(
         str(material.model) if material.model else network["model"],

@@ -51,6 +51,8 @@ _RECIPE_OPTIONS = (
     ),
     click.option("--input-px", type=click.IntRange(min=32), help="Side of the input image."),
     click.option("--num-classes", type=click.IntRange(min=1), help="Length of the network's answer."),
+    click.option("--output-stride", type=click.Choice(["8", "16"]), help="Of a segmentation network's encoder."),
+    click.option("--argmax", is_flag=True, default=None, help="Answer with classes inside the graph, not with logits."),
     click.option("--padding", type=click.Choice(["torch", "tf-same"]), help="Where an odd row of padding goes."),
 )
 
@@ -107,6 +109,8 @@ def recipe_of(
     input_px: int | None,
     num_classes: int | None,
     padding: Padding | None,
+    output_stride: str | None,
+    argmax: bool | None,
 ) -> Recipe:
     """The options of ``recipe_options`` as a recipe.
 
@@ -116,7 +120,9 @@ def recipe_of(
     from edgec.pipeline.recipe import Choices, DataFolders, make_recipe
 
     chosen = None if precision == "auto" else precision  # 'auto' starts from the board's own
-    choices = Choices(weights, width_multiplier, input_px, num_classes, padding)
+    choices = Choices(
+        weights, width_multiplier, input_px, num_classes, padding, int(output_stride) if output_stride else None, argmax
+    )
     return make_recipe(
         model,
         target,

@@ -43,7 +43,8 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     sources = list(dict.fromkeys(row["published_source"] for row in rows))
     for row in rows:
         cost = (f"{row['macs'] / 1e6:,.0f}", f"{row['params'] / 1e6:.2f}", f"{row['separable_saving']:.1f}x")
-        accuracy = f"{row['published_top1']:.1f} ({1 + sources.index(row['published_source'])})"
+        known = row["published_miou"] if row["published_top1"] is None else row["published_top1"]
+        accuracy = "-" if known is None else f"{known:.1f} ({1 + sources.index(row['published_source'])})"
         named = ", ".join(name for name in row["weights"] if name != "random")
         table.add_row(row["name"], str(row["input_px"]), *cost, accuracy, named)
     console = Console(highlight=False)
@@ -51,7 +52,9 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     console.print("saving: MACs with plain convolutions over MACs with depthwise separable ones", style="dim")
     console.print("weights: every model also takes a file, a card, or 'random'", style="dim")
     for number, source in enumerate(sources, start=1):
-        console.print(f"({number}) published in {source}; ImageNet validation", style="dim")
+        console.print(
+            f"({number}) published in {source}; ImageNet validation, segmentation: mIoU on VOC 2012", style="dim"
+        )
 
 
 def _row(name: str) -> dict[str, Any]:
@@ -73,6 +76,7 @@ def _row(name: str) -> dict[str, Any]:
         "separable_saving": round(cost.separable_saving, 2),
         "weights": list(available(spec)),
         "published_top1": spec.published.top1,
+        "published_miou": spec.published.miou,
         "published_macs": spec.published.macs,
         "published_params": spec.published.params,
         "published_source": spec.published.source,

@@ -71,9 +71,10 @@ def placed(mask: ClassMap, preprocess: Preprocess) -> ClassMap:
 
     Pixel centres lie where Pillow's filters put them: source ``floor((i + 0.5) * length / resized)``.
     """
-    (width, height), (left, top) = _place(preprocess, mask.shape[1], mask.shape[0])
-    rows, row_inside = _sources(top, preprocess.crop_px, height, mask.shape[0])
-    columns, column_inside = _sources(left, preprocess.crop_px, width, mask.shape[1])
+    _, out_rows, out_columns = preprocess.shape
+    (width, height), (left, top) = preprocess.place(mask.shape[1], mask.shape[0])
+    rows, row_inside = _sources(top, out_rows, height, mask.shape[0])
+    columns, column_inside = _sources(left, out_columns, width, mask.shape[1])
     inside = row_inside[:, None] & column_inside[None, :]
     return np.where(inside, mask[rows[:, None], columns[None, :]], np.uint8(VOID))
 
@@ -110,14 +111,6 @@ def _shown_size(picture: Path) -> tuple[int, int]:
             return file.size[::-1] if turned else file.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return 0, 0
-
-
-def _place(preprocess: Preprocess, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Of a whole picture: (width, height) after the resize, and where in it the input begins, (left, top)."""
-    scale = preprocess.resize_px / min(width, height)
-    size = round(width * scale), round(height * scale)
-    left, top = (round((side - preprocess.crop_px) / 2) for side in size)
-    return size, (left, top)
 
 
 def _sources(start: int, count: int, resized: int, length: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:

@@ -183,8 +183,10 @@ class Preprocess:
         return image.crop((left, top, left + columns, top + rows))
 
     def rgb(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """``(H, W, 3)`` pixels in ``color`` order as people see them."""
-        return pixels if self.color == "RGB" else np.ascontiguousarray(pixels[..., ::-1])
+        """``(H, W, C)`` pixels in ``color`` order as people see them, ``(H, W, 3)``."""
+        if self.color == "GRAY":
+            return np.repeat(pixels, 3, axis=-1)
+        return np.ascontiguousarray(pixels[..., ::-1] if self.color == "BGR" else pixels[..., :3])
 
     def normalise(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """``(N, H, W, C)`` uint8 pixels to the network's ``(N, C, H, W)`` float32 input."""

@@ -20,7 +20,8 @@ OPSET = 17  # the newest that TensorRT 8.6 reads; HardSwish is one operator from
 
 @dataclass(frozen=True)
 class Export:
-    """Write the network as ONNX: input ``input`` (N, 3, H, W), output ``logits`` (N, classes).
+    """Write the network as ONNX: input ``input`` (N, 3, H, W), output ``logits``
+    (N, classes) or (N, classes, H, W), or ``classes`` (N, H, W) where ArgMax ends it.
 
     Batch norm is folded into convolutions; HardSwish and HardSigmoid stay single nodes, because targets recognise them.
 
@@ -49,10 +50,11 @@ class Export:
         spec = models.get(self.config.model)
         network = build_network(self.config)
         load_weights(network, self.weights)
-        export_onnx(network, self.config.input_px or spec.input_px, output)
+        answer = "classes" if self.config.argmax else "logits"
+        export_onnx(network, self.config.input_px or spec.input_px, output, answer)
 
 
-def export_onnx(network: nn.Module, input_px: int, path: Path) -> None:
+def export_onnx(network: nn.Module, input_px: int, path: Path, answer: str = "logits") -> None:
     """Trace ``network`` on ``(1, 3, input_px, input_px)`` and write it with a symbolic batch."""
     import warnings
 
@@ -67,6 +69,6 @@ def export_onnx(network: nn.Module, input_px: int, path: Path) -> None:
             dynamo=False,
             opset_version=OPSET,
             input_names=["input"],
-            output_names=["logits"],
-            dynamic_axes={"input": {0: "N"}, "logits": {0: "N"}},
+            output_names=[answer],
+            dynamic_axes={"input": {0: "N"}, answer: {0: "N"}},
         )

@@ -33,6 +33,8 @@ class NetworkConfig:
         padding: ``torch`` pads both sides alike; ``tf-same`` puts the odd row and column at the bottom and right,
             computed for ``input_px``, as TensorFlow does. Weights trained under one lose points under the other.
         depth_multiplier: depthwise filters per input channel of a separable convolution.
+        output_stride: side of the input over that of the encoder's features, 16 or 8; 16 where None.
+        argmax: the network answers with the class of each pixel instead of logits.
         intermediate_activation: between depthwise and pointwise of Xception's separable convolutions; the paper
             compares none, ReLU and ELU (arXiv 1610.02357, figure 10) and none wins.
     """
@@ -44,17 +46,25 @@ class NetworkConfig:
     padding: Padding = "torch"
     depth_multiplier: int = 1
     intermediate_activation: IntermediateActivation = "none"
+    output_stride: int | None = None
+    argmax: bool = False
 
 
 @dataclass(frozen=True)
 class PublishedFigures:
-    """What the paper states for width 1.0. ``top1`` and ``top5`` in percent on the ImageNet validation set."""
+    """What the paper states for width 1.0; None where it says nothing. All but ``params`` and ``macs`` in percent.
 
-    top1: float
-    params: float
+    Attributes:
+        top1: and ``top5`` on the ImageNet validation set.
+        miou: on the validation set of Pascal VOC 2012.
+    """
+
+    top1: float | None
+    params: float | None
     source: str
     macs: float | None = None
     top5: float | None = None
+    miou: float | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,7 @@ class ModelSpec:
         conventions: parameter names of other definitions, ``{"torchvision:mobilenet_v2": {their module: ours}}``.
         imagenet: downloadable weights, or None.
         options: fields of ``NetworkConfig`` beyond width, resolution, classes and padding that the family has.
+        task: what the outputs are for; None where they tell.
     """
 
     name: str
@@ -98,6 +109,15 @@ class ModelSpec:
     conventions: Mapping[str, Mapping[str, str]]
     imagenet: PublishedWeights | None = None
     options: frozenset[str] = frozenset()
+    task: str | None = None
+
+
+_FOREIGN = {
+    "depth_multiplier": "its depthwise and pointwise layers are not one separable convolution",
+    "intermediate_activation": "its depthwise and pointwise layers are not one separable convolution",
+    "output_stride": "it classifies whole pictures",
+    "argmax": "it classifies whole pictures",
+}
 
 
 def make_divisible(channels: float, divisor: int = 8) -> int:
@@ -118,7 +138,7 @@ def at_resolution(preprocess: Preprocess, input_px: int) -> Preprocess:
 def build_network(config: NetworkConfig) -> nn.Module:
     """Make the torch network, freshly initialised, in training mode.
 
-    Input ``(N, 3, input_px, input_px)`` float32, output logits ``(N, num_classes)``.
+    Input ``(N, 3, input_px, input_px)`` float32, output logits ``(N, num_classes)``, or ``(N, num_classes, H, W)``.
 
     Raises:
         EdgecError: ``unknown-model``, ``bad-extension``; ``invalid-network-option`` for a value out of range or an
@@ -167,6 +187,7 @@ def _check(config: NetworkConfig, spec: ModelSpec) -> None:
         "num_classes": (config.num_classes >= 1, "1 or more"),
         "padding": (config.padding in ("torch", "tf-same"), "'torch' or 'tf-same'"),
         "depth_multiplier": (config.depth_multiplier >= 1, "1 or more"),
+        "output_stride": (config.output_stride in (None, 8, 16), "8 or 16"),
         "intermediate_activation": (config.intermediate_activation in ("none", "relu", "elu"), "none, relu or elu"),
     }
     for option, (holds, expected) in expectations.items():
@@ -174,10 +195,7 @@ def _check(config: NetworkConfig, spec: ModelSpec) -> None:
             got = getattr(config, option)
             raise EdgecError("invalid-network-option", f"{option}: expected {expected}, got '{got}'")
     default = NetworkConfig(config.model)
-    for option in ("depth_multiplier", "intermediate_activation"):
+    for option, missing in _FOREIGN.items():
         if option not in spec.options and getattr(config, option) != getattr(default, option):
-            raise EdgecError(
-                "invalid-network-option",
-                f"'{spec.name}' has no {option}: its depthwise and pointwise layers are not one separable convolution",
-                f"leave {option} at {getattr(default, option)!r}",
-            )
+            message = f"'{spec.name}' has no {option}: {missing}"
+            raise EdgecError("invalid-network-option", message, f"leave {option} at {getattr(default, option)!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -92,12 +93,16 @@ def _known_modules() -> Iterator[tuple[str, str, set[str]]]:
         yield (model, OWN_NAMES, _own_modules(model))
 
 
+@cache
 def _own_modules(model: str) -> set[str]:
-    """Ours, from any convention; a family that has none is built to look."""
+    """Ours, from any convention; a family that has none is built to look, without its numbers."""
+    import torch
+
     spec = models.get(model)
     for table in spec.conventions.values():
         return set(table.values())
-    return {name.rpartition(".")[0] for name in made_by(spec, NetworkConfig(model)).state_dict()}
+    with torch.device("meta"):
+        return {name.rpartition(".")[0] for name in made_by(spec, NetworkConfig(model)).state_dict()}
 
 
 def rename(state: Mapping[str, torch.Tensor], table: Mapping[str, str]) -> StateDict:

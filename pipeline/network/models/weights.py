@@ -75,6 +75,8 @@ class Weights:
         input_px: int | None = None,
         num_classes: int | None = None,
         padding: Padding | None = None,
+        output_stride: int | None = None,
+        argmax: bool = False,
     ) -> NetworkConfig:
         """The network that these weights fit; a value that the user gave wins, and a wrong one fails on loading."""
         default = NetworkConfig(self.model)
@@ -84,7 +86,12 @@ class Weights:
             input_px=input_px or self.preprocess.shape[1],
             num_classes=num_classes or self.num_classes or default.num_classes,
             padding=padding or self.padding,
+            output_stride=output_stride,
+            argmax=argmax,
         )
+
+
+MOST_SETTLED_PX = 320  # statistics of noise need no more
 
 
 def bundled(model: str) -> dict[str, Path]:
@@ -258,4 +265,4 @@ def _randomise(network: nn.Module, weights: Weights) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(weights.seed)
         initialise(network)
-        settle_batch_norm(network, weights.preprocess.shape[1])
+        settle_batch_norm(network, min(weights.preprocess.shape[1], MOST_SETTLED_PX))
