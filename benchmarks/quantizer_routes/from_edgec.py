@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx
 from process import Images, run
 
+from edgec.pipeline.forms.compiler import settings_of
 from edgec.pipeline.forms.scheme import load_scheme
 from edgec.pipeline.forms.spec import load_target
 from edgec.pipeline.quantize.calibrate import collect
@@ -25,7 +26,7 @@ def from_edgec(source: Path, images: Images, variant: str, output: Path) -> None
     qdq = output.with_suffix(".onnx")
     onnx.save(quantized.model, qdq)
     if scheme == "openvino":
-        compile_model(qdq, output, load_target("cpu"))
+        compile_model(qdq, output, settings_of(load_target("cpu")))
 
 
 run(from_edgec)

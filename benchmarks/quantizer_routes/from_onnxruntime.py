@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -13,7 +14,7 @@ METHODS = {
     "percentile": CalibrationMethod.Percentile,
 }
 STRIDE = 20
-"""Images whose activations are held at once. Without it every activation of every image stays in memory."""
+"""Images whose activations are held at most. Without it every activation of every image stays in memory."""
 
 
 class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -44,7 +45,7 @@ def from_onnxruntime(source: Path, images: Images, variant: str, output: Path) -
         activation_type=QuantType.QInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=METHODS[variant],
-        extra_options={"CalibStridedMinMax": STRIDE},
+        extra_options={"CalibStridedMinMax": math.gcd(len(images), STRIDE)},
     )
 
 

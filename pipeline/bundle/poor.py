@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from edgec.pipeline.bundle.records import QuantizationRecord
@@ -16,6 +16,9 @@ LEAST_AGREEMENT = 90.0
 NUM_WORST = 3
 FEW_IMAGES = 64
 """Calibration images; ranges of fewer know little of the images to come."""
+
+SATURATED_DB = 3.0
+"""Less than the QDQ reference has; kernels that only round differently stay well within."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,21 @@ class Poor:
         return f"poor: {'; '.join(self.reasons)}; worst layers: {worst or 'unknown'}; next: {self.next_step}"
 
 
-def poor_of(accuracy: Accuracy, quantization: QuantizationRecord, recipe: Recipe) -> Poor | None:
-    """None where the shipped form and the QDQ reference both answer like the float network."""
-    reasons = tuple(_reasons(accuracy))
+def poor_of(
+    accuracy: Accuracy, quantization: QuantizationRecord, recipe: Recipe, answered: Mapping[str, str]
+) -> Poor | None:
+    """None where the shipped form and the QDQ reference both answer like the float network.
+
+    Args:
+        answered: ``Form.identity`` of the shipped form.
+    """
+    saturated = _saturated(accuracy, answered)
+    reasons = (*_reasons(accuracy), *([saturated] if saturated else []))
     if not reasons:
         return None
     known = {name: value for name, value in quantization.layer_sqnr_db.items() if value is not None}
     worst = sorted(known, key=lambda name: (known[name], name))[:NUM_WORST]
-    return Poor(reasons, tuple(WorstLayer(name, known[name]) for name in worst), next(_steps(recipe)))
+    return Poor(reasons, tuple(WorstLayer(name, known[name]) for name in worst), next(_steps(recipe, bool(saturated))))
 
 
 def _reasons(accuracy: Accuracy) -> Iterator[str]:
@@ -69,8 +79,22 @@ def _reasons(accuracy: Accuracy) -> Iterator[str]:
             yield f"{name} agrees with the float network on {agreement:.1f} % of the images, below {LEAST_AGREEMENT:g}"
 
 
-def _steps(recipe: Recipe) -> Iterator[str]:
+def _saturated(accuracy: Accuracy, answered: Mapping[str, str]) -> str:
+    """What an x86 without VNNI loses (``quantize/vnni.py``); empty where nothing points to that."""
+    here, written = accuracy.sqnr_db, accuracy.reference_sqnr_db
+    plain = answered.get("machine") in ("x86_64", "AMD64") and "vnni" not in answered.get("simd", "")
+    if not plain or here is None or written is None or written - here < SATURATED_DB:
+        return ""
+    return (
+        f"the artifact has {here:.1f} dB on this x86 without VNNI, where sums of two products saturate, and "
+        f"{written:.1f} dB as the QDQ file is written"
+    )
+
+
+def _steps(recipe: Recipe, saturated: bool) -> Iterator[str]:
     """The likeliest cause first."""
+    if saturated:
+        yield "judge it on the machine it is for; for x86 without VNNI, reduce_range = true in the board's [scheme]"
     if len(recipe.calibration) < FEW_IMAGES:
         yield f"calibrate with more images of the kind that is judged: {len(recipe.calibration)} did"
     if not recipe.labelled and recipe.weights == "random":

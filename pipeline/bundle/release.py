@@ -15,6 +15,7 @@ from edgec.pipeline.bundle.semver import FIRST
 from edgec.pipeline.core.json_file import read_record
 from edgec.pipeline.forms.answer import read_answers
 from edgec.pipeline.forms.compiler import Placement, load_compiler
+from edgec.pipeline.forms.form import REFERENCE, TARGET
 from edgec.pipeline.forms.format import size_bytes
 from edgec.pipeline.forms.measure import Latency
 from edgec.pipeline.forms.memory import MemoryFit, memory_fit
@@ -81,7 +82,8 @@ class Release:
     @property
     def poor(self) -> Poor | None:
         """Why the result is a poor one; None where it is none."""
-        return poor_of(self.accuracy, self.quantization, self.recipe)
+        form, _ = self.built.forms.get(TARGET, self.built.forms[REFERENCE])
+        return poor_of(self.accuracy, self.quantization, self.recipe, form.identity)
 
     @property
     def notes(self) -> tuple[str, ...]:
