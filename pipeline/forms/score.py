@@ -12,8 +12,6 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-import numpy as np
-
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.extensions import foreign
 from edgec.pipeline.core.store import Artifact

@@ -34,8 +34,8 @@ MEMORY_BYTES = 4 << 30  # of address space for one image, beside four times the 
 class ImportOnnx:
     """Check a float ONNX file and bring it to the opset that every target reads.
 
-    One image input with N symbolic or 1, H and W fixed; no Q/DQ left inside. What comes out takes ``(N, C, H, W)`` float32:
-    half precision is widened, and the layout and normalisation that the network begins with are taken from it
+    One image input with N symbolic or 1, H and W fixed; no Q/DQ left inside. What comes out takes ``(N, C, H, W)``
+    float32: half precision is widened, and the layout and normalisation that the network begins with are taken from it
     (``onnx_input.py``).
 
     Attributes:
