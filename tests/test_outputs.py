@@ -143,6 +143,19 @@ def test_layers_that_are_exact(tmp_path: Path, tiny_images: Path, capsys: pytest
     assert None in [entry["sqnr_db"] for entry in json.loads(capsys.readouterr().out)]
 
 
+def test_answers_that_are_true_or_false(tmp_path: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are compared as numbers; C before C23 has no type for them, so the bundle has no C sources."""
+    model, folder = network(tmp_path, {"maps": [4, 32, 32]}), tmp_path / "out"
+    found = onnx.load(tmp_path / "m.onnx")
+    found.graph.node[-1].output[0] = "before"
+    found.graph.node.append(helper.make_node("Cast", ["before"], ["maps"], "cast", to=TensorProto.BOOL))
+    found.graph.output[0].type.tensor_type.elem_type = TensorProto.BOOL
+    onnx.save(found, tmp_path / "m.onnx")
+    build(capsys, model, "--target", "onnxruntime", "--data", tiny_images, "--output", folder)
+    assert not (folder / "c").exists()
+    assert main(["verify", str(folder)]) == 0
+
+
 def test_answers_that_are_no_numbers(tmp_path: Path, tiny_images: Path) -> None:
     """NaN against anything has no SQNR, which must not read as exact."""
     model = logarithm(tmp_path / "log.onnx")

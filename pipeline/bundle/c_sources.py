@@ -50,6 +50,12 @@ class CModel:
     arena_bytes: int | None = None
 
 
+def can_be_c(contract: Contract) -> bool:
+    """Its image and its tensors have names in C: half floats and truth values have none there."""
+    tensors = (*contract.inputs, *contract.outputs)
+    return contract.inputs[0].layout in ("NHWC", "NCHW") and all(tensor.dtype in C_TYPES for tensor in tensors)
+
+
 def write_c_sources(output: Path, model: CModel) -> None:
     """Write ``model.*``, ``model_io.*`` and ``selftest.*`` into the new folder ``output``."""
     values = _values(model)

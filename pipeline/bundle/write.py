@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from edgec.pipeline.bundle.c_sources import CModel, c_prefix, write_c_sources
+from edgec.pipeline.bundle.c_sources import CModel, c_prefix, can_be_c, write_c_sources
 from edgec.pipeline.bundle.folder import copy_folder, replacing
 from edgec.pipeline.bundle.manifest import (
     RESULT,
@@ -74,7 +74,7 @@ def _fill(work: Path, release: Release, render: Render, log: dict[str, Any] | No
     write_json(work / ACCURACY, asdict(release.accuracy))
     write_json(work / LATENCY, asdict(release.latency))
     release.built.task.write(work / "predictions.csv", release.answers, recipe.test, recipe.preprocess, recipe.labelled)
-    if format_.linkable and contract.inputs[0].layout in ("NHWC", "NCHW"):
+    if format_.linkable and can_be_c(contract):
         write_c_sources(work / "c", _c_model(work, release, contract, format_))
     shutil.copyfile(VERIFIER, work / "verify.py")
     seal(work, _manifest(release, contract), render, [f"{artifact}/{file.name}" for file in release.made])
