@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.json_file import read_record
 from edgec.pipeline.core.progress import reporter
 from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.compiler import OnDevice
 from edgec.pipeline.forms.device import Device
 from edgec.pipeline.forms.format import Batch, Outputs
 from edgec.pipeline.forms.measure import SAMPLES_FOR_P99, Cost, Latency
+from edgec.targets.devices.answer import checked, remote_failed
 from edgec.targets.devices.qemu import QemuDevice
 from edgec.targets.tensorrt.format import SCRIPT
 from edgec.targets.tensorrt.options import TensorRtSettings
+from edgec.targets.tensorrt.placement import RECORD, EngineRecord
 
 BUILD_TIMEOUT_S = 3600.0  # the builder times every kernel; minutes on a small board
 FACTS_TIMEOUT_S = 120.0
 BUDGET_S = 8.0
+PRODUCTS = ("model.engine", "timing.cache", RECORD)
 UNLOCKED = "GPU clocks were not locked ('sudo jetson_clocks'): times vary"
 
 
@@ -49,10 +55,12 @@ class DeviceEngine:
             images, outputs = folder / "inputs.bin", folder / "outputs.bin"
             images.write_bytes(np.ascontiguousarray(batch, "<f4").tobytes())
             there = self.device.push(images, reporter("upload"))
-            answer = self._run(["--predict", there, f"{there}.outputs"], "on device")
-            self.device.pull(answer["outputs"], outputs)
-            values = np.fromfile(outputs, "<f4")
-        return (values.reshape(len(batch), *spec["output_shape"][1:]).astype(np.float32, copy=False),)
+            self._run(["--predict", there, f"{there}.outputs"], "on device")
+            self.device.pull(f"{there}.outputs", outputs)
+            shape = (len(batch), *spec["output_shape"][1:])
+            if outputs.stat().st_size != 4 * math.prod(shape):
+                raise remote_failed(self.device.name, f"it answers {outputs.stat().st_size:,} bytes for {shape}")
+            return (np.fromfile(outputs, "<f4").reshape(shape).astype(np.float32, copy=False),)
 
     def identity(self) -> dict[str, str]:
         """GPU, driver and TensorRT, as ``build_engine.py --facts`` names them.
@@ -60,7 +68,7 @@ class DeviceEngine:
         Raises:
             EdgecError: as ``predict``.
         """
-        return {name: str(value) for name, value in describe(self.device).items()}
+        return describe(self.device)
 
     def cost(self) -> Cost:
         """Latency between two CUDA events around one inference; the host's overhead apart.
@@ -68,11 +76,11 @@ class DeviceEngine:
         Raises:
             EdgecError: as ``predict``.
         """
-        answer = self._run(["--budget-s", str(BUDGET_S)], "on device")
-        times = answer["latency"]
+        answer = checked(_Measured, self._run(["--budget-s", str(BUDGET_S)], "on device"), self.device.name)
+        said, times = asdict(answer), asdict(answer.latency)
         states = {name: times[name] for name in ("before", "after")}
-        board = {**answer["key"], "layers": answer["layers"], "golden": answer["golden"], **states}
-        return Cost(engine_latency(answer), board=board)
+        board = {**said["key"], "layers": said["layers"], "golden": said["golden"], **states}
+        return Cost(_latency(answer, self.device.name), board=board)
 
     def fetch(self, folder: Path) -> None:
         """Engine, timing cache and ``engine.json``, which holds every sample of the last ``cost``, into ``folder``.
@@ -80,8 +88,16 @@ class DeviceEngine:
         Raises:
             EdgecError: as ``predict``.
         """
-        for path in self._run(["--budget-s", "0", "--copy"], "on device")["products"]:
-            self.device.pull(path, folder / PurePosixPath(path).name.removesuffix(".copy"))
+        self._run(["--budget-s", "0", "--copy"], "on device")
+        for name in PRODUCTS:
+            self.device.pull(f"{self._folder}/{name}.copy", folder / name)
+        read_record(EngineRecord, folder / RECORD, "remote-failed")
+
+    @cached_property
+    def _folder(self) -> str:
+        """Of the engine, beside what was sent; nothing else of the device is touched."""
+        spec = self.device.push(self.artifact / "engine_spec.json", reporter("upload"))
+        return f"{PurePosixPath(spec).with_suffix('')}-engine"
 
     def _run(self, arguments: Sequence[str], step: str) -> dict[str, Any]:
         upload = reporter("upload")
@@ -89,9 +105,8 @@ class DeviceEngine:
         if (self.artifact / "model_typed.onnx").is_file():
             names["typed"] = "model_typed.onnx"
         there = {name: self.device.push(self.artifact / file, upload) for name, file in names.items()}
-        folder = f"{PurePosixPath(there['spec']).with_suffix('')}-engine"
         given = [part for name, path in there.items() for part in (f"--{name}", path)]
-        command = [*given, "--output", folder, "--attached", *arguments]
+        command = [*given, "--output", self._folder, "--attached", *arguments]
         return self.device.run(self.artifact / "build_engine.py", command, BUILD_TIMEOUT_S, reporter(step))
 
 
@@ -105,7 +120,7 @@ def on_device(device: Device, artifact: Path, settings: TensorRtSettings, thread
     return DeviceEngine(device, artifact)
 
 
-def describe(device: Device) -> dict[str, Any]:
+def describe(device: Device) -> dict[str, str]:
     """Driver, GPU and TensorRT of ``device``.
 
     Raises:
@@ -113,7 +128,7 @@ def describe(device: Device) -> dict[str, Any]:
             ``Device.run``.
     """
     _must_have_a_gpu(device)
-    return device.run(SCRIPT, ["--facts", "--attached"], FACTS_TIMEOUT_S)
+    return asdict(checked(_Gpu, device.run(SCRIPT, ["--facts", "--attached"], FACTS_TIMEOUT_S), device.name))
 
 
 def _must_have_a_gpu(device: Device) -> None:
@@ -122,16 +137,53 @@ def _must_have_a_gpu(device: Device) -> None:
         raise EdgecError("cannot-run-there", f"'{device.name}' emulates no GPU", hint)
 
 
-def engine_latency(answer: dict[str, Any]) -> Latency:
-    """``Latency`` from what ``build_engine.py`` measured."""
-    times, key = answer["latency"], answer["key"]
-    samples = np.array(times["gpu_ms"])
+@dataclass(frozen=True)
+class _Gpu:
+    gpu: str
+    compute_capability: str
+    driver: str
+    tensorrt: str
+
+
+@dataclass(frozen=True)
+class _State:
+    """Of the board, in its own tools' words; None where it does not say."""
+
+    clock_mhz: float | None
+    clocks_locked: bool | None
+    power_mode: str | None
+    tegrastats: str | None
+    nvidia_smi: str | None
+
+
+@dataclass(frozen=True)
+class _Times:
+    gpu_ms: tuple[float, ...]
+    host_ms: tuple[float, ...]
+    num_warmup: int
+    before: _State
+    after: _State
+
+
+@dataclass(frozen=True)
+class _Measured:
+    key: _Gpu
+    layers: dict[str, int]
+    golden: dict[str, float]
+    latency: _Times
+
+
+def _latency(answer: _Measured, device: str) -> Latency:
+    times, key = answer.latency, answer.key
+    samples = np.array(times.gpu_ms)
+    if not len(samples) == len(times.host_ms) > 0 or not np.all(np.isfinite(samples) & (samples > 0)):
+        raise remote_failed(device, f"it measured {samples[:3].tolist()} ms")
     p50, p90, p99 = (float(value) for value in np.percentile(samples, (50, 90, 99)))
-    notes = [f"GPU time; enqueue to end on the host: p50 {np.median(times['host_ms']):.3f} ms"]
-    if times["before"]["clocks_locked"] is False:
+    notes = [f"GPU time; enqueue to end on the host: p50 {np.median(times.host_ms):.3f} ms"]
+    if times.before.clocks_locked is False:
         notes.append(UNLOCKED)
-    if times["before"]["power_mode"]:
-        notes.append(f"power mode {times['before']['power_mode']}")
+    if times.before.power_mode:
+        notes.append(f"power mode {times.before.power_mode}")
     return Latency(
         "measured",
         p50_ms=p50,
@@ -139,7 +191,7 @@ def engine_latency(answer: dict[str, Any]) -> Latency:
         p99_ms=p99 if len(samples) >= SAMPLES_FOR_P99 else None,
         num_samples=len(samples),
         num_blocks=1,
-        num_warmup=times["num_warmup"],
-        device=f"{key['gpu']} ({key['compute_capability']}), TensorRT {key['tensorrt']}, {key['driver']}",
+        num_warmup=times.num_warmup,
+        device=f"{key.gpu} ({key.compute_capability}), TensorRT {key.tensorrt}, {key.driver}",
         note="; ".join(notes),
     )
