@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
 from edgec.pipeline.core.progress import Report
-from edgec.pipeline.core.scratch import scratch
+from edgec.pipeline.core.scratch import NEW, beside, scratch
 from edgec.targets.devices import userland
 from edgec.targets.devices.answer import Transcript
 from edgec.targets.devices.cores import CORES, Core
@@ -48,9 +47,9 @@ class QemuDevice:
         """Move within this machine."""
         if not Path(there).is_file():
             raise EdgecError("remote-failed", f"{self.name} has no file '{there}'", "run the step that makes it again")
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".edgec-") as folder:
-            shutil.move(there, Path(folder) / path.name)
-            (Path(folder) / path.name).replace(path)
+        with beside(path) as folder:
+            shutil.move(there, folder / NEW)
+            (folder / NEW).replace(path)
 
     def count(self, script: Path, arguments: Sequence[str], timeout_s: float) -> list[int]:
         """Guest instructions executed since the start at each ``getppid`` of the script.

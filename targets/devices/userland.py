@@ -17,7 +17,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,7 +25,8 @@ from typing import Any
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import reporter
-from edgec.pipeline.core.store import default_root
+from edgec.pipeline.core.root import default_root
+from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.compiler import load_compiler
 from edgec.targets.devices import packages
 from edgec.targets.devices.cores import CORES, Core, Machine, write_system_files
@@ -104,11 +104,9 @@ def set_up(machine: Machine, mirror: str | None = None) -> Userland:
         found = find(machine)
         if found is not None:
             return found
-        for leftover in folder.parent.glob(f"half-made-{machine.name}-*"):  # of a killed run: we hold the lock
-            shutil.rmtree(leftover)
         downloads = folder.parent / "downloads" / machine.name
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"half-made-{machine.name}-") as work:
-            made = _make(machine, mirror, downloads, Path(work) / "userland")
+        with scratch("userland") as work:
+            made = _make(machine, mirror, downloads, work / "userland")
             (made.folder / "userland.json").write_text(
                 json.dumps({"board": made.board, "counter_missing": made.counter_missing}, indent=1)
             )
@@ -223,10 +221,10 @@ def _unpack_emulator(machine: Machine, apt: packages.Apt, folder: Path) -> None:
         hint = "install it as root: 'apt-get install qemu-user'"
         raise EdgecError("missing-qemu", f"'{machine.qemu}' is not installed; {error.message}", hint) from error
     folder.mkdir()
-    with tempfile.TemporaryDirectory(dir=folder) as unpacked:
+    with scratch("emulator") as unpacked:
         for deb in debs:
-            _unpack(deb, Path(unpacked))
-        for path in [*Path(unpacked).rglob("*.so.*"), Path(unpacked) / "usr/bin" / machine.qemu]:
+            _unpack(deb, unpacked)
+        for path in [*unpacked.rglob("*.so.*"), unpacked / "usr/bin" / machine.qemu]:
             if path.is_file():
                 shutil.copy(path, folder / path.name)
 

@@ -53,7 +53,7 @@ def test_offline(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with refused("download-failed"):
         set_up(AARCH64, NOWHERE)
     assert find(AARCH64) is None
-    assert not list((own_cache / "devices").glob("half-made-*"))
+    assert not list((own_cache / "tmp").iterdir())
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", "")
     with refused("download-failed") as caught:
@@ -104,7 +104,7 @@ userland.set_up(AARCH64, "mirror")
 
 def test_killed_in_the_middle(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert subprocess.run([sys.executable, "-c", KILLED], check=False).returncode == -signal.SIGKILL
-    assert list((own_cache / "devices").glob("half-made-*"))
+    assert list((own_cache / "tmp").iterdir())
     assert find(AARCH64) is None
 
     def offline(*_: object) -> list[Path]:
@@ -114,7 +114,7 @@ def test_killed_in_the_middle(own_cache: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(packages.Apt, "download", offline)
     with refused("download-failed"):
         set_up(AARCH64, "mirror")
-    assert not list((own_cache / "devices").glob("half-made-*"))
+    assert not list((own_cache / "tmp").iterdir())
 
 
 def test_what_is_there_is_not_set_up_again(aarch64: None, monkeypatch: pytest.MonkeyPatch) -> None:
