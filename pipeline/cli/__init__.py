@@ -15,7 +15,7 @@ import click
 
 from edgec.pipeline.cli._ending import KEPT, end_cleanly
 from edgec.pipeline.cli._report import check_surroundings, translated
-from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError, printable
 
 COMMANDS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))
 
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _run(given)
     except EdgecError as error:
-        click.echo(str(error), err=True)
+        click.echo(printable(str(error)), err=True)
         return 1
     except click.ClickException as error:
         error.show()

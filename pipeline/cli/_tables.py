@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edgec.pipeline.core.errors import printable
 from edgec.pipeline.core.toml_file import validate
 from edgec.pipeline.forms.memory import MemoryFit
 from edgec.pipeline.tasks.accuracy import Accuracy, rows
@@ -31,9 +32,9 @@ def print_result(result: dict[str, Any]) -> None:
     for sentence in fit.sentences:
         console.print(sentence)
     for words in result["left_out"]:
-        console.print(f"data left out: {words}", markup=False)
+        console.print(f"data left out: {printable(words)}", markup=False)
     for note in result["notes"]:
-        console.print(f"[yellow]note:[/] {escape(note)}")
+        console.print(f"[yellow]note:[/] {escape(printable(note))}")
     cached = len(result["cached_stages"])
     seconds = sum(result["build_seconds"].values())
     console.print(f"built in {seconds:.1f} s, {cached} stages found in the store", style="dim")

@@ -31,3 +31,8 @@ def nearest_hint(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else "known: " + ", ".join(known)
+
+
+def printable(text: str) -> str:
+    """``text`` without what a terminal would obey: control characters become U+FFFD, line ends and tabs stay."""
+    return "".join(c if c in "\n\t" or (c >= " " and not "\x7f" <= c < "\xa0") else "\ufffd" for c in text)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError, printable
 from edgec.pipeline.core.progress import Report
 from edgec.pipeline.core.toml_file import validate
 
@@ -134,11 +134,6 @@ def remote_failed(device: str, why: str) -> EdgecError:
     """A device that does not do what a script of ours does there."""
     hint = "the words are the device's own; if it was killed, look for memory ('dmesg' there)"
     return EdgecError("remote-failed", f"{device}: {why}", hint)
-
-
-def printable(text: str) -> str:
-    """``text`` without what a terminal would obey: control characters become U+FFFD, line ends and tabs stay."""
-    return "".join(c if c in "\n\t" or (c >= " " and not "\x7f" <= c < "\xa0") else "\ufffd" for c in text)
 
 
 def _tame(value: Any) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.errors import EdgecError, printable
 from edgec.pipeline.core.progress import Report
+from edgec.pipeline.core.scratch import NEW, beside
 from edgec.pipeline.core.store import file_sha256
 from edgec.pipeline.forms.device import FORMS
-from edgec.targets.devices.answer import REFUSALS, Transcript, printable, remote_failed
+from edgec.targets.devices.answer import REFUSALS, Transcript, remote_failed
 
 if TYPE_CHECKING:
     import asyncssh
@@ -227,13 +227,13 @@ async def _download(device: SshDevice, there: str, path: Path) -> None:
     """Through a temporary file beside ``path``."""
     import asyncssh
 
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".edgec-") as folder:
+    with beside(path) as folder:
         async with _connected(device) as connection:
             sftp = await connection.start_sftp_client()
             try:
                 if (size := await sftp.getsize(there) or 0) > MAX_DOWNLOAD_BYTES:
                     raise remote_failed(device.name, f"its file '{there}' has {size:,} bytes")
-                await _in_time(device, sftp.get(there, Path(folder) / "file", max_requests=1), DOWNLOAD_TIMEOUT_S)
+                await _in_time(device, sftp.get(there, folder / NEW, max_requests=1), DOWNLOAD_TIMEOUT_S)
                 await sftp.remove(there)
             except asyncssh.SFTPNoSuchFile as error:
                 hint = "run the step that makes it again"
@@ -241,7 +241,7 @@ async def _download(device: SshDevice, there: str, path: Path) -> None:
             except (asyncssh.SFTPFailure, asyncssh.SFTPPermissionDenied, asyncssh.SFTPBadMessage) as error:
                 why = f"its file '{there}' cannot be fetched: {printable(error.reason)}"
                 raise remote_failed(device.name, why) from error
-        (Path(folder) / "file").replace(path)
+        (folder / NEW).replace(path)
 
 
 def _login(device: SshDevice) -> str:

@@ -237,3 +237,10 @@ def test_what_the_file_system_refuses_is_no_bug(
     monkeypatch.setattr(cli.group, "invoke", fail)
     assert main(["targets"]) == 1
     assert capsys.readouterr().err.startswith(f"error[{code}]")
+
+
+def test_names_do_not_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "a\x1b]0;x\x07\r.onnx"]) == 1
+    said = capsys.readouterr().err
+    assert "error[no-such-file]" in said
+    assert not any(character < " " and character != "\n" for character in said)

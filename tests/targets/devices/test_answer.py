@@ -11,8 +11,8 @@ from boards import refused
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgec.pipeline.core.errors import EdgecError
-from edgec.targets.devices.answer import KEPT_COMPLAINT_BYTES, MAX_LINE_BYTES, Transcript, printable
+from edgec.pipeline.core.errors import EdgecError, printable
+from edgec.targets.devices.answer import KEPT_COMPLAINT_BYTES, MAX_LINE_BYTES, Transcript
 from edgec.targets.tflite.inference import RUNNER, describe, measure_latency
 
 BOARD = {"model": "x", "machine": "m", "num_cores": 1, "kernel": "k", "governor": None, "python": "3", "runtime": None}
