@@ -19,6 +19,7 @@ from edgec.pipeline.bundle.manifest import (
     parse_manifest,
     sums,
 )
+from edgec.pipeline.core.disk import environment_error
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import file_sha256
 
@@ -28,8 +29,15 @@ def read_checked_manifest(folder: Path) -> Manifest:
 
     Raises:
         EdgecError: ``no-such-file``, ``no-bundle``; ``corrupt-bundle`` names the first file that is changed, missing,
-            added or a link; ``unsafe-path``.
+            added or a link, or that the disk cannot read; ``unsafe-path``, ``no-permission``.
     """
+    try:
+        return _checked(folder)
+    except OSError as error:
+        raise environment_error(error) or corrupt(f"'{error.filename}' cannot be read: {error.strerror}") from error
+
+
+def _checked(folder: Path) -> Manifest:
     if not folder.is_dir():
         raise EdgecError("no-such-file", f"no bundle '{folder}'", "give the folder that 'edgec build' printed")
     manifest = _read(folder)

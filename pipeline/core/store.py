@@ -106,7 +106,8 @@ class Store:
         name, key = stage_name(stage), stage_key(stage, inputs)
         started = time.perf_counter()
         self._use()
-        found = self._find(stage, key)
+        with self._writable():  # where it may not be read, it is not to be written either
+            found = self._find(stage, key)
         if found is None:
             with self._writable(), self._lock(key):
                 found = self._find(stage, key)  # another process may have made it while we waited

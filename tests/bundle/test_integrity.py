@@ -9,12 +9,14 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rfc8785
 import zstandard
+from users import somebody_else
 
 from edgec.pipeline.bundle.archive import pack, unpack
 from edgec.pipeline.bundle.integrity import read_checked_manifest
@@ -393,3 +395,16 @@ def test_requirements_are_those_of_this_machine(tmp_path: Path, monkeypatch: pyt
     monkeypatch.syspath_prepend(str(tmp_path))
     assert provenance._requirements("needy") == ["Plain_Name", "old-form", "here", "has"]
     provenance._metadata.cache_clear()
+
+
+@pytest.mark.parametrize("name", [".", "manifest.json", "SHA256SUMS", "golden", "golden/golden.json", "result.json"])
+def test_what_another_user_may_not_read_is_named(name: str, mcu_bundle: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own is closed to others
+        Path(folder).chmod(0o755)
+        bundle = Path(shutil.copytree(mcu_bundle, Path(folder) / "bundle"))
+        (bundle / name).chmod(0)
+        with somebody_else(), pytest.raises(EdgecError) as caught:
+            read_checked_manifest(bundle)
+        (bundle / name).chmod(0o755)
+    assert caught.value.code == "no-permission"
+    assert str(bundle / name) in caught.value.message

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from users import somebody_else
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.root import IDENTITY, MARKER
@@ -126,3 +128,41 @@ def test_a_place_that_cannot_be_a_folder_is_named(tmp_path: Path, place: str) ->
         assert caught.value.code == "store-not-writable"
         assert "EDGEC_CACHE" in caught.value.hint
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_store_of_another_user_is_read_and_not_touched() -> None:
+    """What is kept there is found; whatever has to write names the store and how to have another."""
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own is closed to others
+        Path(folder).chmod(0o755)
+        root = Path(folder) / "theirs"
+        made = Store(root).run(Word())
+        for path in root.rglob("*"):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        root.chmod(0o555)
+        before = tree(root)
+        with somebody_else():
+            assert Store(root).run(Word()) == made
+            assert len(list(Store(root).entries())) == 1
+            for use in (lambda: Store(root).run(Word("other")), Store(root).clear):
+                with pytest.raises(EdgecError) as caught:
+                    use()
+                assert caught.value.code == "store-not-writable"
+                assert "EDGEC_CACHE" in caught.value.hint or str(root) in caught.value.hint
+            with pytest.raises(EdgecError, match="store-not-writable"), scratch("test", root):
+                pass
+        assert tree(root) == before
+        for path in (root, *root.rglob("*")):
+            path.chmod(0o755)
+
+
+@pytest.mark.parametrize("closed", [".", "edgec-store.json", "results", "locks"])
+def test_the_store_of_another_user_who_closed_it(closed: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        root = Path(folder) / "theirs"
+        Store(root).run(Word())
+        (root / closed).chmod(0)
+        with somebody_else(), pytest.raises(EdgecError) as caught:
+            Store(root).run(Word("other"))
+        (root / closed).chmod(0o755)
+        assert caught.value.code == "store-not-writable"
