@@ -169,3 +169,25 @@ def test_a_signal_that_the_shell_ignores_stays_ignored(own_cache: Path) -> None:
     """
     out, err = program(text).communicate(timeout=60)
     assert (out, err) == ("alive\n", "")
+
+
+def test_a_signal_while_modules_are_imported(own_cache: Path) -> None:
+    """Nothing that ends the process is imported then: what it needs may be half there."""
+    text = """
+        import os, signal, sys
+        from edgec.pipeline.cli._ending import end_cleanly
+
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                sys.meta_path.remove(self)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        end_cleanly()
+        for name in [name for name in sys.modules if name.startswith("edgec.") and not name.endswith("_ending")]:
+            sys.modules[name] = None  # whoever imports it now fails
+        sys.meta_path.insert(0, Finder())
+        import wave
+    """
+    process = program(text)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.count("\n")) == (143, 1), err
