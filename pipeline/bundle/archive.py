@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from edgec.pipeline.bundle.folder import output_named, replacing
+from edgec.pipeline.bundle.folder import output_named, replacing, workplace
 from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.bundle.manifest import (
     MANIFEST,
@@ -21,7 +21,7 @@ from edgec.pipeline.bundle.manifest import (
 )
 from edgec.pipeline.bundle.paths import check_path
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.scratch import NEW, beside
+from edgec.pipeline.core.scratch import NEW
 from edgec.pipeline.core.store import file_sha256
 
 SUFFIX = ".tar.zst"
@@ -51,7 +51,7 @@ def pack(folder: Path, archive: Path) -> str:
     names = [MANIFEST, *(name for name in names if name not in (MANIFEST, RESULT, RESULT_SUM))]
     with output_named(archive):
         _check_replaceable(archive)
-        with beside(archive) as work:
+        with workplace(archive) as work:
             with (
                 (work / NEW).open("wb") as raw,
                 zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).stream_writer(raw) as out,

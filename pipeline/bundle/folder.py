@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from edgec.pipeline.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, SUMS, UNLISTED, sums
@@ -25,13 +25,29 @@ def replacing(folder: Path) -> Iterator[Path]:
     """
     folder = folder.absolute()
     check_replaceable(folder)
-    with output_named(folder):
-        _make_parents(folder)
-        with beside(folder) as work:
-            (work / NEW).mkdir()
-            yield work / NEW
-            check_replaceable(folder)  # it may have come meanwhile
-            replace_folder(work, folder)
+    with workplace(folder) as work:
+        (work / NEW).mkdir()
+        yield work / NEW
+        check_replaceable(folder)  # it may have come meanwhile
+        replace_folder(work, folder)
+
+
+@contextmanager
+def workplace(path: Path) -> Iterator[Path]:
+    """``beside``, with the folders on the way to ``path``; nothing can be made in ``/proc``, whatever it calls this.
+
+    Raises:
+        EdgecError: ``output-not-writable``, ``disk-full``; what ``scratch`` raises.
+    """
+    with output_named(path), ExitStack() as last:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            work = last.enter_context(beside(path))
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            raise _not_writable(path, error) from error
+        yield work
 
 
 @contextmanager
@@ -79,15 +95,6 @@ def copy_folder(source: Path, target: Path, keep: Callable[[str], bool] = lambda
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target / name)
     target.mkdir(exist_ok=True)
-
-
-def _make_parents(folder: Path) -> None:
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if error.errno in FULL:
-            raise
-        raise _not_writable(folder, error) from error
 
 
 def _foreign(folder: Path) -> str | None:

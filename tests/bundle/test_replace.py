@@ -204,6 +204,13 @@ class TestFullDisk:
             assert capsys.readouterr().err.startswith("error[output-not-writable]")
 
 
+@pytest.mark.parametrize("place", ["/proc/edgec", "/proc/edgec/below", "/sys/edgec", "/dev/null/edgec"])
+def test_a_place_where_nothing_can_be_made(place: str) -> None:
+    """``/proc`` says that there is no such file."""
+    with pytest.raises(EdgecError, match="output-not-writable"), replacing(Path(place)):
+        pass
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_forbidden_place(tmp_path: Path) -> None:
     (tmp_path / "place").mkdir(mode=0o500)
