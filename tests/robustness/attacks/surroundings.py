@@ -81,7 +81,7 @@ def odd_locale(trial: Trial) -> str:
 
 def gone_folder(trial: Trial) -> str:
     """The working directory was deleted."""
-    here = trial.folder / "here"
+    here = trial.folder / "gone"
     here.mkdir()
     command = f'cd "{here}" && rmdir "{here}" && exec python -m edgec.pipeline.cli "$@"'
     words = ["verify", str(trial.material / "mcu"), "--no-run"] if trial.rng.random() < 0.5 else ["targets"]
