@@ -1,4 +1,4 @@
-"""``python -m edgec.calib_data.generate FOLDER``: draw the stored splits, with masks, classes and a contact sheet."""
+"""``python -m edgec.calib_data.generate FOLDER``: draw the stored splits, with masks, classes and a contact sheet; or scenes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from edgec.calib_data.scenes import STORED as SCENES
+from edgec.calib_data.scenes import write_scenes
 from edgec.calib_data.splits import LABELS, STORED, write_split
 
 
@@ -34,7 +36,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="calib_data/parts, or another folder to compare with it")
     parser.add_argument("--sheet", type=Path, metavar="FILE.jpg", help="contact sheet of the calibration set")
+    parser.add_argument("--scenes", action="store_true", help="scenes of several parts instead, for segmentation")
     arguments = parser.parse_args()
-    write_stored(arguments.folder)
+    if arguments.scenes:
+        for scenes in SCENES:
+            write_scenes(arguments.folder, scenes)
+    else:
+        write_stored(arguments.folder)
     if arguments.sheet is not None:
         contact_sheet(arguments.folder / "calibration").save(arguments.sheet, quality=80)

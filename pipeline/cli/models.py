@@ -64,7 +64,7 @@ def _row(name: str) -> dict[str, Any]:
     from edgec.pipeline.network.models.weights import available
 
     spec = models.get(name)
-    cost = count_complexity(build_network(NetworkConfig(name)), spec.input_px)
+    cost = count_complexity(build_network(NetworkConfig(name, num_classes=spec.num_classes)), spec.input_px)
     return {
         "name": name,
         "description": spec.description,

@@ -97,6 +97,7 @@ class ModelSpec:
         imagenet: downloadable weights, or None.
         options: fields of ``NetworkConfig`` beyond width, resolution, classes and padding that the family has.
         task: what the outputs are for; None where they tell.
+        num_classes: where neither the weights nor the user say how many.
     """
 
     name: str
@@ -110,6 +111,7 @@ class ModelSpec:
     imagenet: PublishedWeights | None = None
     options: frozenset[str] = frozenset()
     task: str | None = None
+    num_classes: int = 1000
 
 
 _FOREIGN = {

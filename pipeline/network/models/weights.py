@@ -84,7 +84,7 @@ class Weights:
             self.model,
             width_multiplier=width_multiplier or self.width_multiplier or default.width_multiplier,
             input_px=input_px or self.preprocess.shape[1],
-            num_classes=num_classes or self.num_classes or default.num_classes,
+            num_classes=num_classes or self.num_classes or models.get(self.model).num_classes,
             padding=padding or self.padding,
             output_stride=output_stride,
             argmax=argmax,

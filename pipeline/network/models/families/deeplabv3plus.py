@@ -18,6 +18,7 @@ from edgec.pipeline.network.models.spec import (
 if TYPE_CHECKING:
     from torch import nn
 
+NUM_CLASSES = 21  # Pascal VOC's
 INPUT_PX = 513
 """1802.02611, section 4: crops of 513, so that each stride keeps corners on corners."""
 
@@ -70,6 +71,7 @@ def _spec(
         conventions={},
         options=frozenset({"output_stride", "argmax"}),
         task="segmentation",
+        num_classes=NUM_CLASSES,
     )
 
 
@@ -86,5 +88,12 @@ SPECS = (
         "aligned Xception-65",
         Preprocess(resize_px=INPUT_PX, crop_px=INPUT_PX, mean=HALF, std=HALF),
         PublishedFigures(None, None, ZOO, macs=54.17e9, miou=82.2),
+    ),
+    _spec(
+        "xception71",
+        partial(_xception, "71"),
+        "aligned Xception-71",
+        Preprocess(resize_px=INPUT_PX, crop_px=INPUT_PX, mean=HALF, std=HALF),
+        PublishedFigures(None, None, "arXiv 1802.02611, table 7: Cityscapes alone"),
     ),
 )
