@@ -21,6 +21,7 @@ from edgec.pipeline.forms.measure import Latency
 from edgec.pipeline.forms.memory import MemoryFit, memory_fit
 from edgec.pipeline.forms.score import read_accuracy
 from edgec.pipeline.forms.spec import Precision
+from edgec.pipeline.quantize.check import read_remarks
 from edgec.pipeline.recipe import Recipe, TorchSource
 from edgec.pipeline.tasks.accuracy import Accuracy
 from edgec.pipeline.tasks.task import Kept
@@ -122,7 +123,7 @@ def _notes(release: Release) -> Iterator[str]:
     recipe, accuracy = release.recipe, release.accuracy
     if release.memory.warning:
         yield release.memory.warning
-    yield from (*recipe.notes, *recipe.target.notes)
+    yield from (*recipe.notes, *recipe.target.notes, *read_remarks(release.built.accepted.path))
     if accuracy.num_images < len(recipe.test):
         yield f"judged on the first {accuracy.num_images} of {len(recipe.test)} test images: the outputs are large"
     if release.built.on is not None:

@@ -56,6 +56,11 @@ class Check(LoadsCompiler):
         output.write_text(json.dumps({"accepted": True, "remarks": list(remarks)}))
 
 
+def read_remarks(path: Path) -> tuple[str, ...]:
+    """What a compiler had to say of a network that it takes."""
+    return tuple(json.loads(path.read_bytes())["remarks"])
+
+
 def pretended(model: ModelProto, scheme: Scheme, given: Given | None = None) -> ModelProto:
     """The QDQ network of a scheme, with every range that is not given from -1 to 1."""
     from edgec.pipeline.network.graph import Graph

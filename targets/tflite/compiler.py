@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,14 +29,19 @@ LABELS, PREPROCESS = "edgec.labels", "edgec.preprocess"  # ``metadata_props`` of
 MIN_RUNTIME = b"2.5.0".ljust(16, b"\0")  # a 16-byte text, as TensorFlow's converter writes it
 
 
-def check(model: onnx.ModelProto, settings: TfliteOptions) -> None:
-    """Refuse what cannot be lowered for this board, before anything long runs.
+def check(model: onnx.ModelProto, settings: TfliteOptions) -> tuple[str, ...]:
+    """Refuse what cannot be lowered for this board, before anything long runs; tell what XNNPACK will leave.
 
     Raises:
         EdgecError: ``unsupported-operator`` names the node and the rule; ``dynamic-shape``, ``bad-quantization``,
             ``missing-runtime``.
     """
-    _prepared(model, settings)
+    if not settings.xnnpack:
+        _prepared(model, settings)
+        return ()
+    from edgec.targets.tflite.delegate import left_by_xnnpack
+
+    return left_by_xnnpack(to_tflite(model, replace(settings, input_type="int8")))
 
 
 def compile_model(qdq: Path, output: Path, settings: TfliteOptions) -> None:

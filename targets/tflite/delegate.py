@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,21 @@ def delegate_coverage(content: bytes) -> Coverage:
         100.0 * len(inside) / max(len(delegated), 1),
         100.0 * macs / file.macs if file.macs else 100.0,
     )
+
+
+def left_by_xnnpack(content: bytes) -> tuple[str, ...]:
+    """In sentences, what a file will cost beside XNNPACK; nothing where it takes all at once, or judges by ranges.
+
+    Raises:
+        EdgecError: as ``delegate_coverage``.
+    """
+    coverage = delegate_coverage(content)
+    kinds = (operator.kind for operator in read_tflite(content).operators)
+    left = Counter(kind for kind, taken in zip(kinds, coverage.delegated, strict=True) if not taken)
+    if coverage.refusal or not left:
+        return ()
+    named = ", ".join(f"{count} x {kind}" for kind, count in sorted(left.items()))
+    return (f"XNNPACK takes the network in {coverage.pieces} pieces; TFLite's own kernels compute {named}",)
 
 
 def _replaced(file: TfliteFile, piece: dict[str, Any]) -> set[int]:
