@@ -1,4 +1,4 @@
-"""``python -m edgec.calib_data.generate FOLDER``: draw the stored splits, with masks, classes and contact sheet; or scenes."""
+"""``python -m edgec.calib_data.generate FOLDER``: draw the stored splits with masks and contact sheet, or scenes."""
 
 from __future__ import annotations
 
