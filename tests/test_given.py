@@ -62,7 +62,7 @@ def given_scales(path: Path) -> set[float]:
     return {float(values[node.input[1]]) for node in graph.node if node.op_type == "QuantizeLinear"}
 
 
-@pytest.mark.parametrize("target", ["cpu", "arm", "mcu", "jetson"])
+@pytest.mark.parametrize("target", ["cpu", "arm", "jetson"])
 def test_a_quantized_network_is_built_with_its_own_parameters(
     target: str, quantized_toml: Path, tiny_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
