@@ -40,17 +40,18 @@ def _shares(figures: Figures) -> list[str]:
 
 def _networks(figures: Figures) -> list[str]:
     rows = list(dict.fromkeys(tuple(key.split()[:2]) for key in sorted(figures)))
-    lines = [f"| network | exporter | px | {' | '.join(TARGETS)} | noise | {' | '.join(RIVALS.values())} | s |"]
-    lines.append("|" + "---|" * (6 + len(TARGETS) + len(RIVALS) - 1))
+    lines = [f"| network | exporter | px | {' | '.join(TARGETS)} | file | noise | {' | '.join(RIVALS.values())} | s |"]
+    lines.append("|" + "---|" * (6 + len(TARGETS) + len(RIVALS)))
     for name, exporter in rows:
         cells = {column: figures.get(f"{name} {exporter} {column}") for column in (*TARGETS, *RIVALS)}
         known = [cells[target] for target in TARGETS if cells[target]]
         facts = next((cell for cell in known if "px" in cell), {})
         words = [_words(cells[column]) for column in TARGETS]
-        noise = f"{facts['noise_db']:.1f}" if facts else "-"
+        file_db = (cells["cpu"] or {}).get("file_db")
+        written, noise = (f"{db:.1f}" if db is not None else "-" for db in (file_db, facts.get("noise_db")))
         others = [f"{cell['db']:.1f}" if (cell := cells[rival]) and "db" in cell else "-" for rival in RIVALS]
         seconds = sum(cell["seconds"] for cell in known)
-        row = [f"`{name}`", exporter, str(facts.get("px", "-")), *words, noise, *others, f"{seconds:.0f}"]
+        row = [f"`{name}`", exporter, str(facts.get("px", "-")), *words, written, noise, *others, f"{seconds:.0f}"]
         lines.append(f"| {' | '.join(row)} |")
     return lines
 
