@@ -153,7 +153,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--again", action="store_true", help="make cells that are there anew")
     parser.add_argument("--work", type=Path, default=user_cache_path("edgec") / "benchmarks" / "networks")
-    parser.add_argument("--json", type=Path, default=ROOT / "networks.json", help="figures of this and earlier runs")
+    parser.add_argument("--json", type=Path, help="figures of this and earlier runs; in --work by default")
     parser.add_argument("--doc", type=Path, default=ROOT / "docs" / "networks.md")
     options = parser.parse_args()
     for name, known in (("only", NETWORKS), ("targets", TARGETS), ("exporters", EXPORTERS)):
@@ -161,6 +161,7 @@ def _arguments() -> argparse.Namespace:
         if unknown := [one for one in getattr(options, name) if one not in known]:
             parser.error(f"--{name}: no '{unknown[0]}'; known: {', '.join(known)}")
     options.work.mkdir(parents=True, exist_ok=True)
+    options.json = options.json or options.work / "networks.json"
     return options
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from answers import decibels, decibels_between, onnx_answers, openvino_answers, read_pictures
 
 from edgec.pipeline.data.dataset import batches, open_dataset
-from edgec.pipeline.recipe import describe_onnx
+from edgec.pipeline.network.model_file import describe_onnx
 
 ROUTES = Path(__file__).resolve().parents[1] / "quantizer_routes"
 TOOLS = {"nncf": "default", "onnxruntime": "min-max"}
@@ -24,10 +24,10 @@ TOOLS = {"nncf": "default", "onnxruntime": "min-max"}
 
 def main() -> None:
     source, calibration, test, folder = (Path(argument) for argument in sys.argv[1:5])
-    preprocess = describe_onnx(source).preprocess
-    images = read_pictures(sorted(test.rglob("*.jpg")), preprocess.crop_px)
+    pictures = list(batches(open_dataset(calibration), describe_onnx(source).preprocess))
+    np.save(folder / "images.npy", np.concatenate(pictures))
+    images = read_pictures(sorted(test.rglob("*.jpg")), pictures[0].shape[-1])
     reference = onnx_answers(source, images)
-    np.save(folder / "images.npy", np.concatenate(list(batches(open_dataset(calibration), preprocess))))
     for tool, variant in TOOLS.items():
         output = folder / f"{source.stem}-{tool}"
         python = sys.argv[5] if tool == "nncf" else sys.executable
