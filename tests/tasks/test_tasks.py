@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.dataset import Dataset, Sample
+from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.gate.accuracy import judge_accuracy
 from edgec.pipeline.precision import headline
 from edgec.pipeline.tasks.accuracy import Accuracy, rate_interval, rows
@@ -20,6 +21,7 @@ from edgec.pipeline.tasks.metrics import answers
 from edgec.pipeline.tasks.task import Shape, load_task, task_names, task_of
 
 CLASSES, TENSORS = load_task("classification"), load_task("tensors")
+PICTURE = np.zeros((1, 1, 3), np.uint8)
 
 
 def tied(count: int) -> Accuracy:
@@ -64,11 +66,11 @@ def test_predictions_say_what_was_counted(values: np.ndarray, labels: np.ndarray
     images = Dataset(Path("."), tuple(Sample(f"{i}.png", int(label)) for i, label in enumerate(labels)))
     kept = {name: {"logits": values.astype(np.float32)} for name in ("float", "reference", "target")}
     with tempfile.TemporaryDirectory() as folder:
-        CLASSES.write(Path(folder) / "predictions.csv", kept, images, True)
+        CLASSES.write(Path(folder) / "predictions.csv", kept, images, Preprocess(), True)
         read = read_predictions(Path(folder) / "predictions.csv")
     found = CLASSES.score(kept, labels)
     assert 100 * np.mean(read.shipped == labels) == pytest.approx(found.target)
-    assert CLASSES.reply(kept["target"], 0, (), 3).lines[0][0] == f"class {read.shipped[0]}"
+    assert CLASSES.reply(kept["target"], 0, (), 3, PICTURE).lines[0][0] == f"class {read.shipped[0]}"
 
 
 @pytest.mark.parametrize(
@@ -148,4 +150,4 @@ def test_every_task_has_its_name(name: str) -> None:
 )
 def test_the_first_line_of_a_reply_is_the_answer(logits: np.ndarray) -> None:
     """Probabilities of nearly equal logits are equal; the order is the logits'."""
-    assert CLASSES.reply({"logits": logits}, 0, (), 3).lines[0][0] == f"class {answers(logits)[0]}"
+    assert CLASSES.reply({"logits": logits}, 0, (), 3, PICTURE).lines[0][0] == f"class {answers(logits)[0]}"
