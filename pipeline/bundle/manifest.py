@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 2
 MANIFEST, SUMS, SIGNATURE, PUBLIC_KEY = "manifest.json", "SHA256SUMS", "manifest.json.sig", "manifest.json.pub"
 RESULT, RESULT_SUM = "result.json", "result.json.sha256"
+ENGINE = "engine"
+"""Role of what a device made of the artifact."""
+
 UNLISTED = frozenset({MANIFEST, SUMS, SIGNATURE, PUBLIC_KEY, RESULT, RESULT_SUM})
 """Files that the manifest does not list: itself, what is made from it, and the log of one build with its times."""
 

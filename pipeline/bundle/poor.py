@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from edgec.pipeline.bundle.records import QuantizationRecord
-from edgec.pipeline.recipe import Recipe
-from edgec.pipeline.tasks.accuracy import Accuracy
+if TYPE_CHECKING:  # whoever reads a bundle needs no recipe
+    from edgec.pipeline.bundle.records import QuantizationRecord
+    from edgec.pipeline.recipe import Recipe
+    from edgec.pipeline.tasks.accuracy import Accuracy
 
 LEAST_SQNR_DB = 10.0
 LEAST_AGREEMENT = 90.0

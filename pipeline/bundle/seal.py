@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgec.pipeline.bundle.manifest import MANIFEST, SUMS, UNLISTED, FileEntry, Manifest, sums, to_bytes
+from edgec.pipeline.bundle.manifest import ENGINE, MANIFEST, SUMS, UNLISTED, FileEntry, Manifest, sums, to_bytes
 from edgec.pipeline.bundle.model_card import model_card
 from edgec.pipeline.bundle.records import ACCURACY, LATENCY, QUANTIZATION, SENSITIVITY
 from edgec.pipeline.bundle.sbom import sbom
@@ -20,7 +20,6 @@ ANSWERED = frozenset(
 )
 """Files that show the artifact's answers: a device's cannot be had again without it."""
 ANSWERS_OF_DEVICE = (f"golden/outputs.{DEVICE}.", f"golden/real-outputs.{DEVICE}.")
-ENGINE = "engine"
 ROLES = {
     "reference/float.onnx": "float-network",
     "reference/qdq.onnx": "quantized-network",

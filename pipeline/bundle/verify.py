@@ -13,9 +13,8 @@ import numpy.typing as npt
 
 from edgec.pipeline.bundle.archive import SUFFIX, unpack
 from edgec.pipeline.bundle.golden_run import read_vectors, run_vectors
-from edgec.pipeline.bundle.manifest import corrupt
+from edgec.pipeline.bundle.manifest import ENGINE, corrupt
 from edgec.pipeline.bundle.read import Bundle, open_bundle
-from edgec.pipeline.bundle.seal import ENGINE
 from edgec.pipeline.bundle.signature import check_signature
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.scratch import scratch
