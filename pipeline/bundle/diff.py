@@ -119,9 +119,6 @@ def _measured(old: Manifest, new: Manifest) -> Iterator[Change]:
     for name in ("float", "reference", "target", "agreement"):
         before, after = getattr(old.accuracy, name), getattr(new.accuracy, name)
         yield from _number("accuracy", f"{name} accuracy", "percent", before, after, "minor")
-    for name in sorted(old.accuracy.metrics.keys() & new.accuracy.metrics.keys()):
-        before, after = (one.accuracy.metrics[name].get("target") for one in (old, new))
-        yield from _number("accuracy", name.removesuffix(" %"), "percent", before, after, "minor")
     yield from _number("accuracy", "sqnr", "db", old.accuracy.sqnr_db, new.accuracy.sqnr_db, "minor")
     yield from _further(old.accuracy.metrics, new.accuracy.metrics)
     if _digests(old, "artifact") != _digests(new, "artifact"):
@@ -129,7 +126,7 @@ def _measured(old: Manifest, new: Manifest) -> Iterator[Change]:
 
 
 def _further(old: Figures, new: Figures) -> Iterator[Change]:
-    """Figures that other packages bring."""
+    """A task's further figures, those of other packages among them."""
     for metric in sorted({*old, *new}):
         before, after = old.get(metric, {}), new.get(metric, {})
         for form in sorted({*before, *after}):
