@@ -8,7 +8,8 @@ model_typed.onnx, engine_spec.json, golden.bin) and writes model.engine, timing.
     build_engine.py --precision auto   the same for every candidate of the bundle; keeps the one that pays
     build_engine.py --check            only check the files, the driver, the GPU and TensorRT
     build_engine.py --facts            only the driver, the GPU and TensorRT
-    build_engine.py --predict IN OUT   instead of measuring, run the images of IN; both are raw float32
+    build_engine.py --predict IN OUT   instead of measuring, run the images of IN; both are raw float32, image by image,
+                                       an image's outputs one after the other as engine_spec.json lists them
     build_engine.py --batch 32         an engine for 32 images at a time, and its throughput
 
 An engine is kept the moment it exists. Inspection and proof come after that, and mark it: engine.json says "status":
@@ -28,6 +29,7 @@ import glob
 import hashlib
 import json
 import math
+import operator
 import os
 import re
 import shutil
@@ -46,6 +48,7 @@ PRODUCTS = ("model.engine", "timing.cache", "engine.json")  # the last one vouch
 FILES = {"model": "model.onnx", "typed": "model_typed.onnx", "spec": "engine_spec.json", "golden": "golden.bin"}
 WITHOUT_INT8 = ("5.0", "5.2", "5.3", "6.0", "6.2", "7.0")  # compute capabilities, from TensorRT's support matrix
 TYPES = (("INT8", "int8"), ("HALF", "fp16"), ("FP16", "fp16"), ("FLOAT", "fp32"), ("FP32", "fp32"))
+STORED = {"FLOAT": "f", "INT32": "i", "INT64": "q"}  # outputs by their types' names: codes of ``array``
 TYPED = (10, 3)  # the first version that takes its types from the file; older ones get flags
 DLA_VERSIONS = (((8, 5), (10, 8)), ((11, 4, 1), (12,)))  # from the release notes: none between
 GROUP, WINDOW, STEADY, SLOW_MS = 8, 8, 0.02, 50.0  # of the warm-up, as in edgec.pipeline.forms.measure
@@ -437,13 +440,16 @@ def build(
 
 
 class Engine:
-    """A loaded engine, its first input and first output bound to device memory; both are float32."""
+    """A loaded engine, its input (float32) and its outputs bound to device memory.
 
-    def __init__(self, trt: Any, cuda: Cuda, plan: bytes, trusted: bool = False, dla: int | None = None) -> None:
+    ``spec`` is engine_spec.json: it names the outputs in the file's order, and TensorRT may list them in another.
+    """
+
+    def __init__(self, trt: Any, cuda: Cuda, plan: bytes, spec: dict[str, Any], dla: int | None = None) -> None:
         self.trt, self.cuda, self.graph = trt, cuda, None
         self.logger = make_logger(trt)
         self.runtime = trt.Runtime(self.logger)
-        if trusted:  # a version-compatible engine brings code of its own along
+        if spec["version_compatible"]:  # a version-compatible engine brings code of its own along
             self.runtime.engine_host_code_allowed = True
         if dla is not None:
             self.runtime.DLA_core = dla
@@ -454,24 +460,38 @@ class Engine:
         self.context = self.engine.create_execution_context()
         self.stream = cuda.create("cuStreamCreate", 0)
         self.events = [cuda.create("cuEventCreate", 0) for _ in range(2)]
-        self.memory: dict[Any, tuple[ctypes.c_uint64, int]] = {}
-        for name in [self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors)]:
-            num_bytes = 4 * math.prod(self.engine.get_tensor_shape(name))
-            pointer = cuda.create("cuMemAlloc_v2", ctypes.c_size_t(num_bytes), kind=ctypes.c_uint64)
-            self.context.set_tensor_address(name, pointer.value)
-            self.memory.setdefault(self.engine.get_tensor_mode(name), (pointer, num_bytes))
+        names = [self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors)]
+        given = [name for name in names if self.engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        if len(given) != 1 or set(names) - set(given) != set(spec["outputs"]):
+            raise Refusal("foreign-engine", f"expected one input and {', '.join(spec['outputs'])}, got {names}")
+        self.batch = self.engine.get_tensor_shape(given[0])[0]
+        self.input = self._bind(given[0], "FLOAT")
+        types = {name: self.engine.get_tensor_dtype(name).name for name in spec["outputs"]}
+        self.outputs = [(*self._bind(name, kind), STORED[kind]) for name, kind in types.items()]
+
+    def _bind(self, name: str, kind: str) -> tuple[ctypes.c_uint64, int]:
+        """Memory for a tensor, and its size in bytes."""
+        if kind not in STORED:
+            raise Refusal("foreign-engine", f"expected '{name}' in one of {', '.join(STORED)}, got {kind}")
+        num_bytes = array.array(STORED[kind]).itemsize * math.prod(self.engine.get_tensor_shape(name))
+        pointer = self.cuda.create("cuMemAlloc_v2", ctypes.c_size_t(num_bytes), kind=ctypes.c_uint64)
+        self.context.set_tensor_address(name, pointer.value)
+        return pointer, num_bytes
 
     def upload(self, images: bytes) -> None:
         """Put a batch into the input's memory."""
-        pointer, num_bytes = self.memory[self.trt.TensorIOMode.INPUT]
+        pointer, num_bytes = self.input
         self.cuda("cuMemcpyHtoD_v2", pointer, images, ctypes.c_size_t(num_bytes))
 
-    def download(self) -> bytes:
-        """Fetch the first output."""
-        pointer, num_bytes = self.memory[self.trt.TensorIOMode.OUTPUT]
-        outputs = ctypes.create_string_buffer(num_bytes)
-        self.cuda("cuMemcpyDtoH_v2", outputs, pointer, ctypes.c_size_t(num_bytes))
-        return outputs.raw
+    def download(self) -> list[array.array[Any]]:
+        """Fetch the outputs of a batch, as float32."""
+        found: list[array.array[Any]] = []
+        for pointer, num_bytes, code in self.outputs:
+            raw = ctypes.create_string_buffer(num_bytes)
+            self.cuda("cuMemcpyDtoH_v2", raw, pointer, ctypes.c_size_t(num_bytes))
+            values = array.array(code, raw.raw)
+            found.append(values if code == "f" else array.array("f", values))
+        return found
 
     def enqueue(self) -> None:
         """Start one inference on the stream, kernel by kernel or as the graph that ``capture`` made of them."""
@@ -482,7 +502,7 @@ class Engine:
 
     def capture(self) -> None:
         """From now on ``enqueue`` launches a CUDA graph; once without, as the developer guide wants it."""
-        self.run(bytes(self.memory[self.trt.TensorIOMode.INPUT][1]))
+        self.run(bytes(self.input[1]))
         self.cuda("cuStreamBeginCapture_v2", self.stream, 0)
         self.enqueue()
         captured = ctypes.c_void_p()
@@ -490,11 +510,17 @@ class Engine:
         self.graph = self.cuda.create("cuGraphInstantiateWithFlags", captured, ctypes.c_ulonglong(0))
 
     def run(self, images: bytes) -> bytes:
-        """One batch to its outputs."""
+        """One batch to its outputs: those of the first image one after the other, then of the second."""
         self.upload(images)
         self.enqueue()
         self.cuda("cuStreamSynchronize", self.stream)
-        return self.download()
+        found = self.download()
+
+        def part(values: array.array[Any], image: int) -> bytes:
+            size = len(values) // self.batch
+            return values[image * size : (image + 1) * size].tobytes()
+
+        return b"".join(part(values, image) for image in range(self.batch) for values in found)
 
     def time(self, calls: int = 1) -> tuple[float, float]:
         """Inferences back to back, in milliseconds for all: between two events on the GPU, and on the host."""
@@ -571,13 +597,25 @@ def largest(values: Any) -> int:
     return max(range(len(values)), key=lambda index: (values[index] == values[index], values[index]))
 
 
+def ratio_db(signal: float, noise: float) -> float:
+    """Of two sums of squares; NaN is the worst noise."""
+    return 10 * math.log10(max(signal, 1e-30) / max(noise, 1e-30)) if noise == noise else -math.inf
+
+
 def prove(engine: Engine, spec: dict[str, Any], golden: str, batch: int) -> dict[str, Any]:
-    """Run the golden inputs: the outputs must be as near to the reference's as engine_spec.json demands."""
-    size_in, size_out, count = math.prod(spec["input_shape"]), math.prod(spec["output_shape"]), spec["num_golden"]
+    """Run the golden inputs: every output must be as near to the reference's as engine_spec.json demands.
+
+    ``sqnr_db`` is the worst output's; an image agrees if the largest of every output is where the reference has it.
+    """
+    places, size_out = {}, 0
+    for name, shape in spec["outputs"].items():
+        places[name] = slice(size_out, size_out + math.prod(shape))
+        size_out = places[name].stop
+    size_in, count = math.prod(spec["input_shape"]), spec["num_golden"]
     with open(golden, "rb") as file:
         values = array.array("f", file.read())
     inputs, outputs = values[: count * size_in], values[count * size_in :]
-    signal = noise = 0.0
+    signal, noise = dict.fromkeys(places, 0.0), dict.fromkeys(places, 0.0)
     agreed = 0
     for first in range(0, count, batch):
         slots = [(first + k) % count for k in range(batch)]  # a batch that is not full takes the first ones again
@@ -585,12 +623,13 @@ def prove(engine: Engine, spec: dict[str, Any], golden: str, batch: int) -> dict
         answers = array.array("f", engine.run(images))
         for k, i in enumerate(slots[: count - first]):
             wanted, found = outputs[i * size_out : (i + 1) * size_out], answers[k * size_out : (k + 1) * size_out]
-            signal += sum(value * value for value in wanted)
-            noise += sum((found[j] - wanted[j]) ** 2 for j in range(size_out))
-            agreed += largest(found) == largest(wanted)
-    sqnr_db = 10 * math.log10(max(signal, 1e-30) / max(noise, 1e-30)) if noise == noise else -math.inf  # NaN
+            for name, place in places.items():
+                signal[name] += sum(value * value for value in wanted[place])
+                noise[name] += sum(value * value for value in map(operator.sub, found[place], wanted[place]))
+            agreed += all(largest(found[place]) == largest(wanted[place]) for place in places.values())
+    sqnr_db, worst = min((ratio_db(signal[name], noise[name]), name) for name in places)
     if not sqnr_db >= spec["least_sqnr_db"]:
-        message = f"the engine answers unlike the reference: {sqnr_db:.1f} dB on {count} golden inputs"
+        message = f"the engine answers unlike the reference: '{worst}' has {sqnr_db:.1f} dB on {count} golden inputs"
         raise Refusal("golden-mismatch", f"{message}, expected at least {spec['least_sqnr_db']:.1f}")
     return {"num_golden": count, "agreed": agreed, "sqnr_db": sqnr_db}
 
@@ -654,7 +693,7 @@ def is_steady(medians: list[float]) -> bool:
 
 def copies(engine: Engine) -> dict[str, float]:
     """Median milliseconds of bringing a batch in and its answers out."""
-    images = bytes(engine.memory[engine.trt.TensorIOMode.INPUT][1])
+    images = bytes(engine.input[1])
     medians = {}
     for name, call in (("in", lambda: engine.upload(images)), ("out", engine.download)):
         taken = []
@@ -698,7 +737,7 @@ def state() -> dict[str, Any]:
 
 def predict(engine: Engine, images: str, outputs: str) -> dict[str, Any]:
     """Run every image of a raw float32 file."""
-    size = engine.memory[engine.trt.TensorIOMode.INPUT][1]
+    size = engine.input[1]
     total = os.path.getsize(images) // size
     with open(images, "rb") as source, open(outputs, "wb") as sink:
         for done in range(1, total + 1):
@@ -811,7 +850,7 @@ def one_engine(
         plan, record = new_engine(trt, version, key, spec, options, names)
     try:
         with phase("load", record):
-            engine = Engine(trt, cuda, plan, spec["version_compatible"], options.dla)
+            engine = Engine(trt, cuda, plan, spec, options.dla)
         with phase("inspect", record):
             inspect(engine, spec, key["typed"], record)
         with phase("prove", record):

@@ -3,7 +3,7 @@
 model.onnx        the QDQ reference in TensorRT's dialect, batch of one; for 8.5 to 10.2, with flags
 model_typed.onnx  the same with FP16 and INT8 written into it; for 10.3 and later
 engine_spec.json  digests, precision and limits: what build_engine.py must find on the device
-golden.bin        inputs and the reference's outputs, raw little-endian float32
+golden.bin        inputs, then the reference's outputs, all of an image together; raw little-endian float32
 lint.json         Q/DQ nodes that TensorRT will not fuse
 build_engine.py   builds, proves and measures the engine there
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ import numpy as np
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import file_sha256
 from edgec.pipeline.forms.format import Batch, Format
-from edgec.targets.tensorrt.build_engine import TYPED
+from edgec.targets.tensorrt.build_engine import STORED, TYPED
 from edgec.targets.tensorrt.dialect import in_dialect, with_float_weights
 from edgec.targets.tensorrt.dla import dla_placement
 from edgec.targets.tensorrt.format import SCRIPT, EngineFormat
@@ -53,10 +53,14 @@ def check(model: onnx.ModelProto, settings: TensorRtSettings) -> None:
     Raises:
         EdgecError: ``unsupported-operator`` names the node; ``unsupported-outputs``.
     """
-    if len(model.graph.output) > 1:
-        hint = "keep one output, or choose another target"
-        message = f"engines with {len(model.graph.output)} outputs are not built yet"
-        raise EdgecError("unsupported-outputs", message, hint)
+    import onnx
+
+    for output in model.graph.output:
+        kind = onnx.TensorProto.DataType.Name(output.type.tensor_type.elem_type)
+        if kind not in STORED:
+            hint = "cast it to float at the end of the network, or choose another target"
+            message = f"expected outputs of type {', '.join(STORED)}, got '{output.name}' of type {kind}"
+            raise EdgecError("unsupported-outputs", message, hint)
     for node in model.graph.node:
         if node.op_type in UNSUPPORTED or node.domain not in ("", "ai.onnx"):
             where = f"'{node.op_type}' (node '{node.name or node.output[0]}')"
@@ -78,7 +82,7 @@ def compile_model(qdq: Path, output: Path, settings: TensorRtSettings) -> None:
     findings = lint(model)
     _refuse_violations(findings)
     inputs = _golden_inputs(reference)
-    golden = inputs, same_function(model, reference, inputs, FLOAT_DB)
+    outputs = same_function(model, reference, inputs, FLOAT_DB)
     typed = to_typed(graph, largest_magnitudes(graph.write(), inputs)) if takes_types(settings.gpu) else None
     if typed:
         typed_function(typed.model, reference, inputs)
@@ -86,10 +90,13 @@ def compile_model(qdq: Path, output: Path, settings: TensorRtSettings) -> None:
     onnx.save(model, output / MODEL)
     if typed:
         onnx.save(typed.model, output / TYPED_MODEL)
-    (output / "golden.bin").write_bytes(b"".join(array.astype("<f4").tobytes() for array in golden))
+    answers = np.concatenate([values.reshape(NUM_GOLDEN, -1) for values in outputs], axis=1)
+    (output / "golden.bin").write_bytes(b"".join(array.astype("<f4").tobytes() for array in (inputs, answers)))
     layers = promised_layers(graph, typed.kept if typed else {})
     accelerator = {"dla": asdict(dla_placement(graph)) if settings.gpu.dla_cores else None}
-    write_json(output / "engine_spec.json", _spec(output, golden, settings) | layers | accelerator)
+    shapes = {value.name: values.shape[1:] for value, values in zip(reference.graph.output, outputs, strict=True)}
+    spec = _spec(output, inputs.shape[1:], shapes, settings)
+    write_json(output / "engine_spec.json", spec | layers | accelerator)
     write_json(output / "lint.json", [asdict(finding) for finding in findings])
     shutil.copyfile(SCRIPT, output / SCRIPT.name)
 
@@ -149,12 +156,15 @@ def _golden_inputs(model: onnx.ModelProto) -> Batch:
     return patches.repeat(rows, axis=2).repeat(columns, axis=3)[:, :, :height, :width]
 
 
-def _spec(folder: Path, golden: tuple[Batch, Batch], settings: TensorRtSettings) -> dict[str, Any]:
+def _spec(
+    folder: Path, image: Sequence[int], outputs: Mapping[str, Sequence[int]], settings: TensorRtSettings
+) -> dict[str, Any]:
+    """Shapes are given for one image, without the batch."""
     options, gpu = settings.options, settings.gpu
     typed = folder / TYPED_MODEL
     flags = "--fp16" if settings.precision == "fp16" else "--fp16 --int8"
     return {
-        "schema": 2,
+        "schema": 3,
         "target": settings.board,
         "precision": settings.precision,
         "compute_capability": gpu.compute_capability,
@@ -162,8 +172,8 @@ def _spec(folder: Path, golden: tuple[Batch, Batch], settings: TensorRtSettings)
         "typed_sha256": file_sha256(typed) if typed.is_file() else None,
         "golden_sha256": file_sha256(folder / "golden.bin"),
         "num_golden": NUM_GOLDEN,
-        "input_shape": [1, *golden[0].shape[1:]],
-        "output_shape": [1, *golden[1].shape[1:]],
+        "input_shape": [1, *image],
+        "outputs": {name: [1, *shape] for name, shape in outputs.items()},
         "least_sqnr_db": options.least_sqnr_db,
         "workspace_bytes": options.workspace_mib << 20,
         "hardware_compatible": options.hardware_compatible,

@@ -22,7 +22,7 @@ from edgec.pipeline.forms.format import Batch, Outputs
 from edgec.pipeline.forms.measure import SAMPLES_FOR_P99, Cost, Latency
 from edgec.targets.devices.answer import checked, remote_failed
 from edgec.targets.devices.qemu import QemuDevice
-from edgec.targets.tensorrt.format import SCRIPT
+from edgec.targets.tensorrt.format import SCRIPT, shapes_of, split
 from edgec.targets.tensorrt.options import TensorRtSettings
 from edgec.targets.tensorrt.placement import RECORD, EngineRecord
 
@@ -45,22 +45,22 @@ class DeviceEngine:
     artifact: Path
 
     def predict(self, batch: Batch) -> Outputs:
-        """``(N, C, H, W)`` float32 preprocessed images to ``(N, ...)`` float32 outputs.
+        """``(N, C, H, W)`` float32 preprocessed images to ``(N, ...)`` float32 for each output.
 
         Raises:
             EdgecError: what ``build_engine.py`` refuses (``devices.answer.REFUSALS``), and see ``Device``.
         """
-        spec = json.loads((self.artifact / "engine_spec.json").read_text())
+        shapes = shapes_of(json.loads((self.artifact / "engine_spec.json").read_text()))
         with scratch("there") as folder:
             images, outputs = folder / "inputs.bin", folder / "outputs.bin"
             images.write_bytes(np.ascontiguousarray(batch, "<f4").tobytes())
             there = self.device.push(images, reporter("upload"))
             self._run(["--predict", there, f"{there}.outputs"], "on device")
             self.device.pull(f"{there}.outputs", outputs)
-            shape = (len(batch), *spec["output_shape"][1:])
-            if outputs.stat().st_size != 4 * math.prod(shape):
-                raise remote_failed(self.device.name, f"it answers {outputs.stat().st_size:,} bytes for {shape}")
-            return (np.fromfile(outputs, "<f4").reshape(shape).astype(np.float32, copy=False),)
+            if outputs.stat().st_size != 4 * len(batch) * sum(map(math.prod, shapes)):
+                message = f"it answers {outputs.stat().st_size:,} bytes for {len(batch)} images with {shapes}"
+                raise remote_failed(self.device.name, message)
+            return split(np.fromfile(outputs, "<f4").astype(np.float32, copy=False).reshape(len(batch), -1), shapes)
 
     def identity(self) -> dict[str, str]:
         """GPU, driver and TensorRT, as ``build_engine.py --facts`` names them.

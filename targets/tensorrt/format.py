@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from edgec.pipeline.forms.format import Alone, Candidate, Contract, Runtime
+import numpy as np
+
+from edgec.pipeline.forms.format import Alone, Batch, Candidate, Contract, Outputs, Runtime
 from edgec.targets.onnxruntime.format import onnx_contract
 
 SCRIPT = Path(__file__).with_name("build_engine.py")
 CANDIDATES = "candidates.json"  # for ``build_engine.py --precision auto``
+
+
+def shapes_of(spec: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
+    """Those of the outputs for one image, in the order of the ONNX file; ``spec`` is ``engine_spec.json``."""
+    return tuple(tuple(shape[1:]) for shape in spec["outputs"].values())
+
+
+def split(answers: Batch, shapes: Sequence[tuple[int, ...]]) -> Outputs:
+    """``(N, values)``, an image's outputs one after the other, to ``(N, *shape)`` for each of ``shapes``."""
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    parts = np.split(answers, ends[:-1], axis=1)
+    return tuple(part.reshape(len(answers), *shape) for part, shape in zip(parts, shapes, strict=True))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from onnx import helper
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.scratch import scratch
-from edgec.pipeline.forms.format import Batch
+from edgec.pipeline.forms.format import Batch, Outputs
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.network.graph import Array, Graph, Node
 from edgec.pipeline.tasks.metrics import sqnr_db
@@ -73,7 +73,7 @@ def _of_weight(graph: Graph, node: Node) -> bool:
     return source in graph.constants
 
 
-def same_function(ours: onnx.ModelProto, reference: onnx.ModelProto, inputs: Batch, least_db: float) -> Batch:
+def same_function(ours: onnx.ModelProto, reference: onnx.ModelProto, inputs: Batch, least_db: float) -> Outputs:
     """The reference's outputs for ``(N, C, H, W)`` inputs, after all parts of the proof.
 
     Args:
@@ -87,16 +87,22 @@ def same_function(ours: onnx.ModelProto, reference: onnx.ModelProto, inputs: Bat
         message = "the model in TensorRT's dialect rounds its activations unlike the QDQ reference"
         raise EdgecError("compile-mismatch", message, "report the model")
     plain_ours, plain = (_answers(without_rounding(model), inputs) for model in (ours, reference))
-    expected = _answers(reference, inputs)
-    plain_db, rounded_db = sqnr_db(plain_ours, plain), sqnr_db(_answers(ours, inputs), expected)
+    rounded_ours, rounded = (_answers(model, inputs) for model in (ours, reference))
+    for parts in zip(reference.graph.output, plain_ours, plain, rounded_ours, rounded, strict=True):
+        _same_output(parts[0].name, *parts[1:], least_db)
+    return rounded
+
+
+def _same_output(name: str, plain_ours: Array, plain: Array, ours: Array, expected: Array, least_db: float) -> None:
+    """Without rounding, and with it."""
+    plain_db, rounded_db = sqnr_db(plain_ours, plain), sqnr_db(ours, expected)
     rounding_db = min(sqnr_db(plain, expected), least_db)
     if not (plain_db >= least_db and rounded_db >= rounding_db - SLACK_DB):
         message = (
-            "the model in TensorRT's dialect answers unlike the QDQ reference: "
+            f"the model in TensorRT's dialect answers '{name}' unlike the QDQ reference: "
             f"{plain_db:.0f} dB without rounding, {rounded_db:.0f} dB with it"
         )
         raise EdgecError("compile-mismatch", message, "report the model")
-    return expected
 
 
 def typed_function(typed: onnx.ModelProto, reference: onnx.ModelProto, inputs: Batch) -> None:
@@ -109,8 +115,9 @@ def typed_function(typed: onnx.ModelProto, reference: onnx.ModelProto, inputs: B
     same_function(typed, reference, inputs, HALF_DB)
 
 
-def _answers(model: onnx.ModelProto, inputs: Batch) -> Batch:
+def _answers(model: onnx.ModelProto, inputs: Batch) -> Outputs:
     with scratch("proof") as folder:
         path = folder / "m.onnx"
         onnx.save(model, path)
-        return OrtRunner(path, as_written=True, integer_sums=False).predict(inputs)[0].astype(np.float32)
+        outputs = OrtRunner(path, as_written=True, integer_sums=False).predict(inputs)
+    return tuple(values.astype(np.float32) for values in outputs)

@@ -21,7 +21,7 @@ from edgec.pipeline.core.store import default_root, file_sha256
 from edgec.pipeline.forms.compiler import Probe
 from edgec.pipeline.forms.format import Batch, Outputs
 from edgec.targets.devices.answer import Transcript
-from edgec.targets.tensorrt.format import SCRIPT
+from edgec.targets.tensorrt.format import SCRIPT, shapes_of, split
 from edgec.targets.tensorrt.options import TensorRtSettings
 
 ELSEWHERE = "engines are built on the device: run build_engine.py there, or give --on ssh://user@host"
@@ -38,16 +38,16 @@ class EngineRunner:
 
     Attributes:
         engine: ``build_engine.Engine``.
-        output_shape: of one image.
+        shapes: of its outputs for one image, in their order.
     """
 
     engine: Any
-    output_shape: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
 
     def predict(self, batch: Batch) -> Outputs:
-        """``(N, C, H, W)`` to the one output, image by image as on the device."""
-        outputs = [np.frombuffer(self.engine.run(image.tobytes()), np.float32) for image in batch.astype(np.float32)]
-        return (np.stack(outputs).reshape(len(batch), *self.output_shape),)
+        """``(N, C, H, W)`` to ``(N, ...)`` for each output, image by image as on the device."""
+        answers = [np.frombuffer(self.engine.run(image.tobytes()), np.float32) for image in batch.astype(np.float32)]
+        return split(np.stack(answers), self.shapes)
 
     def single(self, image: Batch) -> Callable[[], None]:
         """One image on the GPU; a call is one inference from enqueue to its end on the host."""
@@ -72,9 +72,9 @@ def open_runner(artifact: Path, settings: TensorRtSettings, threads: int) -> Eng
 
     trt, _ = build_engine.import_tensorrt()
     spec = json.loads((artifact / "engine_spec.json").read_text())
-    plan, trusted = (folder / "model.engine").read_bytes(), spec["version_compatible"]
-    engine = build_engine.Engine(trt, build_engine.Cuda(), plan, trusted, spec["dla_core"])
-    return EngineRunner(engine, tuple(spec["output_shape"][1:]))
+    plan = (folder / "model.engine").read_bytes()
+    engine = build_engine.Engine(trt, build_engine.Cuda(), plan, spec, spec["dla_core"])
+    return EngineRunner(engine, shapes_of(spec))
 
 
 def probe(settings: TensorRtSettings | None = None) -> Probe:

@@ -252,12 +252,13 @@ class _Writer:
     def _dequantized(self, node: Node, kind: int) -> str:
         """One DQ for each type that is asked for: a Cast behind it would part it from the layer that it fuses with."""
         if (node.output, kind) not in self.made:
-            first = all(made != node.output for made, _ in self.made)
-            name = node.output if first else f"{node.output}.{'half' if kind == HALF else 'float'}"
+            is_first = all(made != node.output for made, _ in self.made)
+            is_own = kind == FLOAT if node.output in self.graph.outputs else is_first
+            name = node.output if is_own else f"{node.output}.{'half' if kind == HALF else 'float'}"
             self.made[node.output, kind] = name
             scale = self._constant(node.inputs[1], self.graph.constants[node.inputs[1]], kind)
             inputs = (node.inputs[0], scale, *node.inputs[2:])
-            self.nodes.append(replace(node, inputs=inputs, outputs=(name,), name=node.name if first else name))
+            self.nodes.append(replace(node, inputs=inputs, outputs=(name,), name=node.name if is_own else name))
         return self.made[node.output, kind]
 
     def _constant(self, name: str, value: Array, kind: int) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from graphs import classifier
+from graphs import classifier, several_outputs
 from seams import settings_of
 from stand_ins import FOLDER, StandIn
 
@@ -22,6 +22,21 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     onnx.save(classifier(), folder / "qdq.onnx")
     compile_model(folder / "qdq.onnx", folder / "tensorrt", settings_of("jetson"))
     return folder / "tensorrt"
+
+
+@pytest.fixture(scope="session")
+def compiled_several(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with several outputs; read only."""
+    folder = tmp_path_factory.mktemp("several")
+    onnx.save(several_outputs(), folder / "qdq.onnx")
+    compile_model(folder / "qdq.onnx", folder / "tensorrt", settings_of("jetson"))
+    return folder / "tensorrt"
+
+
+@pytest.fixture
+def several(compiled_several: Path, tmp_path: Path) -> Path:
+    """A copy of that folder."""
+    return Path(shutil.copytree(compiled_several, tmp_path / "several"))
 
 
 @pytest.fixture

@@ -104,3 +104,22 @@ def classifier() -> onnx.ModelProto:
     summed = net.pair(net.add("Add", [stored, second], "add"))
     net.conv(net.add("GlobalAveragePool", [net.conv(summed, "third")], "pool"), "last", stored=False)
     return net.model("logits")
+
+
+def several_outputs() -> onnx.ModelProto:
+    """``classifier`` with a vector, rows, class indices, and a tensor in the middle that an integer layer reads too."""
+    net = Builder()
+    first = net.add("HardSwish", [net.conv(net.pair("input"), "first")], "hs")
+    middle = net.pair(net.conv(net.pair(first), "second"))
+    last = net.conv(middle, "third")
+    net.constants |= {"rows.shape": np.array([0, CHANNELS, -1]), "half": np.float32(0.5)}
+    net.add("Reshape", [last, "rows.shape"], "rows")
+    net.add("ArgMax", [last], "winner", axis=1, keepdims=0)
+    net.add("Mul", [middle, "half"], "halved")
+    net.add("GlobalAveragePool", [net.add("Add", [last, "halved"], "sum")], "pool")
+    model = net.model("logits")
+    kinds = {"rows": ("FLOAT", [CHANNELS, 64]), "winner": ("INT64", [8, 8]), middle: ("FLOAT", [CHANNELS, 8, 8])}
+    for name, (kind, sides) in kinds.items():
+        kind_of = onnx.TensorProto.DataType.Value(kind)
+        model.graph.output.append(helper.make_tensor_value_info(name, kind_of, ["N", *sides]))
+    return model

@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from seen_codes import note
 from stand_ins import StandIn
 
+from edgec.pipeline.tasks.metrics import sqnr_db
 from edgec.targets.tensorrt import build_engine
 from edgec.targets.tensorrt.compiler import SCRIPT
 
@@ -133,6 +135,49 @@ def test_images_travel_as_raw_float32(artifact: Path, stand_in: StandIn, tmp_pat
     assert json.dumps({"done": 4, "total": 4}) in done.stdout
     outputs, expected = np.fromfile(tmp_path / "out.bin", np.float32), values[size:]
     np.testing.assert_allclose(outputs, expected, atol=0.1 * float(np.abs(expected).max()))
+
+
+OUTPUTS = {"logits": [1, 16, 1, 1], "rows": [1, 16, 64], "winner": [1, 8, 8], "second.dq": [1, 16, 8, 8]}
+
+
+def test_several_outputs_stand_image_by_image_in_the_files_order(
+    several: Path, stand_in: StandIn, tmp_path: Path
+) -> None:
+    """In golden.bin and in what is predicted, whatever order TensorRT lists them in; integers become float32."""
+    spec = json.loads((several / "engine_spec.json").read_text())
+    assert spec["outputs"] == OUTPUTS
+    model = onnx.load(several / "model.onnx")
+    assert [value.name for value in model.graph.output] == list(OUTPUTS)
+    images, answers = np.split(np.fromfile(several / "golden.bin", np.float32), [4 * 16 * 64])
+    sizes = [int(np.prod(shape)) for shape in OUTPUTS.values()]
+    expected = np.split(answers.reshape(4, sum(sizes)), np.cumsum(sizes)[:-1], axis=1)
+    session = ort.InferenceSession(model.SerializeToString())
+    for row, image in enumerate(images.reshape(4, 1, 16, 8, 8)):
+        for name, wanted in zip(OUTPUTS, expected, strict=True):
+            found = session.run([name], {"input": image})[0]
+            assert sqnr_db(found.reshape(-1), wanted[row]) > 20, name
+    images.tofile(tmp_path / "in.bin")
+    found = answer(stand_in.run(several, "--predict", str(tmp_path / "in.bin"), str(tmp_path / "out.bin")))
+    assert (found["golden"]["agreed"], found["status"], found["num_images"]) == (4, "proved", 4)
+    predicted = np.fromfile(tmp_path / "out.bin", np.float32).reshape(4, sum(sizes))
+    for values, wanted in zip(np.split(predicted, np.cumsum(sizes)[:-1], axis=1), expected, strict=True):
+        assert sqnr_db(values, wanted) > 20
+
+
+def test_every_output_is_proved(several: Path, stand_in: StandIn) -> None:
+    found = answer(stand_in.run(several, fault="wrong-last-output"))
+    assert (found["error"], "'second.dq' has" in found["message"]) == ("golden-mismatch", True)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "words"), [({"logits": [1, 16, 1, 1]}, "one input and logits"), (OUTPUTS | {"x": [1]}, "x, got")]
+)
+def test_an_engine_with_other_outputs(
+    outputs: dict[str, list[int]], words: str, several: Path, stand_in: StandIn
+) -> None:
+    change_spec(several, outputs=outputs)
+    found = answer(stand_in.run(several))
+    assert (found["error"], words in found["message"]) == ("foreign-engine", True)
 
 
 def change_spec(artifact: Path, **fields: Any) -> None:
@@ -275,6 +320,11 @@ def test_kernels_load_when_they_are_used(artifact: Path, stand_in: StandIn) -> N
     assert "CUDA_MODULE_LOADING=LAZY" in stand_in.calls()
 
 
+def test_several_outputs_of_several_images_at_a_time(several: Path, stand_in: StandIn) -> None:
+    single = answer(stand_in.run(several))
+    assert answer(stand_in.run(several, "--batch", "3"))["golden"] == pytest.approx(single["golden"])
+
+
 @pytest.mark.parametrize("batch", [3, 8])
 def test_several_images_at_a_time(batch: int, artifact: Path, stand_in: StandIn) -> None:
     """An engine of its own beside the other, proved by the same inputs."""
@@ -380,9 +430,9 @@ from edgec.targets.tensorrt import open_runner, probe, settings
 target = settings(load_target("jetson"))
 found = probe(target)
 runner = open_runner(Path(sys.argv[1]), target, 1)
-(outputs,) = runner.predict(np.random.default_rng(0).standard_normal((3, 16, 8, 8)).astype(np.float32))
+outputs = runner.predict(np.random.default_rng(0).standard_normal((3, 16, 8, 8)).astype(np.float32))
 runner.single(np.zeros((1, 16, 8, 8), np.float32))()
-print(found.can_run, found.facts, outputs.shape, outputs.dtype, sep="|")
+print(found.can_run, found.facts, *(f"{one.shape}{one.dtype}" for one in outputs), sep="|")
 """
 
 
@@ -397,5 +447,14 @@ def test_a_gpu_in_this_machine_runs_the_engine_in_process(
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         facts = "TensorRT 10.3.0+stand-in, stand-in GPU (8.7), CUDA 12.6"
-        assert done.stdout.strip() == f"True|{facts}|(3, 16, 1, 1)|float32"
+        assert done.stdout.strip() == f"True|{facts}|(3, 16, 1, 1)float32"
     assert stand_in.calls().count("build") == 1
+
+
+def test_a_gpu_in_this_machine_gives_every_output(several: Path, stand_in: StandIn, tmp_path: Path) -> None:
+    environment = stand_in.environment() | {"EDGEC_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", HERE, str(several)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    shapes = [f"{(3, *shape[1:])}float32" for shape in OUTPUTS.values()]
+    assert done.stdout.strip().split("|")[2:] == shapes

@@ -150,6 +150,18 @@ def test_an_operator_that_the_parser_lacks_is_named() -> None:
     assert "'volume'" in caught.value.message
 
 
+@pytest.mark.parametrize("kind", [onnx.TensorProto.BOOL, onnx.TensorProto.UINT8, onnx.TensorProto.DOUBLE])
+def test_outputs_of_other_types_are_refused(kind: int) -> None:
+    """What ``build_engine.py`` reads are float32 and integers of 32 and 64 bits, as many as there are."""
+    model = residual_network()
+    model.graph.output.append(helper.make_tensor_value_info("add", onnx.TensorProto.FLOAT, ["N", CHANNELS, 8, 8]))
+    check(model, settings_of("jetson"))
+    model.graph.output.append(helper.make_tensor_value_info("odd", kind, ["N", 1]))
+    with pytest.raises(EdgecError, match="'odd'") as caught:
+        check(model, settings_of("jetson"))
+    assert caught.value.code == "unsupported-outputs"
+
+
 @pytest.mark.parametrize("name", ["mobilenetv1", "mobilenetv2", "mobilenetv3-small", "mobilenetv3", "xception"])
 def test_no_network_of_ours_breaks_a_rule(name: str, tmp_path: Path) -> None:
     """Through the quantizer and the compiler, which refuses violations and compares every output with the reference."""

@@ -46,7 +46,7 @@ class Says:
 
 @pytest.fixture
 def artifact(tmp_path: Path) -> Path:
-    (tmp_path / "engine_spec.json").write_text(json.dumps({"output_shape": [1, 3]}))
+    (tmp_path / "engine_spec.json").write_text(json.dumps({"outputs": {"y": [1, 3]}}))
     return tmp_path
 
 
@@ -125,3 +125,14 @@ def test_answers_of_the_right_size(artifact: Path) -> None:
     (answers,) = DeviceEngine(device, artifact).predict(np.zeros((2, 3, 4, 4), np.float32))  # type: ignore[arg-type]
     assert answers.tolist() == [[0, 1, 2], [3, 4, 5]]
     assert device.pulled == ["/home/x/inputs.bin.outputs"]
+
+
+def test_answers_of_several_outputs(artifact: Path) -> None:
+    """Image by image in the file, output by output here."""
+    (artifact / "engine_spec.json").write_text(json.dumps({"outputs": {"y": [1, 1, 2], "x": [1, 3], "w": [1]}}))
+    device = Says(ANSWER, np.arange(12, dtype="<f4").tobytes())
+    found = DeviceEngine(device, artifact).predict(np.zeros((2, 3, 4, 4), np.float32))  # type: ignore[arg-type]
+    assert [answers.tolist() for answers in found] == [[[[0, 1]], [[6, 7]]], [[2, 3, 4], [8, 9, 10]], [5, 11]]
+    refused = Says(ANSWER, bytes(40))
+    with pytest.raises(EdgecError, match="remote-failed"):
+        DeviceEngine(refused, artifact).predict(np.zeros((2, 3, 4, 4), np.float32))  # type: ignore[arg-type]

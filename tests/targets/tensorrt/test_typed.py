@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from graphs import CHANNELS, Builder, classifier
+from graphs import CHANNELS, Builder, classifier, several_outputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
@@ -38,6 +38,16 @@ def typed(model: onnx.ModelProto) -> tuple[dict[str, int], dict[str, str], onnx.
 
 def names_of(model: onnx.ModelProto, op: str) -> list[str]:
     return [node.name for node in model.graph.node if node.op_type == op]
+
+
+def test_every_output_is_float32_under_its_own_name() -> None:
+    """One that an FP16 layer and an integer one read too; class indices stay what they are."""
+    types, _, model = typed(several_outputs())
+    names = [value.name for value in model.graph.output]
+    assert names == [value.name for value in several_outputs().graph.output]
+    kinds = dict.fromkeys(names, TensorProto.FLOAT) | {"winner": TensorProto.INT64}
+    assert {name: types[name] for name in names} == kinds
+    assert types["second.dq.half"] == TensorProto.FLOAT16
 
 
 def test_what_is_written_in_which_type() -> None:

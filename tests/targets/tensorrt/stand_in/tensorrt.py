@@ -3,8 +3,9 @@
 Environment: ``STAND_IN_VERSION``, ``STAND_IN_LOG`` (a line per call), ``STAND_IN_FAULT``, one or several of:
 
 before an engine   ``bad-onnx``, ``no-engine`` (with errors in the log), ``raises`` (while it builds), ``hang``
-after that         ``foreign``, ``wrong-answers``, ``nan-answers``, ``no-start``, ``float-layers``, ``hidden-layers``,
-                   ``broken-json``, ``raises-late`` and ``dies-late`` (in the first inference)
+after that         ``foreign``, ``wrong-answers``, ``wrong-last-output``, ``nan-answers``, ``no-start``,
+                   ``float-layers``, ``hidden-layers``, ``broken-json``,
+                   ``raises-late`` and ``dies-late`` (in the first inference)
 at any time        ``chatter``: libraries print to standard output; ``slow-int8``, ``slow-fp16``: files with or without
                    Q are the slower ones
 """
@@ -50,6 +51,10 @@ class ILogger:
 
 class TensorIOMode(IntEnum):
     NONE, INPUT, OUTPUT = range(3)
+
+
+class DataType(IntEnum):
+    FLOAT, HALF, INT64 = range(3)
 
 
 class MemoryPoolType(IntEnum):
@@ -196,15 +201,22 @@ class Context:
             time.sleep(0.003)
         if "dies-late" in FAULTS:
             os.kill(os.getpid(), signal.SIGSEGV)
-        (source,), (sink,) = self.engine.session.get_inputs(), self.engine.session.get_outputs()
+        (source,) = self.engine.session.get_inputs()
         shape = self.engine.get_tensor_shape(source.name)
         images = np.frombuffer(ctypes.string_at(self.addresses[source.name], 4 * int(np.prod(shape))), np.float32)
         images = images.reshape(len(images) // int(np.prod(shape[1:])), 1, *shape[1:])
-        output = np.concatenate([self.engine.session.run([sink.name], {source.name: image})[0] for image in images])
-        output = -output if "wrong-answers" in FAULTS else output
-        output = output * np.float32("nan") if "nan-answers" in FAULTS else output
-        ctypes.memmove(self.addresses[sink.name], output.tobytes(), output.nbytes)
+        answers = [self.engine.session.run(None, {source.name: image}) for image in images]
+        sinks = self.engine.session.get_outputs()
+        for sink, output in zip(sinks, map(np.concatenate, zip(*answers, strict=True)), strict=True):
+            output = self.spoilt(output, sink is sinks[-1])
+            ctypes.memmove(self.addresses[sink.name], output.tobytes(), output.nbytes)
         return "no-start" not in FAULTS
+
+    @staticmethod
+    def spoilt(output: np.ndarray, is_last: bool) -> np.ndarray:
+        if "wrong-answers" in FAULTS or ("wrong-last-output" in FAULTS and is_last):
+            output = -output
+        return output * np.float32("nan") if "nan-answers" in FAULTS else output
 
 
 class Inspector:
@@ -238,8 +250,6 @@ def layer(name: str, kind: str, words: str, metadata: str = "") -> dict[str, obj
 
 
 class Engine:
-    num_io_tensors = 2
-
     def __init__(self, plan: bytes) -> None:
         import onnx
         import onnxruntime
@@ -250,7 +260,8 @@ class Engine:
         options = onnxruntime.SessionOptions()
         options.add_session_config_entry("session.disable_quant_qdq", "1")  # its fused kernels saturate on old CPUs
         self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        self.tensors = [*self.session.get_inputs(), *self.session.get_outputs()]
+        self.tensors = [*self.session.get_outputs()[::-1], *self.session.get_inputs()]  # no order is promised
+        self.num_io_tensors = len(self.tensors)
 
     def get_tensor_name(self, index: int) -> str:
         return self.tensors[index].name
@@ -260,7 +271,11 @@ class Engine:
         return [self.header["batch"], *shape[1:]]
 
     def get_tensor_mode(self, name: str) -> TensorIOMode:
-        return TensorIOMode.INPUT if name == self.tensors[0].name else TensorIOMode.OUTPUT
+        return TensorIOMode.INPUT if name == self.tensors[-1].name else TensorIOMode.OUTPUT
+
+    def get_tensor_dtype(self, name: str) -> DataType:
+        kind = next(tensor.type for tensor in self.tensors if tensor.name == name)
+        return {"tensor(float)": DataType.FLOAT, "tensor(int64)": DataType.INT64}.get(kind, DataType.HALF)
 
     def create_execution_context(self) -> Context:
         return Context(self)
