@@ -217,6 +217,12 @@ def _slice(
     return x[tuple(index)]
 
 
+def _gather(a: Mapping[str, Any], x: Tensor, indices: Tensor) -> Tensor:
+    axis = a.get("axis", 0) % x.dim()
+    places = indices.reshape(-1).long() % x.shape[axis]
+    return x.index_select(axis, places).reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+
+
 def _split(a: Mapping[str, Any], x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
     axis = int(a.get("axis", 0))
     if sizes is not None or "split" in a:
@@ -238,6 +244,7 @@ _TABLE: Mapping[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "Erf": lambda a, x: x.erf(),
     "Exp": lambda a, x: x.exp(),
     "Flatten": lambda a, x: x.flatten(a.get("axis", 1)),
+    "Gather": _gather,
     "Gemm": _gemm,
     "GlobalAveragePool": lambda a, x: x.mean(dim=tuple(range(2, x.dim())), keepdim=True),
     "GlobalMaxPool": lambda a, x: x.amax(dim=tuple(range(2, x.dim())), keepdim=True),

@@ -116,9 +116,9 @@ def integer_nodes(graph: Graph, scheme: Scheme, excluded: Mapping[str, str]) -> 
             integer.add(node.name)
         elif node.op not in scheme.integer_operators:
             floats[node.name] = f"{node.op} computes in float under the scheme '{scheme.name}'"
-        elif node.op in LINEAR and not is_linear(graph, node):
+        elif node.op in LINEAR and not is_linear(graph, node) and not (node.op == "MatMul" and scheme.quantize_output):
             floats[node.name] = "the weight is not a constant"
-        elif node.op in LINEAR and num_channels(graph, node) < scheme.min_channels:
+        elif is_linear(graph, node) and num_channels(graph, node) < scheme.min_channels:
             floats[node.name] = f"fewer than {scheme.min_channels} channels are no faster in integers"
         elif float_class(graph, node) in scheme.float_classes:
             floats[node.name] = f"{float_class(graph, node)} layers compute in float under the scheme '{scheme.name}'"

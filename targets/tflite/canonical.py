@@ -15,9 +15,9 @@ def canonical(graph: Graph) -> Graph:
 
     A spatial ReduceMean is a GlobalAveragePool, a GlobalMaxPool or spatial ReduceMax a MaxPool; a Gemm has its weights
     as rows, a ConvTranspose as (outputs, inputs); Sub and Div by a constant are Add and Mul; a PRelu with one slope is
-    a LeakyRelu; a Slice has its begin and steps as attributes; a 1x1 depthwise
-    convolution that multiplies by 1 and adds one value (the gate of a hard-swish that was not equalized) is an Add,
-    which XNNPACK runs faster.
+    a LeakyRelu; a Slice has its begin and steps as attributes, and a Gather of evenly spaced indices is one; a 1x1
+    depthwise convolution that multiplies by 1 and adds one value (the gate of a hard-swish that was not equalized) is
+    an Add, which XNNPACK runs faster.
     """
     nodes, tensors = [], dict[str, Tensor]()
     for node in graph.nodes:
@@ -30,6 +30,11 @@ def canonical(graph: Graph) -> Graph:
             whole, added = _whole_max_pool(graph, node)
             nodes += whole[:-1]
             node = whole[-1]
+            tensors.update(added)
+        elif node.op == "Gather" and graph.is_constant(node.inputs[1]):
+            picked, added = _picked(graph, node)
+            nodes += picked[:-1]
+            node = picked[-1]
             tensors.update(added)
         elif node.op == "Slice" and "begin" not in node.attributes:
             node = _plain_slice(graph, node)
@@ -75,6 +80,27 @@ def _whole_max_pool(graph: Graph, node: Node) -> tuple[list[Node], dict[str, Ten
     kept = replace(given, name=f"{given.name}/map", shape=(*source.shape[:2], 1, 1))
     flatten = Node("Flatten", node.name, (kept.name,), node.output)
     return [replace(pool, output=kept.name), flatten], {kept.name: kept}
+
+
+def _picked(graph: Graph, node: Node) -> tuple[list[Node], dict[str, Tensor]]:
+    """A Slice, or a Gather with indices as an attribute; a Squeeze behind it where one index takes the axis away."""
+    source, given = graph.tensors[node.inputs[0]], graph.tensors[node.output]
+    indices, rank = graph.tensors[node.inputs[1]].values, len(source.shape)
+    if graph.is_constant(node.inputs[0]) or indices.ndim > 1:
+        return [node], {}
+    axis = int(node.attributes.get("axis", 0)) % rank
+    places = [int(index) % source.shape[axis] for index in np.ravel(indices)]
+    step = places[1] - places[0] if len(places) > 1 else 1
+    if step > 0 and places == list(range(places[0], places[-1] + 1, step)):
+        begin = [places[0] if place == axis else 0 for place in range(rank)]
+        steps = [step if place == axis else 1 for place in range(rank)]
+        pick = replace(node, op="Slice", inputs=node.inputs[:1], attributes={"begin": begin, "steps": steps})
+    else:
+        pick = replace(node, inputs=node.inputs[:1], attributes={"axis": axis, "indices": places})
+    if indices.ndim == 1:
+        return [pick], {}
+    kept = replace(given, name=f"{given.name}/kept", shape=(*source.shape[:axis], 1, *source.shape[axis + 1 :]))
+    return [replace(pick, output=kept.name), Node("Squeeze", node.name, (kept.name,), node.output)], {kept.name: kept}
 
 
 def _plain_slice(graph: Graph, node: Node) -> Node:

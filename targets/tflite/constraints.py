@@ -44,7 +44,6 @@ READ_AS = {
     "DequantizeLinear": "No further rule.",
     "Div": "By a constant, as Mul; x by its own length, as LpNormalization.",
     "GlobalMaxPool": "As MaxPool.",
-    "MatMul": "Of (N, C) and a constant, as Gemm; an Add of a constant behind it is its bias.",
     "ReduceMax": "Over height and width, as MaxPool.",
     "Split": "As a Slice for each output.",
     "Sub": "Of a constant, as Add.",
@@ -121,9 +120,16 @@ def images_have_rank_four(graph: Graph, node: Node, options: TfliteOptions) -> b
 
 
 @constraint("Gemm")
-def vectors_have_rank_two(graph: Graph, node: Node, options: TfliteOptions) -> bool:
-    """The input is (N, C)."""
-    return len(graph.tensors[node.inputs[0]].shape) == 2
+def vectors_or_rows(graph: Graph, node: Node, options: TfliteOptions) -> bool:
+    """The input is (N, C) or (N, T, C)."""
+    return len(graph.tensors[node.inputs[0]].shape) in (2, 3)
+
+
+@constraint("MatMul")
+def products_of_computed(graph: Graph, node: Node, options: TfliteOptions) -> bool:
+    """With a constant matrix on the right, as Gemm; otherwise both are computed and have the same rank, 2 to 4."""
+    ranks = {len(graph.tensors[name].shape) for name in node.inputs}
+    return not any(graph.is_constant(name) for name in node.inputs) and len(ranks) == 1 and ranks <= {2, 3, 4}
 
 
 @constraint()
@@ -133,7 +139,7 @@ def int8_throughout(graph: Graph, node: Node, options: TfliteOptions) -> bool:
         return True
     if node.op == "Cast":
         return True
-    names = [node.output, *(n for n in node.inputs[:1] if not graph.is_constant(n))]
+    names = [node.output, *(n for n in node.inputs if n and not graph.is_constant(n))]
     return all(graph.tensors[name].quantization for name in names if graph.tensors[name].dtype == "float32")
 
 
@@ -219,6 +225,12 @@ def constant_slopes(graph: Graph, node: Node, options: TfliteOptions) -> bool:
 def forward_slice(graph: Graph, node: Node, options: TfliteOptions) -> bool:
     """Starts, ends, axes and steps are constants, and steps are positive."""
     return "begin" in node.attributes and all(step > 0 for step in node.attributes["steps"])
+
+
+@constraint("Gather")
+def picks_by_constants(graph: Graph, node: Node, options: TfliteOptions) -> bool:
+    """The indices are constants, one or a row of them, and the data is computed."""
+    return "indices" in node.attributes
 
 
 @constraint("LpNormalization")

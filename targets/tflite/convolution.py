@@ -11,7 +11,7 @@ from edgec.targets.tflite.integer import integer_bias, real_bias
 from edgec.targets.tflite.lowering import FUSED, Lowering
 from edgec.targets.tflite.padding import padded
 from edgec.targets.tflite.window import window_of
-from edgec.targets.tflite.writer import PER_CHANNEL_FULLY_CONNECTED, TRANSPOSE_CONV_ACTIVATED, B, schema
+from edgec.targets.tflite.writer import FULLY_CONNECTED_OF_ROWS, TRANSPOSE_CONV_ACTIVATED, B, schema
 
 
 def conv(to: Lowering, node: Node) -> None:
@@ -63,23 +63,30 @@ def conv_transpose(to: Lowering, node: Node) -> None:
 
 
 def gemm(to: Lowering, node: Node) -> None:
-    """FULLY_CONNECTED with weights (O, I), or the same as a convolution over one pixel."""
+    """FULLY_CONNECTED with weights (O, I), or the same as a convolution over one pixel for each row."""
     if to.options.gemm == "convolution" and to.note(node.output):
         return _gemm_as_convolution(to, node)
     weights, bias = _weights(to, node, lambda w: w, 0)
-    note = to.note(node.inputs[1])
-    options = schema.FullyConnectedOptionsT(fusedActivationFunction=FUSED[node.activation])
-    version = PER_CHANNEL_FULLY_CONNECTED if note and len(note.scale) > 1 else None
+    note, rows = to.note(node.inputs[1]), len(to.shape(node.output)) > 2
+    options = schema.FullyConnectedOptionsT(fusedActivationFunction=FUSED[node.activation], keepNumDims=rows)
+    version = FULLY_CONNECTED_OF_ROWS if rows or (note and len(note.scale) > 1) else None
     return to.emit(B.FULLY_CONNECTED, [to.activation(node.inputs[0]), weights, bias], node.output, options, version)
 
 
+def mat_mul(to: Lowering, node: Node) -> None:
+    """BATCH_MATMUL."""
+    inputs = [to.activation(name) for name in node.inputs]
+    to.emit(B.BATCH_MATMUL, inputs, node.output, schema.BatchMatMulOptionsT())
+
+
 def _gemm_as_convolution(to: Lowering, node: Node) -> None:
-    batch, channels = to.shape(node.inputs[0])
-    pixel = to.scratch(node.inputs[0], "pixel", (batch, 1, 1, channels))
-    shape = to.indices(f"{node.output}/pixel_shape", (batch, 1, 1, channels))
+    *rows, channels = to.shape(node.inputs[0])
+    whole = (rows[0], int(np.prod(rows[1:])), 1)
+    pixel = to.scratch(node.inputs[0], "pixel", (*whole, channels))
+    shape = to.indices(f"{node.output}/pixel_shape", (*whole, channels))
     to.emit(B.RESHAPE, [to.activation(node.inputs[0]), shape], pixel, schema.ReshapeOptionsT())
     weights, bias = _weights(to, node, lambda w: w[:, None, None, :], 0)
-    result = to.scratch(node.output, "pixel", (batch, 1, 1, to.shape(node.output)[1]))
+    result = to.scratch(node.output, "pixel", (*whole, to.shape(node.output)[-1]))
     options = schema.Conv2DOptionsT(
         padding=schema.Padding.VALID, strideH=1, strideW=1, fusedActivationFunction=FUSED[node.activation]
     )

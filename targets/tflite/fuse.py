@@ -163,7 +163,8 @@ def permute_after_flatten(graph: Graph) -> Graph:
     nodes, tensors = [], dict[str, Tensor]()
     for node in graph.nodes:
         source = graph.producer(node.inputs[0]) if node.op == "Gemm" and graph.is_constant(node.inputs[1]) else None
-        if source and source.op in RESHAPES and _stored_by_pixels(graph, source):
+        flat = len(graph.tensors[node.inputs[0]].shape) == 2
+        if source and flat and source.op in RESHAPES and _stored_by_pixels(graph, source):
             weights = graph.tensors[node.inputs[1]]
             shape = graph.tensors[source.inputs[0]].shape
             order = np.arange(int(np.prod(shape[1:]))).reshape(shape[1:]).transpose(1, 2, 0).ravel()

@@ -66,6 +66,8 @@ def _input_order(graph: Graph, node: Node) -> Order | None:
         return "channels-last"
     if node.op in RESHAPES:
         return None if keeps_stored_order(graph, node) else "model"
+    if node.op == "MatMul":
+        return "model"
     axes = _axes(node, 4)
     if node.op in ("Softmax", "LpNormalization", "ArgMax"):
         return "channels-last" if axes == [1] else "model"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec.targets.tflite.convolution import conv, conv_transpose, gemm, hard_sigmoid
+from edgec.targets.tflite.convolution import conv, conv_transpose, gemm, hard_sigmoid, mat_mul
 from edgec.targets.tflite.fuse import pad_amounts, pad_value
 from edgec.targets.tflite.graph import Node
 from edgec.targets.tflite.integer import activation_of, clip_bounds, covers, quantized_constant
@@ -16,7 +16,7 @@ from edgec.targets.tflite.lookup import lookup
 from edgec.targets.tflite.lowering import FUSED, Lowering
 from edgec.targets.tflite.pooling import average_pool, max_pool, mean
 from edgec.targets.tflite.resize import matching_conventions
-from edgec.targets.tflite.shapes import arg_max, cast, channel_shuffle, relayout, reshape, slice_, transpose
+from edgec.targets.tflite.shapes import arg_max, cast, channel_shuffle, gather, relayout, reshape, slice_, transpose
 from edgec.targets.tflite.writer import B, schema
 
 Rule = Callable[[Lowering, Node], None]
@@ -151,6 +151,7 @@ RULES: dict[str, Rule] = {
     "Conv": conv,
     "ConvTranspose": conv_transpose,
     "Flatten": reshape,
+    "Gather": gather,
     "Gemm": gemm,
     "GlobalAveragePool": mean,
     "HardSigmoid": hard_sigmoid,
@@ -158,6 +159,7 @@ RULES: dict[str, Rule] = {
     "LeakyRelu": leaky_relu,
     "Lookup": lookup,
     "LpNormalization": unary(B.L2_NORMALIZATION, schema.L2NormOptionsT),
+    "MatMul": mat_mul,
     "MaxPool": max_pool,
     "Mul": binary(B.MUL, schema.MulOptionsT),
     "PRelu": prelu,

@@ -13,7 +13,7 @@ from edgec.targets.tflite.integer import activation_of, clip_bounds, covers
 # Operators whose output integers are their input integers, moved or picked: TFLite wants equal scales on both sides.
 KEEP_SCALE = frozenset(
     {"MaxPool", "AveragePool", "Pad", "Resize", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"}
-    | {"Slice", "ChannelShuffle", "Relayout"}
+    | {"Gather", "Slice", "ChannelShuffle", "Relayout"}
 )
 # Operators that requantize their result anyway, so that another output scale costs nothing.
 RELU6_RANGE = Quantization((float(np.float32(6 / 255)),), -128)
@@ -22,7 +22,7 @@ SIGNED_UNIT = Quantization((1 / 128,), 0)
 PRESCRIBED = {  # the only int8 outputs that these operators have
     "Sigmoid": PROBABILITY, "Softmax": PROBABILITY, "Tanh": SIGNED_UNIT, "LpNormalization": SIGNED_UNIT,
 }  # fmt: skip
-RESCALE = frozenset({"Conv", "ConvTranspose", "Gemm", "Add", "Mul", "GlobalAveragePool"})
+RESCALE = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "GlobalAveragePool"})
 
 # What XNNPACK's qs8 operators take: input_scale * weight_scale / output_scale below 2**8 in a convolution, and
 # input_scale / output_scale of at least 2**-10 in an addition.

@@ -59,6 +59,13 @@ def slice_(to: Lowering, node: Node) -> None:
     return to.emit(B.STRIDED_SLICE, inputs, node.output, schema.StridedSliceOptionsT())
 
 
+def gather(to: Lowering, node: Node) -> None:
+    """GATHER along the stored axis."""
+    axis = stored_axis(to.graph.tensors[node.inputs[0]], node.attributes["axis"])
+    inputs = [to.activation(node.inputs[0]), to.indices(f"{node.output}/indices", node.attributes["indices"])]
+    to.emit(B.GATHER, inputs, node.output, schema.GatherOptionsT(axis=axis), 2)
+
+
 def channel_shuffle(to: Lowering, node: Node) -> None:
     """RESHAPE, TRANSPOSE and RESHAPE of the last stored axis alone."""
     n, c, h, w = to.shape(node.output)

@@ -11,7 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgec.targets.tflite.graph import Array, Quantization
 
-__all__ = ["PER_CHANNEL_FULLY_CONNECTED", "TRANSPOSE_CONV_ACTIVATED", "B", "FlatbufferWriter", "schema"]
+__all__ = ["FULLY_CONNECTED_OF_ROWS", "TRANSPOSE_CONV_ACTIVATED", "B", "FlatbufferWriter", "schema"]
 
 B = schema.BuiltinOperator
 
@@ -22,9 +22,9 @@ VERSIONS = {
     B.AVERAGE_POOL_2D: 2, B.MAX_POOL_2D: 2, B.CONCATENATION: 2, B.SOFTMAX: 2, B.LOGISTIC: 2, B.RELU: 2, B.RELU6: 2,
     B.RESIZE_BILINEAR: 3, B.RESIZE_NEAREST_NEIGHBOR: 3, B.TRANSPOSE: 2, B.ARG_MAX: 2,
     B.LEAKY_RELU: 2, B.TANH: 2, B.GELU: 2, B.MAXIMUM: 2, B.MINIMUM: 2, B.STRIDED_SLICE: 2, B.L2_NORMALIZATION: 2,
-    B.TRANSPOSE_CONV: 3, B.SLICE: 2, B.QUANTIZE: 2, B.DEQUANTIZE: 2,
+    B.TRANSPOSE_CONV: 3, B.BATCH_MATMUL: 2, B.SLICE: 2, B.QUANTIZE: 2, B.DEQUANTIZE: 2,
 }  # fmt: skip
-PER_CHANNEL_FULLY_CONNECTED = 5
+FULLY_CONNECTED_OF_ROWS = 5  # or with a scale for each output
 TRANSPOSE_CONV_ACTIVATED = 4
 TENSOR_TYPES = {
     "float32": schema.TensorType.FLOAT32, "int8": schema.TensorType.INT8, "uint8": schema.TensorType.UINT8,

@@ -35,10 +35,16 @@ def images_have_rank_four(g: QdqGraph) -> str:
     return g.op("GlobalAveragePool", [volume], 0.05, 3)
 
 
-def vectors_have_rank_two(g: QdqGraph) -> str:
-    """ONNX itself refuses a Gemm of another rank; a float Gemm is read without one."""
-    rows = g.op("Reshape", [g.x, g.constant("s", np.array([1, 24, 6]))], 0.05, 3)
-    return g.op("MatMul", [rows, weights(g, 6, 5)], 0.1, 0)
+def vectors_or_rows(g: QdqGraph) -> str:
+    return g.op("MatMul", [g.x, weights(g, 6, 5)], 0.1, 0)
+
+
+def products_of_computed(g: QdqGraph) -> str:
+    return g.op("MatMul", [weights(g, 4, 6, 6), g.x], 0.1, 0)
+
+
+def picks_by_constants(g: QdqGraph) -> str:
+    return g.op("Gather", [g.x, g.constant("i", np.array([[0, 1], [1, 0]]))], 0.05, 3, axis=1)
 
 
 def int8_throughout(g: QdqGraph) -> str:
@@ -133,7 +139,8 @@ def resize_reads_the_same_pixels(g: QdqGraph) -> str:
 
 
 BREAKERS: tuple[Callable[[QdqGraph], str], ...] = (
-    rank_is_at_most_six, images_have_rank_four, vectors_have_rank_two, int8_throughout, constant_weights,
+    rank_is_at_most_six, images_have_rank_four, vectors_or_rows, products_of_computed, picks_by_constants,
+    int8_throughout, constant_weights,
     symmetric_weights, weight_granularity, pool_is_dense, plain_transposed_convolution, plain_gemm,
     operands_broadcast_by_channel, bounds_are_constants, hard_sigmoid_saturates, softmax_over_channels,
     arg_max_takes_the_first, concat_of_computed, constant_pad, resize_reads_the_same_pixels, tables_hold_integers,

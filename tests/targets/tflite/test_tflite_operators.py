@@ -504,6 +504,72 @@ def test_slice(seed, axis, start, end, step):
     close(g, y, integers(np.random.default_rng(seed), *g.shape), g.scale, g.zero_point, 1e-3)
 
 
+@quick
+@given(seeds, st.integers(1, 3), st.integers(-5, 4) | st.lists(st.integers(-5, 4), min_size=1, max_size=6))
+def test_gather_by_constants(seed, axis, indices):
+    """A slice, an order, a repetition, or one index that takes its axis away."""
+    g = QdqGraph((1, 6, 7, 5))
+    y = g.op("Gather", [g.x, g.constant("i", np.array(indices))], g.scale, g.zero_point, axis=axis)
+    close(g, y, integers(np.random.default_rng(seed), *g.shape), g.scale, g.zero_point, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("indices", "kinds"),
+    [
+        ([2, 1, 0], ["GATHER"]),
+        ([0, 2, 4], ["STRIDED_SLICE"]),
+        ([-1], ["SLICE"]),
+        (3, ["SLICE", "RESHAPE", "RESHAPE"]),
+    ],
+)
+def test_what_a_gather_becomes(indices, kinds):
+    from edgec.targets.tflite.compiler import to_tflite
+    from edgec.targets.tflite.flatbuffer import read_tflite
+
+    g = QdqGraph((1, 6, 7, 5))
+    y = g.op("Gather", [g.x, g.constant("i", np.array(indices))], g.scale, g.zero_point, axis=1)
+    assert [op.kind for op in read_tflite(to_tflite(g.model(y), XNNPACK)).operators] == kinds
+
+
+@quick
+@given(seeds, st.integers(2, 7), st.integers(1, 9), st.integers(1, 6), st.booleans(), st.booleans())
+def test_product_of_rows_and_a_matrix(seed, rows, inputs, outputs, per_channel, biased):
+    """MatMul of rank 3, in the words of every set of kernels, and with an Add of a row behind it."""
+    rng = np.random.default_rng(seed)
+    g = QdqGraph((1, rows, inputs))
+    stored, scale = integers(rng, inputs, outputs), np.float32(0.01)
+    if per_channel:
+        scale = rng.uniform(0.005, 0.01, outputs).astype(np.float32)
+    constants = [g.constant(n, v) for n, v in (("w", stored), ("s", scale), ("z", np.zeros(scale.shape, np.int8)))]
+    weights = g.op("DequantizeLinear", constants, **({"axis": 1} if per_channel else {}))
+    y = g.op("MatMul", [g.x, weights], 0.2, 5)
+    if biased:
+        y = g.op("Add", [y, g.constant("b", np.full(outputs, 2.0, np.float32))], 0.2, 5)
+    x = integers(rng, *g.shape)
+    for options in (MICRO, replace(MICRO, gemm="convolution"), XNNPACK):
+        got = run_int8(g.model(y), x, options, options is not XNNPACK)
+        assert steps_from_onnx(g, y, x, got, float(np.float32(0.2)), 5) <= 1 + biased
+
+
+@quick
+@given(seeds, st.sampled_from([(1, 4, 6), (1, 2, 4, 6)]), st.booleans())
+def test_product_of_two_computed_operands(seed, shape, softmax):
+    """Attention: x x' and, behind a Softmax, again x; rank 4 is kept in the model's own order."""
+    rng = np.random.default_rng(seed)
+    g = QdqGraph(shape)
+    turned = g.op(
+        "Transpose", [g.x], g.scale, g.zero_point, perm=[*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]
+    )
+    y, scale, zero = g.op("MatMul", [g.x, turned], 0.6, -20), 0.6, -20
+    if softmax:
+        y = g.op("Softmax", [y], 1 / 256, -128, axis=-1)
+        y, scale, zero = g.op("MatMul", [y, g.x], 0.05, 3), 0.05, 3
+    x = integers(rng, *shape)
+    for options in (MICRO, XNNPACK):
+        got = run_int8(g.model(y), x, options, options is MICRO)
+        assert steps_from_onnx(g, y, x, got, float(np.float32(scale)), zero) <= (3 if softmax else 1)
+
+
 @pytest.mark.parametrize("sizes", [[2, 4], [1, 2, 3], None])
 def test_split_into_branches(sizes):
     """Each part has its own reader, and one of them its own scale."""
