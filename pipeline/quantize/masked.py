@@ -1,9 +1,10 @@
-"""Constants that stand where no value is: the -1e9 around a max-pool, or under a mask. They are outliers by
-construction and must not set a range."""
+"""Constants that stand where no value is: the -1e9 around a max-pool, under a mask, or added in front of a Softmax.
+They are outliers by construction and must not set a range."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,6 +18,9 @@ MAXIMA = frozenset({"GlobalMaxPool", "Max", "MaxPool", "ReduceMax", "Relu"})
 """Operators that take the largest of their values: what lies below all others is never the answer."""
 
 BOTTOM = -(2.0**63)
+
+FAR = 10.0
+"""``exp(-FAR)`` is nothing beside 1 where a step is 1/256, a hundred times over."""
 
 MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 """Operators that hand every value on as it is."""
@@ -55,9 +59,53 @@ def masked(graph: Graph) -> Mapping[str, tuple[str, float]]:
     return {name: source for name, source in found.items() if only_maxima(name)}
 
 
+def added(graph: Graph) -> Mapping[str, tuple[str, str]]:
+    """Sums of a computed tensor and a constant that one Softmax alone reads, with the names of the two."""
+    found: dict[str, tuple[str, str]] = {}
+    for node in graph.nodes:
+        reader = graph.only_consumer(node.output)
+        if node.op != "Add" or reader is None or reader.op != "Softmax":
+            continue
+        constant = [name for name in node.inputs if name in graph.constants]
+        computed = [name for name in node.inputs if name not in graph.constants]
+        if len(constant) == len(computed) == 1:
+            found[node.output] = (computed[0], constant[0])
+    return found
+
+
 def bottomless(graph: Graph) -> frozenset[str]:
     """Masked tensors that hold -inf, which is legal there, or what has no square in float32."""
-    return frozenset(name for name, (_, lowest) in masked(graph).items() if lowest < BOTTOM)
+    lowest = {name: float(graph.constants[mask].min(initial=0)) for name, (_, mask) in added(graph).items()}
+    lowest |= {name: least for name, (_, least) in masked(graph).items()}
+    return frozenset(name for name, least in lowest.items() if least < BOTTOM)
+
+
+def with_near_masks(network: Network) -> Network:
+    """Masks that are added in front of a Softmax reach as far below the values as 8 bits of a probability can tell.
+
+    A Softmax sees differences alone: a row of the mask may move as a whole, and what lies ``FAR`` below every value of
+    its row weighs nothing.
+    """
+    graph, constants, seen, nodes = network.graph, dict[str, Array](), dict(network.seen), list(network.graph.nodes)
+    for name, (source, mask) in added(graph).items():
+        if source not in seen:
+            continue
+        channels, add, softmax = _joined(seen[source]), graph.producer[name], graph.consumers[name][0]
+        bottom = -(float(channels.high.max()) - float(channels.low.min()) + FAR)
+        given = graph.constants[mask]
+        axis = int(softmax.attributes.get("axis", -1))
+        axis -= len(graph.shapes[name]) if axis >= 0 else 0
+        tops = given.max(axis=axis, keepdims=True) if -axis <= given.ndim else given
+        if not given.size or given.min() >= bottom or not np.isfinite(tops).all():
+            continue
+        near = np.maximum(given - tops, bottom).astype(np.float32)
+        constants[f"{add.name}.near"] = near
+        inputs = tuple(f"{add.name}.near" if given_name == mask else given_name for given_name in add.inputs)
+        nodes[nodes.index(add)] = replace(add, inputs=inputs)
+        low, high = float(channels.low.min() + near.min()), float(channels.high.max() + near.max())
+        moved = channels.shifted(np.full(1, float(near.mean())))
+        seen[name] = replace(moved, lowest=np.full(1, low), highest=np.full(1, high)).ending(low, high)
+    return Network(graph.with_nodes(nodes, constants), seen) if constants else network
 
 
 def without_constants(graph: Graph, seen: Mapping[str, Channels]) -> dict[str, Channels]:

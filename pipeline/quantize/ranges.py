@@ -15,7 +15,7 @@ from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.calibrate import Calibration
 from edgec.pipeline.quantize.channels import Channels
 from edgec.pipeline.quantize.executor import run, tensors
-from edgec.pipeline.quantize.masked import without_constants
+from edgec.pipeline.quantize.masked import with_near_masks, without_constants
 from edgec.pipeline.quantize.observers import Histogram, mse_range, range_params
 from edgec.pipeline.quantize.plan import Network, Plan, is_linear
 
@@ -60,7 +60,7 @@ def observed(graph: Graph, calibration: Calibration) -> Network:
             np.full(1, highest),
             1.0 / (calibration.num_images * float(np.prod(positions))),
         )
-    return Network(graph, without_constants(graph, seen))
+    return with_near_masks(Network(graph, without_constants(graph, seen)))
 
 
 def fit_input(network: Network, scheme: Scheme, images: Tensor) -> Network:

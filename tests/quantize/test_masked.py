@@ -15,9 +15,10 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.forms.scheme import load_scheme
 from edgec.pipeline.network.graph import Graph
-from edgec.pipeline.quantize.calibrate import collect
+from edgec.pipeline.quantize.calibrate import Calibration, collect
 from edgec.pipeline.quantize.masked import bottomless, masked
 from edgec.pipeline.quantize.quantizer import QuantizedModel, quantize
+from edgec.pipeline.quantize.ranges import observed
 from edgec.pipeline.tasks.metrics import sqnr_db
 
 SIDE = 16
@@ -80,6 +81,39 @@ def moved(value: float) -> onnx.ModelProto:
     return network(middle, {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "value": np.float32(value)})
 
 
+TOKENS = 16
+
+
+def attends(mask: np.ndarray | None, flipped: bool = False) -> onnx.ModelProto:
+    """Sixteen positions look at each other, by a product of rows and a matrix and one of two computed operands."""
+    stream = np.random.default_rng(3)
+    scores = "scores" if mask is None else "open"
+    inputs = ["mask", "scores"] if flipped else ["scores", "mask"]
+    middle = [
+        helper.make_node("AveragePool", ["c"], ["small"], "small", kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Reshape", ["small", "flat"], ["columns"], "flatten-map"),
+        helper.make_node("Transpose", ["columns"], ["rows"], "rows", perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["rows", "wq"], ["queries"], "queries"),
+        helper.make_node("MatMul", ["queries", "columns"], ["scores"], "scores"),
+        *([helper.make_node("Add", inputs, ["open"], "mask")] if mask is not None else []),
+        helper.make_node("Softmax", [scores], ["weights"], "softmax", axis=-1),
+        helper.make_node("MatMul", ["weights", "rows"], ["mixed"], "mix"),
+        helper.make_node("Transpose", ["mixed"], ["back"], "back", perm=[0, 2, 1]),
+        helper.make_node("Reshape", ["back", "map"], ["m"], "to-map"),
+    ]
+    constants = {
+        "flat": np.array([0, CHANNELS, TOKENS]),
+        "map": np.array([0, CHANNELS, 4, 4]),
+        "wq": stream.normal(0, 0.5, (CHANNELS, CHANNELS)).astype(np.float32),
+    }
+    return network(middle, constants | ({} if mask is None else {"mask": mask.astype(np.float32)}))
+
+
+def causal(value: float) -> np.ndarray:
+    """Each position looks at itself and those before."""
+    return np.where(np.tri(TOKENS, dtype=bool), 0.0, value)[None]
+
+
 def images(seed: int, count: int = 24) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 1, (count, 3, SIDE, SIDE)).astype(np.float32)
 
@@ -115,6 +149,54 @@ def test_a_mask_costs_as_much_as_the_padding_of_the_pool(tmp_path: Path) -> None
     own = [helper.make_node("MaxPool", ["c"], ["m"], "max", kernel_shape=[3, 3], strides=[2, 2], pads=[0, 0, 1, 1])]
     plain = fidelity(quantized(network(own, {}), "tflite", tmp_path), tmp_path)
     assert fidelity(quantized(padded(-1e9), "tflite", tmp_path), tmp_path) > plain - 1
+
+
+@pytest.mark.parametrize("scheme", ["openvino", "tflite", "tflite-native", "tensorrt"])
+@pytest.mark.parametrize("value", BOTTOMS)
+def test_a_mask_that_is_added_sets_no_range(value: float, scheme: str, tmp_path: Path) -> None:
+    """It costs what attention without a mask costs, but for the bits that its foot takes."""
+    plain = fidelity(quantized(attends(None), scheme, tmp_path), tmp_path)
+    made = quantized(attends(causal(value), flipped=value < -1e5), scheme, tmp_path)
+    assert fidelity(made, tmp_path) > min(plain - 6, 30)
+    assert all(db > 10 for db in made.layer_sqnr_db.values())
+
+
+def test_added_masks_in_the_integer_kernels(tmp_path: Path) -> None:
+    from edgec.targets.tflite.compiler import to_tflite
+    from edgec.targets.tflite.options import TfliteOptions
+    from edgec.targets.tflite.runner import LiteRtRunner
+
+    made = quantized(attends(causal(-np.inf)), "tflite", tmp_path)
+    (tmp_path / "m.tflite").write_bytes(to_tflite(made.model, TfliteOptions()))
+    wanted = OrtRunner(tmp_path / "float.onnx").predict(images(1))[0]
+    for reference in (False, True):
+        runner = LiteRtRunner(tmp_path / "m.tflite", xnnpack=not reference, reference=reference)
+        assert sqnr_db(runner.predict(images(1))[0], wanted) > 20
+
+
+def test_rows_of_a_mask_move_as_a_whole(tmp_path: Path) -> None:
+    """A Softmax takes differences: a row that is far below all others, and a mask that is one value for all."""
+    steps = np.linspace(0, 3, TOKENS)[None, None]
+    low = np.where(np.arange(TOKENS)[None, :, None] == 2, -1e4, 0) + steps
+    near = observed(*seen_of(attends(low), tmp_path)).graph
+    (add,) = [node for node in near.nodes if node.name == "mask"]
+    np.testing.assert_allclose(near.constants[add.inputs[1]], np.broadcast_to(steps - 3, low.shape), atol=1e-3)
+    for mask in (np.full((1, 1, 1), -1e9), np.full(1, -1e9)):
+        near = observed(*seen_of(attends(mask), tmp_path)).graph
+        (add,) = [node for node in near.nodes if node.name == "mask"]
+        assert not near.constants[add.inputs[1]].any()
+
+
+def test_a_position_bias_stays_as_it_is(tmp_path: Path) -> None:
+    model = attends(np.random.default_rng(0).normal(0, 1, (1, TOKENS, TOKENS)))
+    graph = observed(*seen_of(model, tmp_path)).graph
+    assert next(node for node in graph.nodes if node.name == "mask").inputs == ("scores", "mask")
+    assert bottomless(graph) == frozenset()
+
+
+def seen_of(model: onnx.ModelProto, folder: Path) -> tuple[Graph, Calibration]:
+    onnx.save(model, folder / "float.onnx")
+    return Graph.read(model), collect(folder / "float.onnx", lambda: iter([images(0)]))
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
