@@ -217,6 +217,11 @@ def _slice(
     return x[tuple(index)]
 
 
+def _layer_norm(a: Mapping[str, Any], x: Tensor, gain: Tensor, offset: Tensor | None = None) -> Tensor:
+    axis = a.get("axis", -1)
+    return F.layer_norm(x, x.shape[axis:], gain.expand(x.shape[axis:]), offset, a.get("epsilon", 1e-5))
+
+
 def _gather(a: Mapping[str, Any], x: Tensor, indices: Tensor) -> Tensor:
     axis = a.get("axis", 0) % x.dim()
     places = indices.reshape(-1).long() % x.shape[axis]
@@ -251,6 +256,7 @@ _TABLE: Mapping[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "HardSigmoid": lambda a, x: (a.get("alpha", 0.2) * x + a.get("beta", 0.5)).clamp(0, 1),
     "HardSwish": lambda a, x: F.hardswish(x),
     "Identity": lambda a, x: x,
+    "LayerNormalization": _layer_norm,
     "LeakyRelu": lambda a, x: F.leaky_relu(x, a.get("alpha", 0.01)),
     "LpNormalization": _lp_norm,
     "MatMul": lambda a, x, y: x @ y,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -130,19 +130,97 @@ def norms_as_affines(graph: Graph) -> Graph:
 
 
 def norms_as_one(graph: Graph) -> Graph:
-    """``x / max(|x|, tiny)`` along one axis is LpNormalization: ReduceL2, then Clip, Max or Add, Expand, and Div."""
+    """``x / max(|x|, tiny)`` along one axis is LpNormalization: ReduceL2, then Clip, Max or Add, Expand, and Div.
+
+    ``(x - mean) / sqrt(variance + epsilon)`` over the last axes, a gain and an offset is LayerNormalization.
+    """
     nodes: list[Node] = []
+    constants: dict[str, Array] = {}
+    inside: set[str] = set()
     for node in graph.nodes:
         axis = _normalised_axis(graph, node) if node.op == "Div" else None
+        standard = _standardized(graph, node) if node.op == "Div" else None
         if axis is not None:
             node = replace(node, op="LpNormalization", inputs=node.inputs[:1], attributes={"axis": axis, "p": 2})
-        nodes.append(node)
+        elif standard is not None:
+            source, axis, epsilon = standard
+            (gain, offset), last = _affine_behind(graph, node, graph.shapes[source][axis:], inside)
+            names = (f"{node.name}.gain", f"{node.name}.offset")
+            constants |= {names[0]: gain, names[1]: offset}
+            attributes = {"axis": axis, "epsilon": epsilon}
+            node = replace(node, op="LayerNormalization", inputs=(source, *names), outputs=last.outputs)
+            node = replace(node, attributes=attributes)
+        if node.name not in inside:
+            nodes.append(node)
     needed, kept = set(graph.outputs), []
     for node in reversed(nodes):
         if needed.intersection(node.outputs):
             needed.update(node.inputs)
             kept.append(node)
-    return graph.with_nodes(kept[::-1])
+    return graph.with_nodes(kept[::-1], constants)
+
+
+def _standardized(graph: Graph, div: Node) -> tuple[str, int, float] | None:
+    """Tensor, first of its last axes (negative) and epsilon of ``d / sqrt(mean(d d) + epsilon)``, d without mean."""
+    centred, root = _made(graph, div.inputs[0], "Sub"), _made(graph, div.inputs[1], "Sqrt")
+    mean = _made(graph, centred.inputs[1], "ReduceMean") if centred is not None else None
+    total = _made(graph, root.inputs[0], "Add") if root is not None else None
+    if centred is None or mean is None or total is None or mean.inputs[0] != centred.inputs[0]:
+        return None
+    least = [graph.constants[name] for name in total.inputs if name in graph.constants]
+    variance = next((made for name in total.inputs if (made := _made(graph, name, "ReduceMean"))), None)
+    count = _last_axes(graph, mean)
+    if variance is None or len(least) != 1 or least[0].size != 1 or count is None:
+        return None
+    fits = count == _last_axes(graph, variance) and _is_square(graph, variance.inputs[0], centred.output)
+    return (mean.inputs[0], -count, float(least[0].item())) if fits else None
+
+
+def _made(graph: Graph, name: str, op: str) -> Node | None:
+    """What makes a tensor, where it is this operator."""
+    node = graph.producer.get(name)
+    return node if node is not None and node.op == op else None
+
+
+def _is_square(graph: Graph, name: str, source: str) -> bool:
+    if product := _made(graph, name, "Mul"):
+        return tuple(product.inputs) == (source, source)
+    power = _made(graph, name, "Pow")
+    exponent = graph.constants.get(power.inputs[1]) if power is not None and power.inputs[0] == source else None
+    return exponent is not None and bool(np.all(exponent == 2))
+
+
+def _last_axes(graph: Graph, mean: Node) -> int | None:
+    """How many of its last axes a ReduceMean takes; None where it takes others, or drops them."""
+    rank, axes = len(graph.shapes.get(mean.inputs[0], ())), mean.attributes.get("axes")
+    if axes is None and len(mean.inputs) > 1 and mean.inputs[1] in graph.constants:
+        axes = graph.constants[mean.inputs[1]].tolist()
+    if mean.op != "ReduceMean" or not axes or not mean.attributes.get("keepdims", 1):
+        return None
+    last = {axis % rank for axis in axes} == set(range(rank - len(axes), rank))
+    return len(axes) if last and all(graph.shapes[mean.inputs[0]][-len(axes) :]) else None
+
+
+def _is_row(values: Array, sides: tuple[int, ...]) -> bool:
+    """One value for each place of the only axis."""
+    return (values.size,) == sides == values.shape[-1:]
+
+
+def _affine_behind(
+    graph: Graph, node: Node, shape: Sequence[int | None], inside: set[str]
+) -> tuple[tuple[Array, Array], Node]:
+    """Gain and offset of ``shape`` from constants behind a node, and the last node of these; they join ``inside``."""
+    sides, rank = tuple(side or 1 for side in shape), len(graph.shapes.get(node.output, ()))
+    found = [np.ones(sides, np.float32), np.zeros(sides, np.float32)]
+    for place, op in enumerate(("Mul", "Add")):
+        reader = graph.only_consumer(node.output)
+        given = [graph.constants[name] for name in reader.inputs if name in graph.constants] if reader else []
+        fits = len(given) == 1 and given[0].ndim <= rank and (given[0].size == 1 or _is_row(given[0], sides))
+        if reader is not None and reader.op == op and fits:
+            found[place] = np.broadcast_to(given[0].astype(np.float32).reshape(-1), sides).copy()
+            inside.add(reader.name)
+            node = reader
+    return (found[0], found[1]), node
 
 
 def _normalised_axis(graph: Graph, div: Node) -> int | None:

@@ -227,6 +227,12 @@ def forward_slice(graph: Graph, node: Node, options: TfliteOptions) -> bool:
     return "begin" in node.attributes and all(step > 0 for step in node.attributes["steps"])
 
 
+@constraint("LayerNormalization")
+def norm_in_float(graph: Graph, node: Node, options: TfliteOptions) -> bool:
+    """It computes in float between int8 tensors, so that no microcontroller takes it; scale and bias are constants."""
+    return options.runtime != "tflite-micro" and all(graph.is_constant(name) for name in node.inputs[1:] if name)
+
+
 @constraint("Gather")
 def picks_by_constants(graph: Graph, node: Node, options: TfliteOptions) -> bool:
     """The indices are constants, one or a row of them, and the data is computed."""

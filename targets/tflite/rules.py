@@ -11,6 +11,7 @@ from edgec.targets.tflite.convolution import conv, conv_transpose, gemm, hard_si
 from edgec.targets.tflite.fuse import pad_amounts, pad_value
 from edgec.targets.tflite.graph import Node
 from edgec.targets.tflite.integer import activation_of, clip_bounds, covers, quantized_constant
+from edgec.targets.tflite.layer_norm import layer_norm
 from edgec.targets.tflite.layout import stored_axis
 from edgec.targets.tflite.lookup import lookup
 from edgec.targets.tflite.lowering import FUSED, Lowering
@@ -156,6 +157,7 @@ RULES: dict[str, Rule] = {
     "GlobalAveragePool": mean,
     "HardSigmoid": hard_sigmoid,
     "HardSwish": unary(B.HARD_SWISH, schema.HardSwishOptionsT),
+    "LayerNormalization": layer_norm,
     "LeakyRelu": leaky_relu,
     "Lookup": lookup,
     "LpNormalization": unary(B.L2_NORMALIZATION, schema.L2NormOptionsT),

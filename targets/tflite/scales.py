@@ -22,7 +22,9 @@ SIGNED_UNIT = Quantization((1 / 128,), 0)
 PRESCRIBED = {  # the only int8 outputs that these operators have
     "Sigmoid": PROBABILITY, "Softmax": PROBABILITY, "Tanh": SIGNED_UNIT, "LpNormalization": SIGNED_UNIT,
 }  # fmt: skip
-RESCALE = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "GlobalAveragePool"})
+RESCALE = frozenset(
+    {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "GlobalAveragePool", "LayerNormalization"}
+)
 
 # What XNNPACK's qs8 operators take: input_scale * weight_scale / output_scale below 2**8 in a convolution, and
 # input_scale / output_scale of at least 2**-10 in an addition.

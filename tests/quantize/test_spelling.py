@@ -22,6 +22,12 @@ IMAGE, ROW = "float[1, 3, 4, 4] x", "float[1, 3] x"
 NORM = "<float[3] s = {1, 2, 0.5}, float[3] b = {0.1, -1, 2}, float[3] m = {0.3, 0, -1}, float[3] v = {1, 0.2, 3}>"
 CHANNEL = "<float[1, 3, 1, 1] c = {0.5, 2, 3}, float[3, 1, 1] d = {1, -2, 0.25}>"
 WEIGHT = "<float[3, 2] w = {1, 2, 3, 4, 5, 6}, float[2] b = {0.5, -1}, float[1, 2] r = {1, 2}, float k = {0.3}>"
+TOKENS = "float[1, 5, 3] x"
+LAYER = "<float two = {2}, float e = {1e-3}, float[3] g = {1, 2, 0.5}, float[3] o = {0.1, -1, 2}>"
+STANDARD = (
+    "m = ReduceMean<axes = [-1]>(x) d = Sub(x, m) p = Pow(d, two) v = ReduceMean<axes = [-1]>(p) "
+    "w = Add(v, e) s = Sqrt(w)"
+)
 SPELLINGS = [
     (IMAGE, NORM, "y = BatchNormalization(x, s, b, m, v)", ["Conv"]),
     (IMAGE, NORM, "r = Relu(x) n = BatchNormalization(r, s, b, m, v) y = Relu(n)", ["Relu", "Conv", "Relu"]),
@@ -35,6 +41,16 @@ SPELLINGS = [
     (ROW, WEIGHT, "a = MatMul(x, w) y = Add(a, k)", ["Gemm"]),
     (ROW, WEIGHT, "a = MatMul(x, w) z = Relu(a) y = Add(a, z)", ["Gemm", "Relu", "Add"]),
     (ROW, WEIGHT, "n = ReduceL2<axes = [1], keepdims = 1>(x) y = Div(x, n)", ["LpNormalization"]),
+    (TOKENS, LAYER, f"{STANDARD} y = Div(d, s)", ["LayerNormalization"]),
+    (TOKENS, LAYER, f"{STANDARD} n = Div(d, s) y = Mul(g, n)", ["LayerNormalization"]),
+    (TOKENS, LAYER, f"{STANDARD} n = Div(d, s) a = Mul(n, g) y = Add(a, o)", ["LayerNormalization"]),
+    (TOKENS, LAYER, f"{STANDARD} n = Div(d, s) y = Add(n, o)", ["LayerNormalization"]),
+    (
+        TOKENS,
+        LAYER,
+        f"{STANDARD} n = Div(d, s) a = Mul(n, g) z = Relu(n) y = Add(a, z)",
+        ["LayerNormalization", "Mul", "Relu", "Add"],
+    ),
     (ROW, "<float e = {1e-12}>", "n = ReduceL2<axes = [1]>(x) m = Clip(n, e) y = Div(x, m)", ["LpNormalization"]),
 ]
 
@@ -83,6 +99,30 @@ def test_what_only_int8_can_do_is_accepted_before() -> None:
     check(pretended(model, load_scheme("tflite")), TfliteOptions())
     with pytest.raises(EdgecError, match="int8 only"):
         check(model, TfliteOptions())
+
+
+@pytest.mark.parametrize("body", [f"{STANDARD} y = Div(d, s)", "y = LayerNormalization(x, g, o)"])
+def test_layer_normalization_is_float_and_no_microcontrollers(body: str) -> None:
+    """One operator in both spellings; where the board has no float it is refused by its name before quantization."""
+    model = graph_of(TOKENS, LAYER, body).write()
+    check(pretended(model, load_scheme("tflite")), TfliteOptions())
+    with pytest.raises(EdgecError, match=r"unsupported-operator.*\(LayerNormalization\).*no microcontroller"):
+        check(pretended(model, load_scheme("tflite-native")), TfliteOptions(xnnpack=False, runtime="tflite-micro"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "m = ReduceMean<axes = [1]>(x) d = Sub(x, m) p = Mul(d, d) v = ReduceMean<axes = [1]>(p) w = Add(v, e)"
+        " s = Sqrt(w) y = Div(d, s)",  # over another axis than the last
+        STANDARD.replace("Pow(d, two)", "Pow(d, e)") + " y = Div(d, s)",
+        STANDARD.replace("Sub(x, m)", "Sub(x, o)") + " y = Div(d, s)",
+        STANDARD.replace("Pow(d, two)", "Mul(d, x)") + " y = Div(d, s)",
+    ],
+)
+def test_what_only_looks_like_a_layer_norm(body: str) -> None:
+    graph = graph_of(TOKENS, LAYER, body)
+    assert "LayerNormalization" not in {node.op for node in prepared(graph).nodes}
 
 
 @pytest.mark.parametrize("scheme", ["tflite", "tflite-native", "openvino", "tensorrt"])

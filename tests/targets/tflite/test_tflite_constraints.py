@@ -43,6 +43,10 @@ def products_of_computed(g: QdqGraph) -> str:
     return g.op("MatMul", [weights(g, 4, 6, 6), g.x], 0.1, 0)
 
 
+def norm_in_float(g: QdqGraph) -> str:
+    return g.op("LayerNormalization", [g.x, g.op("MaxPool", [g.x], 0.05, 3, kernel_shape=[6, 1])], 0.05, 3)
+
+
 def picks_by_constants(g: QdqGraph) -> str:
     return g.op("Gather", [g.x, g.constant("i", np.array([[0, 1], [1, 0]]))], 0.05, 3, axis=1)
 
@@ -140,7 +144,7 @@ def resize_reads_the_same_pixels(g: QdqGraph) -> str:
 
 BREAKERS: tuple[Callable[[QdqGraph], str], ...] = (
     rank_is_at_most_six, images_have_rank_four, vectors_or_rows, products_of_computed, picks_by_constants,
-    int8_throughout, constant_weights,
+    norm_in_float, int8_throughout, constant_weights,
     symmetric_weights, weight_granularity, pool_is_dense, plain_transposed_convolution, plain_gemm,
     operands_broadcast_by_channel, bounds_are_constants, hard_sigmoid_saturates, softmax_over_channels,
     arg_max_takes_the_first, concat_of_computed, constant_pad, resize_reads_the_same_pixels, tables_hold_integers,
@@ -169,6 +173,14 @@ def test_every_constraint_has_a_breaker_and_a_sentence() -> None:
 
 def test_documentation_is_written_from_the_constraints() -> None:
     assert (ROOT / "docs" / "tflite-operators.md").read_text() == document(frozenset(RULES))
+
+
+def test_no_microcontroller_is_asked_for_float() -> None:
+    g = graph()
+    model = g.model(g.op("LayerNormalization", [g.x, g.constant("gain", np.ones(6, np.float32))], 0.05, 3))
+    check(model, TfliteOptions())
+    with pytest.raises(EdgecError, match=r"unsupported-operator.*LayerNormalization"):
+        check(model, TfliteOptions(xnnpack=False, runtime="tflite-micro"))
 
 
 def test_unknown_operator_is_named() -> None:

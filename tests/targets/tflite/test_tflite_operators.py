@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from qdq_graphs import MICRO, QdqGraph, integers, run_int8, run_onnx, steps_from_onnx
+from qdq_graphs import MICRO, QdqGraph, integers, run_int8, run_onnx, steps_from_onnx, to_nhwc
 
 from edgec.targets.tflite.options import TfliteOptions
 
@@ -568,6 +568,33 @@ def test_product_of_two_computed_operands(seed, shape, softmax):
     for options in (MICRO, XNNPACK):
         got = run_int8(g.model(y), x, options, options is MICRO)
         assert steps_from_onnx(g, y, x, got, float(np.float32(scale)), zero) <= (3 if softmax else 1)
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((1, 9, 6), -1), ((1, 3, 4, 5), 3), ((1, 3, 4, 5), 1), ((1, 7), -1)])
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("quantized", [False, True])
+def test_layer_normalization(shape, axis, biased, quantized):
+    """In float between int8 tensors: one rounding."""
+    from edgec.targets.tflite.compiler import to_tflite
+    from edgec.targets.tflite.runner import open_interpreter
+
+    rng = np.random.default_rng(1)
+    g = QdqGraph(shape, quantized=quantized)
+    names = [g.constant("gain", rng.uniform(0.5, 2, shape[axis:]).astype(np.float32))]
+    names += [g.constant("offset", rng.normal(0, 1, shape[axis:]).astype(np.float32))] if biased else []
+    y = g.op("LayerNormalization", [g.x, *names], 0.04, 2, axis=axis, epsilon=1e-3)
+    x = integers(rng, *shape)
+    for options in (replace(MICRO, runtime="tflite-runtime"), XNNPACK):
+        if quantized:
+            got = run_int8(g.model(y), x, options, options is not XNNPACK)
+            assert steps_from_onnx(g, y, x, got, float(np.float32(0.04)), 2) <= 1
+            continue
+        real = (x * 0.05).astype(np.float32)
+        interpreter = open_interpreter(to_tflite(g.model(y), options), 1, xnnpack=options.xnnpack)
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], to_nhwc(real))
+        interpreter.invoke()
+        got = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        np.testing.assert_allclose(got, run_onnx(g.model(y), real), atol=1e-4)
 
 
 @pytest.mark.parametrize("sizes", [[2, 4], [1, 2, 3], None])
