@@ -9,11 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.compiler import Probe
 from edgec.pipeline.forms.format import Format
-from edgec.targets.tflite.flatbuffer import METADATA_NAME, MODEL_ORDER
+from edgec.targets.tflite.flatbuffer import INSTALL, METADATA_NAME, MODEL_ORDER, require_schema
 from edgec.targets.tflite.format import TfliteFormat
 from edgec.targets.tflite.options import TfliteOptions
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 FORMAT: Format = TfliteFormat()
 TOOLCHAIN: tuple[str, ...] = ("ai-edge-litert", "flatbuffers")
-INSTALL = "pip install 'edgec[arm]'"
 LABELS, PREPROCESS = "edgec.labels", "edgec.preprocess"  # ``metadata_props`` of an ONNX file, each one JSON
 MIN_RUNTIME = b"2.5.0".ljust(16, b"\0")  # a 16-byte text, as TensorFlow's converter writes it
 
@@ -76,6 +74,7 @@ def to_tflite(
     Raises:
         EdgecError: as ``check``; ``inexact-normalisation`` (``uint8``).
     """
+    require_schema()
     from edgec.targets.tflite.lowering import Lowering
     from edgec.targets.tflite.normalisation import fold_normalisation
     from edgec.targets.tflite.rules import RULES
@@ -108,8 +107,7 @@ def probe(settings: TfliteOptions | None = None) -> Probe:
 
 
 def _prepared(model: onnx.ModelProto, options: TfliteOptions) -> Graph:
-    if find_spec("ai_edge_litert") is None:
-        raise EdgecError("missing-runtime", "this target needs ai-edge-litert, which is not installed", INSTALL)
+    require_schema()
     from edgec.targets.tflite.canonical import canonical
     from edgec.targets.tflite.constraints import check_graph, check_operators
     from edgec.targets.tflite.fuse import prepare

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from math import prod
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.network.cost import macs
 
+INSTALL = "pip install 'edgec[arm]'"
 METADATA_NAME = "edgec"
 MODEL_ORDER = "outputs_in_model_order"  # in the metadata: outputs of rank 4, by place, that are not stored as NHWC
 
@@ -172,7 +174,18 @@ def _check_indices(indices: tuple[int, ...], num_tensors: int, absent: int) -> N
         raise ValueError(f"it names a tensor that is not among its {num_tensors}")
 
 
+def require_schema() -> None:
+    """TFLite's schema, without which no file is read or written, comes with LiteRT.
+
+    Raises:
+        EdgecError: ``missing-runtime``.
+    """
+    if find_spec("ai_edge_litert") is None:
+        raise EdgecError("missing-runtime", "TFLite files need ai-edge-litert, which is not installed", INSTALL)
+
+
 def _model(content: bytes) -> Any:
+    require_schema()
     from ai_edge_litert import schema_py_generated as schema
 
     if content[4:8] != b"TFL3":

@@ -17,7 +17,7 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.compiler import OnDevice
 from edgec.pipeline.forms.format import Batch, Outputs
-from edgec.targets.tflite.compiler import INSTALL
+from edgec.targets.tflite.flatbuffer import INSTALL
 from edgec.targets.tflite.options import TfliteOptions
 
 if TYPE_CHECKING:

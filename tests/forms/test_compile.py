@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,25 @@ def test_a_target_without_its_runtime_says_how_to_get_it(
     assert caught.value.code == "missing-runtime"
     assert "edgec[cpu]" in caught.value.hint
     assert not compiler.probe().can_run
+
+
+@pytest.mark.parametrize("board", ["arm", "mcu"])
+def test_a_tflite_target_without_litert_says_so(board: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, compiling = quantized(tmp_path, tiny_network()).path / "model.onnx", stage(board)
+    lowered = load_compiler("tflite")
+    lowered.compile_model(network, tmp_path / "model.tflite", compiling.settings)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    for name in ("lowering", "writer"):  # as in a process that has not read them yet
+        monkeypatch.delitem(sys.modules, f"edgec.targets.tflite.{name}")
+    for asked in (
+        lambda: lowered.check(onnx.load(network), compiling.settings),
+        lambda: lowered.compile_model(network, tmp_path / "again.tflite", compiling.settings),
+        lambda: lowered.FORMAT.contract(tmp_path / "model.tflite"),
+    ):
+        with pytest.raises(EdgecError) as caught:
+            asked()
+        assert caught.value.code == "missing-runtime"
+        assert "edgec[arm]" in caught.value.hint
 
 
 def test_the_ir_keeps_weights_as_integers(tmp_path: Path) -> None:
