@@ -8,6 +8,8 @@ import click
 
 from edgec.pipeline.cli._options import json_option, recipe_options
 
+MOST = 4  # parts of a key that are named
+
 
 @click.command()
 @recipe_options
@@ -25,6 +27,13 @@ def command(as_json: bool, **request: Any) -> None:
     if as_json:
         click.echo(json.dumps([asdict(plan) for plan in plans], indent=2))
         return
+    width = max(len(plan.stage) for plan in plans)
     for plan in plans:
-        click.echo(f"{'kept' if plan.cached else 'run':<5} {plan.stage:<12} {plan.reason}")
-    click.echo("run   measure      latency is measured anew each time")
+        click.echo(f"{'kept' if plan.cached else 'run':<5} {plan.stage:<{width}} {_in_short(plan.reason)}")
+    click.echo(f"run   {'measure':<{width}} latency is measured anew each time")
+
+
+def _in_short(reason: str) -> str:
+    """Its first parts; ``--json`` has all."""
+    parts = reason.split("; ")
+    return reason if len(parts) <= MOST else "; ".join([*parts[:MOST], f"and {len(parts) - MOST} more (--json)"])

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -129,7 +130,7 @@ class Store:
             except Damaged as error:
                 return Plan(name, key, False, f"its kept result is damaged: {error}")
             return Plan(name, key, True, "result is in the store")
-        return Plan(name, key, False, self._newest_difference(stage, inputs))
+        return Plan(name, key, False, self._nearest_difference(stage, inputs))
 
     def entries(self) -> Iterator[tuple[dict[str, Any], Path]]:
         """Every kept result whose record can be believed: the record and the result's folder."""
@@ -233,21 +234,35 @@ class Store:
                 raise not_writable(self.root, error) from error
             raise
 
-    def _newest_difference(self, stage: Stage, inputs: tuple[Artifact, ...]) -> str:
-        """Compare with the latest kept result of the same stage and name what differs."""
+    def _nearest_difference(self, stage: Stage, inputs: tuple[Artifact, ...]) -> str:
+        """Compare with the kept result of the same stage that differs least, of equals the latest, and name what does.
+
+        Another target's result says nothing of why this one's would run again.
+        """
         wanted = _flat(_describe(stage, inputs))
         same = [
-            (folder.stat().st_mtime, record) for record, folder in self.entries() if record["stage"] == wanted["stage"]
+            (_flat({k: v for k, v in record.items() if k not in FOUND}), folder.stat().st_mtime)
+            for record, folder in self.entries()
+            if record["stage"] == wanted["stage"]
         ]
         if not same:
             return "never ran"
-        kept = _flat({k: v for k, v in max(same, key=lambda pair: pair[0])[1].items() if k not in FOUND})
+        kept, _ = min(same, key=lambda pair: (len(_changed(pair[0], wanted)), -pair[1]))
         changed = [
-            f"{name}: {kept.get(name, 'nothing')} -> {wanted.get(name, 'nothing')}"
-            for name in sorted(kept.keys() | wanted.keys())
-            if kept.get(name) != wanted.get(name)
+            f"{name}: {_short(kept.get(name, 'nothing'))} -> {_short(wanted.get(name, 'nothing'))}"
+            for name in _changed(kept, wanted)
         ]
         return "; ".join(changed) or "its result was deleted"
+
+
+def _changed(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    return [name for name in sorted(kept.keys() | wanted.keys()) if kept.get(name) != wanted.get(name)]
+
+
+def _short(value: object) -> str:
+    """A digest by its beginning."""
+    text = str(value)
+    return text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text
 
 
 def stage_name(stage: Stage) -> str:

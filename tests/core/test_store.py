@@ -166,6 +166,16 @@ def test_explain_names_what_changed(tmp_path: Path, word: Artifact) -> None:
     assert plan.reason == "parameters.times: 1 -> 3"
 
 
+def test_explain_compares_with_the_result_that_differs_least(tmp_path: Path, word: Artifact) -> None:
+    """Not with the latest, which may be of another input."""
+    store = Store(tmp_path / "store")
+    store.run(Shout(), word)
+    (tmp_path / "other").write_text("other")
+    later = store.run(Shout(2), source(tmp_path / "other")).path.parent
+    os.utime(later, (2**32, 2**32))
+    assert store.explain(Shout(5), word).reason == "parameters.times: 1 -> 5"
+
+
 def test_clear_forgets_everything(tmp_path: Path, word: Artifact) -> None:
     store = Store(tmp_path / "store")
     store.run(Shout(), word)
