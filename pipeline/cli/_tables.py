@@ -42,6 +42,13 @@ def print_result(result: dict[str, Any]) -> None:
     console.print(bundle, soft_wrap=True, markup=False)
 
 
+def print_table(table: Table, console: Console) -> None:
+    """As wide as the terminal; in a file or a pipe as wide as it likes, since names cut short are of no use there."""
+    if not console.is_terminal:
+        console.width = max(console.width, console.measure(table, options=console.options.update(width=1000)).maximum)
+    console.print(table)
+
+
 def print_accuracy(accuracy: Accuracy, console: Console) -> None:
     """Float, reference and target beside each other."""
     table = Table("", "float", "QDQ reference", "target", box=None, header_style="bold")

@@ -14,8 +14,10 @@ def command(as_json: bool) -> None:
     import json
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
+    from edgec.pipeline.cli._tables import print_table
     from edgec.pipeline.diagnosis import diagnose
 
     diagnosis = diagnose()
@@ -25,8 +27,12 @@ def command(as_json: bool) -> None:
     console = Console(highlight=False)
     for name, value in diagnosis["machine"].items():
         console.print(f"{name:<14} {value}")
-    table = Table("target", "build", "run", "found", "missing", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for column in ("target", "build", "run"):
+        table.add_column(column, no_wrap=True)
+    for column in ("found", "missing"):
+        table.add_column(column)
     for entry in diagnosis["targets"]:
         marks = ["[green]yes[/]" if entry[key] else "[red]no[/]" for key in ("can_build", "can_run")]
-        table.add_row(entry["target"], *marks, entry["facts"], entry["missing"])
-    console.print(table)
+        table.add_row(entry["target"], *marks, escape(entry["facts"]), escape(entry["missing"]))
+    print_table(table, console)

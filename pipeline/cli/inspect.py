@@ -34,6 +34,8 @@ def _print(file: Path, found: Inspection) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from edgec.pipeline.cli._tables import print_table
+
     table = Table(box=None, header_style="bold")
     for column in ("operator", "type", "shape"):
         table.add_column(column, no_wrap=True)
@@ -42,7 +44,7 @@ def _print(file: Path, found: Inspection) -> None:
     for row in found.operators:
         table.add_row(*_cells(row))
     console = Console(highlight=False)
-    console.print(table)
+    print_table(table, console)
     counts = ", ".join(f"{count} {kind}" for kind, count in found.counts.items())
     console.print(f"{file}: {found.format}, {found.size_bytes:,} bytes, {found.macs / 1e6:,.1f} M MACs; {counts}")
     if found.pieces is not None:

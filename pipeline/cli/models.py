@@ -35,26 +35,28 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from edgec.pipeline.cli._tables import print_table
+
     table = Table(box=None, header_style="bold")
     table.add_column("model", no_wrap=True)
     for column in ("px", "MACs M", "params M", "saving", "top-1 %"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("weights")
-    sources = list(dict.fromkeys(row["published_source"] for row in rows))
+    known = {row["name"]: row["published_miou" if row["published_top1"] is None else "published_top1"] for row in rows}
+    sources = list(dict.fromkeys(row["published_source"] for row in rows if known[row["name"]] is not None))
     for row in rows:
         cost = (f"{row['macs'] / 1e6:,.0f}", f"{row['params'] / 1e6:.2f}", f"{row['separable_saving']:.1f}x")
-        known = row["published_miou"] if row["published_top1"] is None else row["published_top1"]
-        accuracy = "-" if known is None else f"{known:.1f} ({1 + sources.index(row['published_source'])})"
+        percent = known[row["name"]]
+        accuracy = "-" if percent is None else f"{percent:.1f} ({1 + sources.index(row['published_source'])})"
         named = ", ".join(name for name in row["weights"] if name != "random")
         table.add_row(row["name"], str(row["input_px"]), *cost, accuracy, named)
     console = Console(highlight=False)
-    console.print(table)
+    print_table(table, console)
     console.print("saving: MACs with plain convolutions over MACs with depthwise separable ones", style="dim")
+    console.print("top-1: as published, ImageNet validation; segmentation: mIoU on VOC 2012", style="dim")
     console.print("weights: every model also takes a file, a card, or 'random'", style="dim")
     for number, source in enumerate(sources, start=1):
-        console.print(
-            f"({number}) published in {source}; ImageNet validation, segmentation: mIoU on VOC 2012", style="dim"
-        )
+        console.print(f"({number}) {source}", style="dim")
 
 
 def _row(name: str) -> dict[str, Any]:

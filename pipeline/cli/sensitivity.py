@@ -48,6 +48,8 @@ def command(
     from rich.console import Console
     from rich.table import Table
 
+    from edgec.pipeline.cli._tables import print_table
+
     table = Table("layer", "operator", "quantized", "output SQNR dB", box=None, header_style="bold")
     for entry in ranked[:top]:
         parts = " + ".join(
@@ -55,4 +57,4 @@ def command(
         )
         shown = "exact" if finite(entry.sqnr_db) is None else f"{entry.sqnr_db:.1f}"
         table.add_row(entry.layer.name, entry.layer.op, parts, shown)
-    Console(highlight=False).print(table)
+    print_table(table, Console(highlight=False))

@@ -22,11 +22,23 @@ def command(as_json: bool) -> None:
         click.echo(json.dumps([plain(spec) for spec in specs], indent=2))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table("target", "compiler", "scheme", "RAM", "flash", "description", box=None, header_style="bold")
+    from edgec.pipeline.cli._tables import print_table
+
+    table = Table(box=None, header_style="bold")
+    for column in ("target", "compiler", "scheme"):
+        table.add_column(column, no_wrap=True)
+    for column in ("RAM", "flash"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("description")
     for spec in specs:
         sizes = (spec.device.ram_bytes, spec.device.flash_bytes)
-        ram, flash = (f"{size / 1024:,.0f} KiB" if size else "" for size in sizes)
-        table.add_row(spec.name, spec.compiler, spec.scheme.name, ram, flash, spec.description)
-    Console().print(table)
+        ram, flash = (_size(size) if size else "" for size in sizes)
+        table.add_row(spec.name, spec.compiler, spec.scheme.name, ram, flash, escape(spec.description))
+    print_table(table, Console(highlight=False))
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:,.0f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**10:,.0f} KiB"

@@ -35,7 +35,9 @@ def test_usage_errors_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:
 def test_targets(capsys: pytest.CaptureFixture[str]) -> None:
     listed = json.loads(out(capsys, "targets", "--json"))
     assert {"cpu", "onnxruntime"} <= {target["name"] for target in listed}
-    assert "openvino" in out(capsys, "targets")
+    shown = out(capsys, "targets")
+    assert "openvino" in shown
+    assert all(target["name"] in shown for target in listed), "no name is cut short where there is no terminal"
 
 
 def test_doctor_speaks_for_every_target(capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,6 +46,13 @@ def test_doctor_speaks_for_every_target(capsys: pytest.CaptureFixture[str]) -> N
     assert all(entry["can_run"] or entry["missing"] for entry in diagnosis["targets"])
     assert diagnosis["machine"]["torch"].startswith("2.")
     assert "onnxruntime" in out(capsys, "doctor")
+
+
+def test_a_hint_with_an_extra_is_shown_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("edgec.targets.openvino.compiler.find_spec", lambda _: None)
+    assert "pip install 'edgec[cpu]'" in out(capsys, "doctor")
 
 
 def test_cache(capsys: pytest.CaptureFixture[str], own_cache: Path) -> None:
