@@ -75,7 +75,8 @@ def _best(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release
         raise EdgecError("unsupported-precision", message, "leave --precision away")
     here = recipe.target.device.is_this_machine and load_compiler(recipe.target.compiler).probe(recipe.settings).can_run
     if judging.on is None and not here:
-        return left_to_the_device(recipe, lambda one: release_of(build(one, store), judging.ranked), work)
+        release = left_to_the_device(recipe, lambda one: release_of(build(one, store), judging.ranked), work)
+        return replace(release, latency=latency_of(release, judging.threads)) if judging.timed else release
     releases = {}
     for precision in recipe.target.precisions:
         (work / precision).mkdir()
