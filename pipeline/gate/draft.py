@@ -14,6 +14,7 @@ from edgec.pipeline.core.toml_file import validate
 from edgec.pipeline.forms.measure import cpu_model
 from edgec.pipeline.gate.accuracy import judge_accuracy
 from edgec.pipeline.gate.budgets import ANY_DEVICE, LATENCY_LIMITS, Absolute, Budget, Budgets, Relative
+from edgec.pipeline.gate.finding import Finding
 from edgec.pipeline.gate.latency import Limits, judge
 from edgec.pipeline.gate.proxies import Proxies
 from edgec.pipeline.gate.record import read_accuracy
@@ -23,6 +24,7 @@ HEAD = """\
 # Budgets of 'edgec check'. Review changes like code.
 # Written by 'edgec budget init' from the present state with these margins: {margins}
 """
+MOST_SPREAD = 3.0  # an interval's far end over the value: beyond it a limit would hold anything
 OPEN_BOUND_MS = 1e9  # nothing is judged while a draft is measured
 
 
@@ -109,11 +111,22 @@ def diff(path: Path, before: str, after: str) -> str:
 def _times(bundle: Bundle, margins: Margins, budget_s: float) -> dict[str, float]:
     limits = Limits(tuple((name, OPEN_BOUND_MS) for name in LATENCY_LIMITS))
     outcome = judge(limits, Sampler([bundle.folder], budget_s=budget_s))
-    values = {finding.limit: finding.high for finding in outcome.findings}
-    if values["p50_ms"] is None:
+    found = {finding.limit: finding for finding in outcome.findings}
+    reason = _unknown(found["p50_ms"])
+    if reason:
         hint = "free the machine, or allow more time with --budget-s"
-        raise EdgecError("cannot-measure", f"'{bundle.folder}': {outcome.findings[0].reason}", hint)
-    return {name: _rounded(value * (1 + margins.latency)) for name, value in values.items() if value is not None}
+        raise EdgecError("cannot-measure", f"'{bundle.folder}': {reason}", hint)
+    ends = {name: finding.high for name, finding in found.items() if not _unknown(finding)}
+    return {name: _rounded(end * (1 + margins.latency)) for name, end in ends.items() if end is not None}
+
+
+def _unknown(finding: Finding) -> str:
+    """Why no limit can start from it; empty where one can."""
+    if finding.value is None or finding.high is None:
+        return finding.reason
+    if finding.high <= MOST_SPREAD * finding.value:
+        return ""
+    return f"{finding.value:.3g} ms may be up to {finding.high:.3g} ms: the processes agree too little"
 
 
 def _accuracy(bundle: Bundle, margins: Margins) -> dict[str, float]:

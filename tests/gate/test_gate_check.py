@@ -502,6 +502,19 @@ def test_a_machine_that_cannot_be_measured(
     assert not (tmp_path / "b.toml").exists()
 
 
+def test_no_limit_starts_from_an_interval_that_holds_anything(
+    run: Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a busy machine: a network of 0.07 ms once got a budget of 575."""
+    alike, unlike = source(2.0), source(2.0, layout=2.0)
+    monkeypatch.setattr(draft_module, "Sampler", lambda *places, **options: unlike)
+    answer = run("budget", "init", bundle, "--owner", "me", "--output", tmp_path / "b.toml")
+    assert code(answer) == "cannot-measure"
+    assert "agree too little" in answer[2]
+    monkeypatch.setattr(draft_module, "Sampler", lambda *places, **options: alike)
+    assert run("budget", "init", bundle, "--owner", "me", "--output", tmp_path / "b.toml")[0] == 0
+
+
 def test_judging_rests_on_all_processes() -> None:
     outcome = judge(Limits((("p50_ms", 3.0),)), source(2.0))
     assert outcome.findings[0].num_processes == len(outcome.processes) == PER_ROUND
