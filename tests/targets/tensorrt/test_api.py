@@ -63,18 +63,18 @@ API: dict[str, tuple[int, int]] = {
     "ICudaEngine.get_tensor_name": EVER,
     "ICudaEngine.get_tensor_shape": EVER,
     "ICudaEngine.get_tensor_mode": EVER,
+    "ICudaEngine.get_tensor_dtype": EVER,
     "IExecutionContext.set_tensor_address": EVER,
     "IExecutionContext.execute_async_v3": EVER,
     "EngineInspector.get_engine_information": EVER,
     "LayerInformationFormat.JSON": EVER,
     "TensorIOMode.INPUT": EVER,
-    "TensorIOMode.OUTPUT": EVER,
 }
 """``Class.member``: (first major version with it, first without it)."""
 
 OBJECTS = ("builder", "network", "parser", "config", "logger", "runtime", "engine", "context")
 OURS = {  # of the script's own Engine and logger
-    *(f"engine.{name}" for name in ("run", "time", "layers", "memory", "trt", "upload", "download")),
+    *(f"engine.{name}" for name in ("run", "time", "layers", "input", "upload", "download")),
     *("engine.capture", "engine.graph", "logger.last"),
 }
 
