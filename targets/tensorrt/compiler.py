@@ -25,7 +25,7 @@ from edgec.pipeline.forms.format import Batch, Format
 from edgec.targets.tensorrt.build_engine import STORED, TYPED
 from edgec.targets.tensorrt.dialect import in_dialect, with_float_weights
 from edgec.targets.tensorrt.dla import dla_placement
-from edgec.targets.tensorrt.format import SCRIPT, EngineFormat
+from edgec.targets.tensorrt.format import SCHEMA, SCRIPT, EngineFormat
 from edgec.targets.tensorrt.lint import LINEAR, Finding, is_dequantized, lint
 from edgec.targets.tensorrt.options import TensorRtSettings
 from edgec.targets.tensorrt.proof import FLOAT_DB, same_function, typed_function
@@ -164,7 +164,7 @@ def _spec(
     typed = folder / TYPED_MODEL
     flags = "--fp16" if settings.precision == "fp16" else "--fp16 --int8"
     return {
-        "schema": 3,
+        "schema": SCHEMA,
         "target": settings.board,
         "precision": settings.precision,
         "compute_capability": gpu.compute_capability,

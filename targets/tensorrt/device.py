@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from edgec.pipeline.forms.format import Batch, Outputs
 from edgec.pipeline.forms.measure import SAMPLES_FOR_P99, Cost, Latency
 from edgec.targets.devices.answer import checked, remote_failed
 from edgec.targets.devices.qemu import QemuDevice
-from edgec.targets.tensorrt.format import SCRIPT, shapes_of, split
+from edgec.targets.tensorrt.format import SCRIPT, read_spec, shapes_of, split
 from edgec.targets.tensorrt.options import TensorRtSettings
 from edgec.targets.tensorrt.placement import RECORD, EngineRecord
 
@@ -50,7 +49,7 @@ class DeviceEngine:
         Raises:
             EdgecError: what ``build_engine.py`` refuses (``devices.answer.REFUSALS``), and see ``Device``.
         """
-        shapes = shapes_of(json.loads((self.artifact / "engine_spec.json").read_text()))
+        shapes = shapes_of(read_spec(self.artifact))
         with scratch("there") as folder:
             images, outputs = folder / "inputs.bin", folder / "outputs.bin"
             images.write_bytes(np.ascontiguousarray(batch, "<f4").tobytes())

@@ -12,11 +12,29 @@ from typing import Any
 
 import numpy as np
 
-from edgec.pipeline.forms.format import Alone, Batch, Candidate, Contract, Outputs, Runtime
+from edgec.pipeline.forms.format import Alone, Batch, Candidate, Contract, Outputs, Runtime, damaged
 from edgec.targets.onnxruntime.format import onnx_contract
 
 SCRIPT = Path(__file__).with_name("build_engine.py")
+SCHEMA = 3  # of ``engine_spec.json``
 CANDIDATES = "candidates.json"  # for ``build_engine.py --precision auto``
+
+
+def read_spec(artifact: Path) -> dict[str, Any]:
+    """``engine_spec.json``.
+
+    Raises:
+        EdgecError: ``corrupt-artifact-file`` where it is none, or that of another edgec.
+    """
+    path = artifact / "engine_spec.json"
+    try:
+        spec = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(path, str(error)) from error
+    if not isinstance(spec, dict) or spec.get("schema") != SCHEMA:
+        found = spec.get("schema") if isinstance(spec, dict) else spec
+        raise damaged(path, f"its schema is {found!r:.20}, and this edgec reads {SCHEMA}")
+    return spec
 
 
 def shapes_of(spec: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:

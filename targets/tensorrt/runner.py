@@ -21,7 +21,7 @@ from edgec.pipeline.core.store import default_root, file_sha256
 from edgec.pipeline.forms.compiler import Probe
 from edgec.pipeline.forms.format import Batch, Outputs
 from edgec.targets.devices.answer import Transcript
-from edgec.targets.tensorrt.format import SCRIPT, shapes_of, split
+from edgec.targets.tensorrt.format import SCRIPT, read_spec, shapes_of, split
 from edgec.targets.tensorrt.options import TensorRtSettings
 
 ELSEWHERE = "engines are built on the device: run build_engine.py there, or give --on ssh://user@host"
@@ -71,7 +71,7 @@ def open_runner(artifact: Path, settings: TensorRtSettings, threads: int) -> Eng
     from edgec.targets.tensorrt import build_engine
 
     trt, _ = build_engine.import_tensorrt()
-    spec = json.loads((artifact / "engine_spec.json").read_text())
+    spec = read_spec(artifact)
     plan = (folder / "model.engine").read_bytes()
     engine = build_engine.Engine(trt, build_engine.Cuda(), plan, spec, spec["dla_core"])
     return EngineRunner(engine, shapes_of(spec))

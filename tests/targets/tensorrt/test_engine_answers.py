@@ -13,6 +13,7 @@ import pytest
 from edgec.pipeline.core.errors import EdgecError
 from edgec.targets.devices.answer import Transcript
 from edgec.targets.tensorrt.device import DeviceEngine
+from edgec.targets.tensorrt.format import read_spec
 
 STATE = {"clock_mhz": 1300, "clocks_locked": False, "power_mode": "MAXN", "tegrastats": None, "nvidia_smi": None}
 KEY = {"gpu": "Orin", "compute_capability": "8.7", "driver": "CUDA 12.6", "tensorrt": "10.3.0", "typed": False}
@@ -136,3 +137,11 @@ def test_answers_of_several_outputs(artifact: Path) -> None:
     refused = Says(ANSWER, bytes(40))
     with pytest.raises(EdgecError, match="remote-failed"):
         DeviceEngine(refused, artifact).predict(np.zeros((2, 3, 4, 4), np.float32))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"{}", b'{"schema": 2, "output_shape": [1, 3]}'])
+def test_a_folder_of_another_edgec_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "engine_spec.json").write_bytes(content)
+    with pytest.raises(EdgecError) as caught:
+        read_spec(tmp_path)
+    assert caught.value.code == "corrupt-artifact-file"
