@@ -13,7 +13,7 @@ import pytest
 from edgec.pipeline.core.errors import EdgecError
 from edgec.targets.devices.answer import Transcript
 from edgec.targets.tensorrt.device import DeviceEngine
-from edgec.targets.tensorrt.format import read_spec
+from edgec.targets.tensorrt.format import SCHEMA, read_spec
 
 STATE = {"clock_mhz": 1300, "clocks_locked": False, "power_mode": "MAXN", "tegrastats": None, "nvidia_smi": None}
 KEY = {"gpu": "Orin", "compute_capability": "8.7", "driver": "CUDA 12.6", "tensorrt": "10.3.0", "typed": False}
@@ -47,7 +47,7 @@ class Says:
 
 @pytest.fixture
 def artifact(tmp_path: Path) -> Path:
-    (tmp_path / "engine_spec.json").write_text(json.dumps({"outputs": {"y": [1, 3]}}))
+    (tmp_path / "engine_spec.json").write_text(json.dumps({"schema": SCHEMA, "outputs": {"y": [1, 3]}}))
     return tmp_path
 
 
@@ -130,7 +130,9 @@ def test_answers_of_the_right_size(artifact: Path) -> None:
 
 def test_answers_of_several_outputs(artifact: Path) -> None:
     """Image by image in the file, output by output here."""
-    (artifact / "engine_spec.json").write_text(json.dumps({"outputs": {"y": [1, 1, 2], "x": [1, 3], "w": [1]}}))
+    (artifact / "engine_spec.json").write_text(
+        json.dumps({"schema": SCHEMA, "outputs": {"y": [1, 1, 2], "x": [1, 3], "w": [1]}})
+    )
     device = Says(ANSWER, np.arange(12, dtype="<f4").tobytes())
     found = DeviceEngine(device, artifact).predict(np.zeros((2, 3, 4, 4), np.float32))  # type: ignore[arg-type]
     assert [answers.tolist() for answers in found] == [[[[0, 1]], [[6, 7]]], [[2, 3, 4], [8, 9, 10]], [5, 11]]
