@@ -77,21 +77,24 @@ def _source(name: str) -> Path | None:
     around, _, last = name.rpartition(".")
     if not last.isidentifier():
         return None
-    for folder in _folders(around):
-        for path in (folder / f"{last}.py", folder / last / "__init__.py"):
-            if path.is_file():
-                return path
-    return None
+    inside = _found(name) if _is_top(name) else ()
+    beside = [path for folder in _folders(around) for path in (folder / f"{last}.py", folder / last / "__init__.py")]
+    return next((path for path in (*(folder / "__init__.py" for folder in inside), *beside) if path.is_file()), None)
 
 
 def _folders(package: str) -> tuple[Path, ...]:
     """Where the modules of a package lie; several places for a namespace package."""
     if not package:
         return tuple(map(Path, sys.path))
-    if package.count(".") <= (package.partition(".")[0] == "edgec"):
+    if _is_top(package):
         return _found(package)
     around, _, last = package.rpartition(".")
     return tuple(folder / last for folder in _folders(around) if (folder / last).is_dir())
+
+
+def _is_top(package: str) -> bool:
+    """It lies where an installer put it; ``edgec`` itself is a name that several installations may share."""
+    return package.count(".") <= (package.partition(".")[0] == "edgec")
 
 
 @cache

@@ -110,3 +110,10 @@ def test_what_counts_as_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     }
     assert import_closure(["zoo.start"]) == expected
     assert set(code_digests(["zoo.start"])) == expected
+
+
+def test_packages_around_a_module_count_however_edgec_is_installed() -> None:
+    """Importing ``edgec.pipeline`` runs code of its own."""
+    assert {"edgec.pipeline", "edgec.targets"} <= import_closure(
+        ("edgec.pipeline.forms.compile", "edgec.targets.tflite")
+    )
