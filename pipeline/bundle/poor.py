@@ -20,8 +20,10 @@ FEW_IMAGES = 64
 """Calibration images; ranges of fewer know little of the images to come."""
 
 SATURATED_DB = 3.0
-HARMLESS_DB = 30.0  # an artifact at this figure is not poor, whatever more it had elsewhere
 """Less than the QDQ reference has; kernels that only round differently stay well within."""
+
+HARMLESS_DB = 30.0
+"""An artifact at this figure is not poor, whatever more it has elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,16 @@ def _reasons(accuracy: Accuracy) -> Iterator[str]:
 
 def _saturated(accuracy: Accuracy, answered: Mapping[str, str]) -> str:
     """What an x86 without VNNI loses (``quantize/vnni.py``); empty where nothing points to that."""
+    from edgec.pipeline.forms.form import saturates
+
     here, written = accuracy.sqnr_db, accuracy.reference_sqnr_db
-    plain = answered.get("machine") in ("x86_64", "AMD64") and "vnni" not in answered.get("simd", "")
-    if not plain or here is None or written is None or here >= HARMLESS_DB or written - here < SATURATED_DB:
+    if (
+        not saturates(answered)
+        or here is None
+        or written is None
+        or here >= HARMLESS_DB
+        or written - here < SATURATED_DB
+    ):
         return ""
     return (
         f"the artifact has {here:.1f} dB on this x86 without VNNI, where sums of two products saturate, and "

@@ -48,6 +48,15 @@ def instruction_set() -> Mapping[str, str]:
     return {"machine": platform.machine(), "simd": " ".join(sorted({flag for flag in flags if SIMD.search(flag)}))}
 
 
+def saturates(answered: Mapping[str, str]) -> bool:
+    """An x86 without VNNI, whose kernels saturate sums of two u8 x s8 products at 16 bits (``quantize/vnni.py``).
+
+    Args:
+        answered: ``Form.identity``, or ``instruction_set``.
+    """
+    return answered.get("machine") in ("x86_64", "AMD64") and "vnni" not in answered.get("simd", "")
+
+
 @cache
 def _onnx_runtime() -> Mapping[str, str]:
     import onnxruntime

@@ -18,6 +18,7 @@ from edgec.pipeline.core.store import Artifact
 from edgec.pipeline.data.dataset import Dataset
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.answer import read_answers
+from edgec.pipeline.forms.form import instruction_set, saturates
 from edgec.pipeline.tasks.accuracy import Accuracy
 from edgec.pipeline.tasks.metrics import sqnr_db
 from edgec.pipeline.tasks.task import Kept, Labels, Metric, Task
@@ -110,8 +111,16 @@ def check_alike(target: Kept, reference: Kept) -> None:
                 f"the artifact answers unlike the QDQ reference: '{name}' has {found_db:.1f} dB on {len(expected)} "
                 f"images, expected at least {LEAST_SQNR_DB:.0f}"
             )
-            hint = "compare tensor by tensor with 'edgec sensitivity', and report the model"
-            raise EdgecError("compile-mismatch", message, hint)
+            raise EdgecError("compile-mismatch", message, _what_to_try())
+
+
+def _what_to_try() -> str:
+    report = "compare tensor by tensor with 'edgec sensitivity', and report the model"
+    if not saturates(instruction_set()):
+        return report
+    return (
+        f"x86 without VNNI saturates sums of products: try reduce_range = true in the board's [scheme]; else {report}"
+    )
 
 
 def _check_equal(name: str, target: npt.NDArray[Any], reference: npt.NDArray[Any]) -> None:
@@ -119,8 +128,7 @@ def _check_equal(name: str, target: npt.NDArray[Any], reference: npt.NDArray[Any
     share = float(np.mean(target == reference))
     if share < LEAST_ALIKE:
         message = f"the artifact answers unlike the QDQ reference: {100 * share:.1f} % of '{name}' are equal"
-        hint = "compare tensor by tensor with 'edgec sensitivity', and report the model"
-        raise EdgecError("compile-mismatch", message, hint)
+        raise EdgecError("compile-mismatch", message, _what_to_try())
 
 
 def read_accuracy(path: Path) -> Accuracy:

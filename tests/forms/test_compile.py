@@ -15,6 +15,7 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import Artifact, source, tree_sha256
 from edgec.pipeline.forms.compile import Compile
 from edgec.pipeline.forms.compiler import load_compiler
+from edgec.pipeline.forms.form import instruction_set, saturates
 from edgec.pipeline.forms.score import check_alike
 from edgec.pipeline.forms.spec import load_target
 from edgec.targets.openvino import compiler
@@ -49,6 +50,15 @@ def test_an_artifact_that_computes_something_else_is_refused() -> None:
         check_alike({"logits": -expected}, {"logits": expected})
     assert caught.value.code == "compile-mismatch"
     assert "'logits' has -6.0 dB on 8 images" in caught.value.message
+    assert ("reduce_range" in caught.value.hint) == saturates(instruction_set())
+
+
+def test_whose_kernels_saturate() -> None:
+    assert saturates({"machine": "x86_64", "simd": "avx avx2 fma"})
+    assert not saturates({"machine": "x86_64", "simd": "avx2 avx512_vnni"})
+    assert not saturates({"machine": "x86_64", "simd": "avx2 avx_vnni"})
+    assert not saturates({"machine": "aarch64", "simd": "asimd"})
+    assert not saturates({"gpu": "Orin"})
 
 
 def test_a_target_without_its_runtime_says_how_to_get_it(
