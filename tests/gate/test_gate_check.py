@@ -28,7 +28,7 @@ from edgec.pipeline.gate.formats import FORMATS
 from edgec.pipeline.gate.latency import PER_ROUND, Limits, judge
 from edgec.pipeline.gate.record import Measured
 from edgec.pipeline.gate.sampling import Process
-from edgec.pipeline.tasks.accuracy import Accuracy
+from edgec.pipeline.tasks.accuracy import Accuracy, Fidelity
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -309,7 +309,9 @@ def test_accuracy_verdicts(limit: str, bound: float, expected: Verdict) -> None:
 
 def test_an_artifact_that_equals_a_garbage_reference_fails() -> None:
     assert judge_accuracy("sqnr_db", 10.0, replace(RECORDED, reference_sqnr_db=0.8)).verdict is Verdict.FAIL
-    assert judge_accuracy("sqnr_db", 10.0, replace(RECORDED, sqnr_db=None)).verdict is Verdict.PASS, "exact"
+    exact = replace(RECORDED, sqnr_db=None, outputs=(Fidelity("logits", None, 1.0, 0.0),))
+    assert judge_accuracy("sqnr_db", 10.0, exact).verdict is Verdict.PASS
+    assert judge_accuracy("sqnr_db", 10.0, replace(exact, outputs=())).verdict is Verdict.INCONCLUSIVE, "class maps"
 
 
 def test_random_weights_have_no_drop() -> None:

@@ -32,9 +32,14 @@ def settle_batch_norm(network: nn.Module, input_px: int, passes: int = 2, batch_
     network.train()
     with torch.no_grad():
         for _ in range(passes):
-            coarse = torch.randn(batch_size, 3, max(input_px // 16, 2), max(input_px // 16, 2))
-            fine = torch.randn(batch_size, 3, input_px, input_px)
-            network(F.interpolate(coarse, size=input_px, mode="bilinear") + 0.25 * fine)
+            network(smooth_noise(batch_size, input_px))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.train(was_training)
+
+
+def smooth_noise(batch_size: int, input_px: int) -> torch.Tensor:
+    """``(N, 3, input_px, input_px)`` from torch's generator: large spots and a little grain, as pictures have."""
+    coarse = torch.randn(batch_size, 3, max(input_px // 16, 2), max(input_px // 16, 2))
+    fine = torch.randn(batch_size, 3, input_px, input_px)
+    return F.interpolate(coarse, size=input_px, mode="bilinear") + 0.25 * fine

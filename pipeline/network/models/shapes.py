@@ -10,9 +10,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-LARGE_PX = 320
-
-
 @dataclass(frozen=True)
 class LayerShape:
     """One leaf module in the order of execution. Shapes are ``(N, C, H, W)``, or ``(N, C)`` after pooling."""
@@ -26,10 +23,9 @@ class LayerShape:
 def layer_shapes(network: nn.Module, input_px: int) -> tuple[LayerShape, ...]:
     """Shapes of every leaf module for one black image ``(1, 3, input_px, input_px)``. Leaves the network as it was.
 
-    Large pictures run on torch's meta device, which has shapes and no numbers, and imports for seconds.
+    It runs in numbers: torch's meta device imports torch's compiler, which makes a folder in TMPDIR.
     """
     import torch
-    from torch.func import functional_call
 
     shapes: list[LayerShape] = []
 
@@ -42,10 +38,8 @@ def layer_shapes(network: nn.Module, input_px: int) -> tuple[LayerShape, ...]:
     leaves = [(name, module) for name, module in network.named_modules() if not any(module.children())]
     hooks = [module.register_forward_hook(recorder(name)) for name, module in leaves]
     was_training = network.training
-    device = "meta" if input_px > LARGE_PX else "cpu"
-    state = {name: tensor.to(device) for name, tensor in network.state_dict(keep_vars=True).items()}
     with torch.no_grad():
-        functional_call(network.eval(), state, (torch.zeros(1, 3, input_px, input_px, device=device),))
+        network.eval()(torch.zeros(1, 3, input_px, input_px))
     network.train(was_training)
     for hook in hooks:
         hook.remove()

@@ -88,14 +88,18 @@ def recognise(keys: Iterable[str]) -> Convention | None:
 
 def _known_modules() -> Iterator[tuple[str, str, set[str]]]:
     for model in models.names():
-        conventions = models.get(model).conventions
+        conventions, builder = models.get(model).conventions, models.get(model).builder
         yield from ((model, names, set(table)) for names, table in conventions.items())
-        yield (model, OWN_NAMES, _own_modules(model))
+        yield (model, OWN_NAMES, _own_modules(model, builder))
 
 
 @cache
-def _own_modules(model: str) -> set[str]:
-    """Ours, from any convention; a family that has none is built to look, without its numbers."""
+def _own_modules(model: str, builder: object) -> set[str]:
+    """Ours, from any convention; a family that has none is built to look, without its numbers.
+
+    Args:
+        builder: the model's own: another package's model of the same name is another one.
+    """
     import torch
 
     spec = models.get(model)

@@ -554,17 +554,21 @@ def test_product_of_rows_and_a_matrix(seed, rows, inputs, outputs, per_channel, 
 @quick
 @given(seeds, st.sampled_from([(1, 4, 6), (1, 2, 4, 6)]), st.booleans())
 def test_product_of_two_computed_operands(seed, shape, softmax):
-    """Attention: x x' and, behind a Softmax, again x; rank 4 is kept in the model's own order."""
+    """Attention: x x' and, behind a Softmax, again x; rank 4 is kept in the model's own order.
+
+    In front of the Softmax steps are fine: one of 0.6 is a factor of 1.8 behind it, and runtimes round ties apart.
+    """
     rng = np.random.default_rng(seed)
     g = QdqGraph(shape)
     turned = g.op(
         "Transpose", [g.x], g.scale, g.zero_point, perm=[*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]
     )
-    y, scale, zero = g.op("MatMul", [g.x, turned], 0.6, -20), 0.6, -20
+    scale, zero = (0.07, 0) if softmax else (0.6, -20)
+    y, x = g.op("MatMul", [g.x, turned], scale, zero), integers(rng, *shape)
     if softmax:
+        x = (x // 6).astype(np.int8)
         y = g.op("Softmax", [y], 1 / 256, -128, axis=-1)
         y, scale, zero = g.op("MatMul", [y, g.x], 0.05, 3), 0.05, 3
-    x = integers(rng, *shape)
     for options in (MICRO, XNNPACK):
         got = run_int8(g.model(y), x, options, options is MICRO)
         assert steps_from_onnx(g, y, x, got, float(np.float32(scale)), zero) <= (3 if softmax else 1)
