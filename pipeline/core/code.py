@@ -100,7 +100,10 @@ def _is_top(package: str) -> bool:
 @cache
 def _found(package: str) -> tuple[Path, ...]:
     """By the import system, which knows how the distribution was installed; a top-level package loads nothing heavy."""
-    spec = find_spec(package)
+    try:
+        spec = find_spec(package)
+    except ValueError:  # a program, ``__main__``, may have none
+        return ()
     return tuple(map(Path, spec.submodule_search_locations or ())) if spec else ()
 
 
