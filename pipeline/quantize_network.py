@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgec.pipeline.build import Build
-from edgec.pipeline.bundle.records import FloatLayer, QuantizationRecord
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.json_file import read_record
 from edgec.pipeline.core.store import Artifact, Store
@@ -15,6 +14,7 @@ from edgec.pipeline.forms.answer import Answer, judged, read_answers
 from edgec.pipeline.forms.form import FLOAT, REFERENCE, Form, float_form, reference_form
 from edgec.pipeline.forms.scheme import Level, load_scheme
 from edgec.pipeline.forms.spec import load_target
+from edgec.pipeline.quantize.record import FloatLayer, QuantizationRecord
 from edgec.pipeline.quantize.sensitivity import Sensitivity
 from edgec.pipeline.quantize.stages import read_ranking
 from edgec.pipeline.quantize.vnni import SaturatingForm

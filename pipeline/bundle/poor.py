@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # whoever reads a bundle needs no recipe
-    from edgec.pipeline.bundle.records import QuantizationRecord
+    from edgec.pipeline.quantize.record import QuantizationRecord
     from edgec.pipeline.recipe import Recipe
     from edgec.pipeline.tasks.accuracy import Accuracy
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from edgec.pipeline.build import Build
 from edgec.pipeline.bundle.manifest import BudgetVerdict
 from edgec.pipeline.bundle.poor import Poor, poor_of
-from edgec.pipeline.bundle.records import QuantizationRecord
 from edgec.pipeline.bundle.semver import FIRST
 from edgec.pipeline.core.json_file import read_record
 from edgec.pipeline.forms.answer import read_answers
@@ -22,6 +21,7 @@ from edgec.pipeline.forms.memory import MemoryFit, memory_fit
 from edgec.pipeline.forms.score import read_accuracy
 from edgec.pipeline.forms.spec import Precision
 from edgec.pipeline.quantize.check import read_remarks
+from edgec.pipeline.quantize.record import QuantizationRecord
 from edgec.pipeline.recipe import Recipe, TorchSource
 from edgec.pipeline.tasks.accuracy import Accuracy
 from edgec.pipeline.tasks.task import Kept

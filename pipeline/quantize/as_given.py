@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,32 +25,16 @@ from edgec.pipeline.quantize.plan import (
 )
 from edgec.pipeline.quantize.prepare import prepare
 from edgec.pipeline.quantize.ranges import observed
+from edgec.pipeline.quantize.record import GivenRecord
 from edgec.pipeline.quantize.take_apart import Given
 
 FEW_BITS = 31
 """The largest integer of weights that have less than 7 bits."""
 
 
-@dataclass(frozen=True)
-class Taken:
-    """What became of the parameters that a network brought along.
-
-    Attributes:
-        num_activations: tensors that were given parameters.
-        num_weights: constants that were given parameters.
-        changed: why a tensor has others, or none, by name.
-        calibrated: tensors that the target stores as integers, and that were given nothing.
-    """
-
-    num_activations: int
-    num_weights: int
-    changed: Mapping[str, str]
-    calibrated: tuple[str, ...]
-
-
 def plan_as_given(
     source: Graph, calibration: Calibration, scheme: Scheme, given: Given, floats: Mapping[str, str]
-) -> tuple[Network, Plan, Taken]:
+) -> tuple[Network, Plan, GivenRecord]:
     """The network and its plan with the given parameters wherever the scheme allows them.
 
     Nothing moves a weight or a range: no equalization, no corrected bias, no split hard-swish.
@@ -207,7 +191,9 @@ def _left_in_float(source: Graph, graph: Graph, scheme: Scheme, given: Given) ->
     return left
 
 
-def _taken(graph: Graph, scheme: Scheme, given: Given, fitting: Plan, plan: Plan, changed: dict[str, str]) -> Taken:
+def _taken(
+    graph: Graph, scheme: Scheme, given: Given, fitting: Plan, plan: Plan, changed: dict[str, str]
+) -> GivenRecord:
     """Compare what was given with what is planned: nothing is said of a parameter but what the plan holds."""
     fused = fused_tensors(graph, scheme)
     for name, params in given.activations.items():
@@ -229,4 +215,4 @@ def _taken(graph: Graph, scheme: Scheme, given: Given, fitting: Plan, plan: Plan
         if name not in given.activations and params.scale.tobytes() not in steps
         if name not in graph.producer or graph.producer[name].op not in prescribed
     )
-    return Taken(len(given.activations), len(given.weights), changed, calibrated)
+    return GivenRecord(len(given.activations), len(given.weights), changed, calibrated)

@@ -16,6 +16,7 @@ from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.bias_correction import correct_biases
 from edgec.pipeline.quantize.plan import Network, Plan, make_plan
 from edgec.pipeline.quantize.ranges import clip_ranges
+from edgec.pipeline.quantize.record import LevelRecord
 from edgec.pipeline.quantize.rounding import input_covariance, round_layer, roundable
 from edgec.pipeline.quantize.simulate import every_output
 
@@ -32,21 +33,6 @@ STANDARD_ERRORS = 2.0
 judges may hold none of them."""
 
 LEAST_NOISE = 1e-30
-
-
-@dataclass(frozen=True)
-class KeptLevel:
-    """Which level's network is delivered, and why.
-
-    Attributes:
-        level: whose network it is; not the one that was asked for where that one was no better.
-        sqnr_db: of each level's network on the images that judged, the worst output's; None where all are equal.
-        num_images: that judged; they decided nothing in the levels above ``fast``.
-    """
-
-    level: Level
-    sqnr_db: Mapping[Level, float | None]
-    num_images: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +84,7 @@ class Quantizing:
 
 def best_level(
     quantizing: Quantizing, network: Network, level: Level, images: Tensor, limit: int
-) -> tuple[Candidate, KeptLevel | None]:
+) -> tuple[Candidate, LevelRecord | None]:
     """The network of the highest level that is better than all below it.
 
     ``fast`` is what it is alone: it decides on the first ``limit`` images, judges among them or not, so that what is
@@ -127,7 +113,7 @@ def best_level(
             kept, below, noise = name, candidate, its_noise
             ranges = replace(network, seen=candidate.network.seen)
     told = {name: value if np.isfinite(value) else None for name, value in found.items()}
-    return below, KeptLevel(kept, told, len(judging))
+    return below, LevelRecord(kept, told, len(judging))
 
 
 def held_out(images: Tensor) -> tuple[Tensor, Tensor]:

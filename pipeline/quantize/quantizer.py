@@ -16,16 +16,17 @@ from edgec.pipeline.forms.scheme import Level, Scheme
 from edgec.pipeline.network.graph import Graph
 from edgec.pipeline.quantize.absorption import absorb_high_biases
 from edgec.pipeline.quantize.affine import Array
-from edgec.pipeline.quantize.as_given import Taken, plan_as_given
+from edgec.pipeline.quantize.as_given import plan_as_given
 from edgec.pipeline.quantize.calibrate import Batches, Calibration
 from edgec.pipeline.quantize.equalize import equalize
 from edgec.pipeline.quantize.executor import one_thread
-from edgec.pipeline.quantize.levels import KeptLevel, Quantizing, best_level
+from edgec.pipeline.quantize.levels import Quantizing, best_level
 from edgec.pipeline.quantize.masked import refuse_outliers
 from edgec.pipeline.quantize.plan import Network, make_plan
 from edgec.pipeline.quantize.prepare import prepare
 from edgec.pipeline.quantize.qdq import insert_qdq
 from edgec.pipeline.quantize.ranges import fit_input, observed
+from edgec.pipeline.quantize.record import GivenRecord, LevelRecord
 from edgec.pipeline.quantize.rescaling import remove_unused_rescaling
 from edgec.pipeline.quantize.sensitivity import Sensitivity, layer_sqnr, rank_layers
 from edgec.pipeline.quantize.take_apart import Given
@@ -59,8 +60,8 @@ class QuantizedModel:
     floats: Mapping[str, str]
     layer_sqnr_db: Mapping[str, float]
     seconds: float
-    kept: KeptLevel | None = None
-    taken: Taken | None = None
+    kept: LevelRecord | None = None
+    taken: GivenRecord | None = None
 
 
 @one_thread()

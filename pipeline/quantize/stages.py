@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from edgec.pipeline.core.store import Artifact
 from edgec.pipeline.data.dataset import Dataset, batches
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.scheme import Level, Scheme
+from edgec.pipeline.quantize.record import FloatLayer, HeldDrop, QuantizationRecord
 from edgec.pipeline.tasks.metrics import finite
 from edgec.pipeline.tasks.task import Task
 
@@ -215,22 +216,22 @@ class Quantize:
 
         model, calibration = onnx.load(inputs[0].path), Calibration.load(inputs[1].path)
         output.mkdir()
-        report: dict[str, Any] = {}
-        given = given_among(inputs)
+        given, held = given_among(inputs), None
         if self.limit is None or self.task is None:
             quantized = self._quantized(model, calibration, given, {})
         else:
-            quantized, report["fallback"] = self._within(
-                self.limit, self.task, inputs[0].path, model, calibration, given, output
-            )
+            quantized, held = self._within(self.limit, self.task, inputs[0].path, model, calibration, given, output)
         facts = {"edgec.labels": list(self.labels), "edgec.preprocess": self.preprocess.stated()}
         onnx.helper.set_model_props(quantized.model, {name: _compact(fact) for name, fact in facts.items()})
         onnx.save(quantized.model, output / "model.onnx")
-        report["float_layers"] = [{"layer": layer, "reason": reason} for layer, reason in quantized.floats.items()]
-        report["layer_sqnr_db"] = {layer: finite(found) for layer, found in quantized.layer_sqnr_db.items()}
-        report["kept"] = asdict(quantized.kept) if quantized.kept else None
-        report["given"] = asdict(quantized.taken) if quantized.taken else None
-        (output / "report.json").write_text(json.dumps(report, indent=1))
+        record = QuantizationRecord(
+            float_layers=tuple(FloatLayer(layer, reason) for layer, reason in quantized.floats.items()),
+            layer_sqnr_db={layer: finite(found) for layer, found in quantized.layer_sqnr_db.items()},
+            fallback=held,
+            kept=quantized.kept,
+            given=quantized.taken,
+        )
+        (output / "report.json").write_text(json.dumps(asdict(record), indent=1))
 
     def _stream(self) -> Iterator[npt.NDArray[np.float32]]:
         return batches(self.images, self.preprocess, BATCH_SIZE)
@@ -252,7 +253,7 @@ class Quantize:
         calibration: Calibration,
         given: Given | None,
         folder: Path,
-    ) -> tuple[QuantizedModel, dict[str, Any]]:
+    ) -> tuple[QuantizedModel, HeldDrop]:
         """The network with the fewest sensitive layers in float that hold the drop, and what was decided."""
         from edgec.pipeline.forms.answer import output_shapes
         from edgec.pipeline.quantize.fallback import Judge, hold_drop
@@ -267,8 +268,7 @@ class Quantize:
         quantized, found = hold_drop(
             partial(self._quantized, model, calibration, given), ranked, judge, limit.max_drop_pp
         )
-        decided = {"max_drop_pp": limit.max_drop_pp, "drop_pp": found.drop_pp, "num_images": len(limit.images)}
-        return quantized, decided | {"num_layers": found.num_layers}
+        return quantized, HeldDrop(limit.max_drop_pp, found.drop_pp, len(limit.images), found.num_layers)
 
 
 def _compact(fact: object) -> str:

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.bundle.manifest import Manifest
-from edgec.pipeline.bundle.records import QuantizationRecord, read_latency, read_quantization, read_sensitivity
+from edgec.pipeline.bundle.records import read_latency, read_quantization, read_sensitivity
 from edgec.pipeline.forms.golden import GoldenSet, read_golden, to_real
 from edgec.pipeline.forms.measure import Latency
+from edgec.pipeline.quantize.record import QuantizationRecord
 from edgec.pipeline.tasks.classification import Predictions, class_name, probabilities, read_predictions
 from edgec.pipeline.tasks.metrics import answers
 

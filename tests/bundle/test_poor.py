@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgec.pipeline.bundle.poor import Poor, poor_of
-from edgec.pipeline.bundle.records import QuantizationRecord
+from edgec.pipeline.quantize.record import QuantizationRecord
 from edgec.pipeline.recipe import Choices, DataFolders, Recipe, make_recipe
 from edgec.pipeline.tasks.accuracy import Accuracy
 
