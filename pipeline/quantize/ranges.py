@@ -30,6 +30,27 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
 }
 """What an operator cannot leave, whatever its input; those of Clip are its constants."""
 
+BETWEEN = frozenset(
+    {
+        "AveragePool",
+        "Concat",
+        "Flatten",
+        "GlobalMaxPool",
+        "Identity",
+        "MaxPool",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
+"""What they answer lies between the least and the largest of their inputs, or a zero of the padding.
+
+So does a mean over all positions, but its tails hardly reach there: it brought MobileNetV3-small 0.1 dB.
+"""
+
 INPUT_TAILS = np.arange(0.0, 4.25, 0.25)
 PIXEL_STRIDE = 5
 
@@ -88,12 +109,20 @@ def fit_input(network: Network, scheme: Scheme, images: Tensor) -> Network:
 
 
 def _bounds(graph: Graph, name: str) -> tuple[float, float]:
+    """(lowest, highest) value that a tensor can have by what makes it."""
     made = graph.producer.get(name)
+    if name in graph.constants:
+        return float(graph.constants[name].min()), float(graph.constants[name].max())
     if made is None:
         return -np.inf, np.inf
     if made.op == "Clip" and all(bound in graph.constants for bound in made.inputs[1:] if bound):
         bounds = [float(graph.constants[bound]) if bound else None for bound in (*made.inputs[1:], "", "")[:2]]
         return -np.inf if bounds[0] is None else bounds[0], np.inf if bounds[1] is None else bounds[1]
+    if made.op in BETWEEN:
+        parts = made.inputs if made.op == "Concat" else made.inputs[:1]
+        between = [_bounds(graph, part) for part in parts]
+        between += [(0.0, 0.0)] if made.op == "AveragePool" else []
+        return min(low for low, _ in between), max(high for _, high in between)
     return BOUNDS.get(made.op, (-np.inf, np.inf))
 
 
