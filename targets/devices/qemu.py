@@ -81,16 +81,21 @@ class QemuDevice:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
             )
-            alarm = threading.Timer(timeout_s, process.kill)
+            late = threading.Event()
+
+            def stop() -> None:
+                late.set()  # first: whoever sees the process dead must see why
+                process.kill()
+
+            alarm = threading.Timer(timeout_s, stop)
             alarm.start()
             with process:
                 while process.stdout and (piece := os.read(process.stdout.fileno(), PIECE)):
                     transcript.feed(piece)
-            late = not alarm.is_alive()
             alarm.cancel()
             stderr.seek(max(stderr.seek(0, os.SEEK_END) - PIECE, 0))
             transcript.complain(stderr.read())
-        if late:
+        if late.is_set():
             message = f"{self.name} did not answer within {timeout_s:g} s"
             raise EdgecError("remote-timeout", message, "emulation is slow: use fewer images or allow more time")
         return transcript.answer(process.returncode)

@@ -41,7 +41,7 @@ def test_unseen_codes_are_told_at_the_end_of_a_whole_run(
     (tmp_path / "pytest.ini").write_text("[pytest]\ntestpaths = .\n")
     (tmp_path / "test_one.py").write_text(RAISES)
     (tmp_path / "test_two.py").write_text("def test_two(): pass\n")
-    environment = {**os.environ, "CI": "", "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
+    environment = {**os.environ, "PYTEST_ADDOPTS": "", "CI": "", "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
     plugins = ["-p", "strict_skips", "-p", "seen_codes"]
     command = [sys.executable, "-m", "pytest", "-q", *plugins, *arguments]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

@@ -66,7 +66,7 @@ def test_a_lost_test_fails_a_strict_session_only(
 
 
 def _session(folder: Path, arguments: list[str], ci: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "CI": ci, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
+    environment = {**os.environ, "PYTEST_ADDOPTS": "", "CI": ci, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "strict_skips", "--rootdir", str(folder), *arguments, "."]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
