@@ -18,7 +18,7 @@ from edgec.pipeline.core.store import Artifact, file_sha256
 from edgec.pipeline.data.folders import check_inside
 from edgec.pipeline.data.labels import safe_path
 from edgec.pipeline.network.export import OPSET
-from edgec.pipeline.network.onnx_bounds import check_bounds
+from edgec.pipeline.network.onnx_bounds import check_bounds, check_text
 
 if TYPE_CHECKING:
     import onnx
@@ -129,6 +129,7 @@ def onnx_files(path: Path) -> tuple[Path, ...]:
         raise EdgecError("no-such-file", f"no ONNX file '{path}'", "check the path")
     with named_damage(path):
         model = onnx.load(path, load_external_data=False)
+        check_text(model, path)
         tensors = [tensor for tensor in _get_all_tensors(model) if uses_external_data(tensor)]
         named = sorted({str(ExternalDataInfo(tensor).location) for tensor in tensors})
     files = []

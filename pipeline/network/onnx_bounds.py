@@ -1,4 +1,4 @@
-"""Numbers in a stranger's ONNX file that no network needs: refused before anything is allocated for them."""
+"""Numbers and names in a stranger's ONNX file that no network needs: refused before anything is made of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from edgec.pipeline.core.errors import EdgecError
 
 if TYPE_CHECKING:
     import onnx
+    from google.protobuf.message import Message
 
 MAX_VALUES = 1 << 27
 """Of one tensor for one image: 512 MiB in float32."""
@@ -39,6 +40,25 @@ def check_bounds(model: onnx.ModelProto, path: Path) -> None:
         if value.type.tensor_type.elem_type not in _numeric():
             message = f"'{path}' has the output '{value.name}', which is no tensor of numbers"
             raise EdgecError("bad-output", message, "export it with tensors of float32 as outputs")
+
+
+def check_text(model: Message, path: Path) -> None:
+    """Names of nodes, operators and tensors are UTF-8: protobuf hands out other bytes as ``bytes``.
+
+    Raises:
+        EdgecError: ``corrupt-onnx``.
+    """
+    from google.protobuf.message import Message
+
+    for field, value in model.ListFields():
+        if field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
+            continue
+        for one in (value,) if isinstance(value, str | bytes | Message) else value:
+            if isinstance(one, bytes):
+                message = f"'{path}': the {field.name} {one[:80]!r} of a {model.DESCRIPTOR.name} is no UTF-8"
+                raise EdgecError("corrupt-onnx", message, "write it again with names in UTF-8")
+            if field.type == field.TYPE_MESSAGE:
+                check_text(one, path)
 
 
 def _check_node(node: onnx.NodeProto, path: Path) -> None:

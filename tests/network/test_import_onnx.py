@@ -21,6 +21,7 @@ from edgec.pipeline.core.store import source
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.network.import_onnx import ImportOnnx, onnx_files, read_onnx
 from edgec.pipeline.network.onnx_input import take_image
+from edgec.targets.inspect import inspect_file
 
 
 def saved(model: onnx.ModelProto, folder: Path) -> Path:
@@ -281,6 +282,28 @@ def test_an_attribute_of_more_than_32_bits_is_named(tmp_path: Path) -> None:
     error = refusal(changed(tmp_path, change))
     assert error.code == "corrupt-onnx"
     assert "'first' (Conv) with strides 1099511627776" in error.message
+
+
+NAMED = ("the_operator", "the_domain", "the_node", "the_tensor", "the_attribute", "the_graph", "the_key", "the_side")
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(NAMED), byte=st.integers(0x80, 0xFF), at=st.integers(0, 7))
+def test_a_name_that_is_no_utf_8_is_refused_wherever_it_stands(tmp_path: Path, name: str, byte: int, at: int) -> None:
+    node = helper.make_node("the_operator", ["the_tensor"], ["logits"], name="the_node", the_attribute=1)
+    node.domain = "the_domain"
+    ends = [helper.make_tensor_value_info(side, TensorProto.FLOAT, ["the_side"]) for side in ("the_tensor", "logits")]
+    inner = helper.make_graph([node], "the_graph", ends[:1], ends[1:])
+    model = helper.make_model(helper.make_graph([helper.make_node("If", [], [], body=inner)], "outer", [], []))
+    helper.set_model_props(model, {"the_key": "value"})
+    content = model.SerializeToString()
+    spoilt = name.encode()[:at] + bytes([byte]) + name.encode()[at + 1 :]
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content.replace(name.encode(), spoilt))
+    for read in (onnx_files, read_onnx, inspect_file):
+        with pytest.raises(EdgecError, match="is no UTF-8") as caught:
+            read(path)
+        assert caught.value.code == "corrupt-onnx"
 
 
 def test_what_the_runtime_does_not_run_is_refused_at_once(tmp_path: Path) -> None:
