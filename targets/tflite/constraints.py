@@ -121,8 +121,8 @@ def images_have_rank_four(graph: Graph, node: Node, options: TfliteOptions) -> b
 
 @constraint("Gemm")
 def vectors_or_rows(graph: Graph, node: Node, options: TfliteOptions) -> bool:
-    """The input is (N, C) or (N, T, C)."""
-    return len(graph.tensors[node.inputs[0]].shape) in (2, 3)
+    """The input is (N, C), (N, T, C) or (N, H, W, C)."""
+    return len(graph.tensors[node.inputs[0]].shape) in (2, 3, 4)
 
 
 @constraint("MatMul")

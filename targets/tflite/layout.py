@@ -66,7 +66,7 @@ def _input_order(graph: Graph, node: Node) -> Order | None:
         return "channels-last"
     if node.op in RESHAPES:
         return None if keeps_stored_order(graph, node) else "model"
-    if node.op in ("LayerNormalization", "MatMul"):
+    if node.op in ("LayerNormalization", "MatMul", "Gemm"):
         return "model"
     axes = _axes(node, 4)
     if node.op in ("Softmax", "LpNormalization", "ArgMax"):

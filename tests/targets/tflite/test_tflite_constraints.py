@@ -36,7 +36,8 @@ def images_have_rank_four(g: QdqGraph) -> str:
 
 
 def vectors_or_rows(g: QdqGraph) -> str:
-    return g.op("MatMul", [g.x, weights(g, 6, 5)], 0.1, 0)
+    volume = g.op("Reshape", [g.x, g.constant("s", np.array([1, 2, 2, 6, 6]))], 0.05, 3)
+    return g.op("MatMul", [volume, weights(g, 6, 5)], 0.1, 0)
 
 
 def products_of_computed(g: QdqGraph) -> str:

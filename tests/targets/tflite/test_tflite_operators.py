@@ -532,11 +532,18 @@ def test_what_a_gather_becomes(indices, kinds):
 
 
 @quick
-@given(seeds, st.integers(2, 7), st.integers(1, 9), st.integers(1, 6), st.booleans(), st.booleans())
+@given(
+    seeds,
+    st.lists(st.integers(1, 5), min_size=1, max_size=2),
+    st.integers(1, 9),
+    st.integers(1, 6),
+    st.booleans(),
+    st.booleans(),
+)
 def test_product_of_rows_and_a_matrix(seed, rows, inputs, outputs, per_channel, biased):
-    """MatMul of rank 3, in the words of every set of kernels, and with an Add of a row behind it."""
+    """MatMul of rank 3 and 4, in the words of every set of kernels, and with an Add of a row behind it."""
     rng = np.random.default_rng(seed)
-    g = QdqGraph((1, rows, inputs))
+    g = QdqGraph((1, *rows, inputs))
     stored, scale = integers(rng, inputs, outputs), np.float32(0.01)
     if per_channel:
         scale = rng.uniform(0.005, 0.01, outputs).astype(np.float32)
