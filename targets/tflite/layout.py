@@ -83,8 +83,10 @@ def _output_is_last(graph: Graph, node: Node, tensors: dict[str, Tensor]) -> boo
         return True
     images = [tensors[n] for n in node.inputs if n and tensors[n].data is None and len(tensors[n].shape) == 4]
     if node.op == "Transpose":
-        readers = graph.readers(node.output)
-        return bool(readers) and not graph.is_output(node.output) and all(r.op in IMAGE for r in readers)
+        readers, perm = graph.readers(node.output), node.attributes.get("perm")
+        moves_nothing = perm == [0, 3, 1, 2] and not tensors[node.inputs[0]].channels_last
+        inside = bool(readers) and not graph.is_output(node.output)
+        return inside and (moves_nothing or all(reader.op in IMAGE for reader in readers))
     if node.op in RESHAPES and not images:
         return tensors[node.output].shape[2:] == (1, 1)
     return all(tensor.channels_last for tensor in images)

@@ -155,3 +155,18 @@ def test_a_transpose_appears_only_where_the_stored_order_is_not_the_asked_one(pe
     g = QdqGraph((1, 3, 4, 5))
     y = g.op("Transpose", [conv(g, g.x, 3, 4, 0.2)], 0.2, 0, perm=list(perm))
     assert ("TRANSPOSE" in kinds(lowered(g, y))) == (perm != (0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_linear_layer_over_pixels_moves_none_of_them(residual: bool) -> None:
+    """ConvNeXt's block: to (N, H, W, C), a matrix product, back, and an Add of what was there before."""
+    g = QdqGraph((1, 3, 4, 5))
+    before = conv(g, g.x, 3, 6, 0.2)
+    turned = g.op("Transpose", [before], 0.2, 0, perm=[0, 2, 3, 1])
+    weights = g.weights("linear", integers(np.random.default_rng(2), 6, 6), np.float32(0.01))
+    y = g.op("Transpose", [g.op("MatMul", [turned, weights], 0.1, 0)], 0.1, 0, perm=[0, 3, 1, 2])
+    y = g.op("Add", [y, before], 0.3, 0) if residual else conv(g, y, 6, 2, 0.3)
+    y = g.op("GlobalAveragePool", [y], 0.3, 0)
+    assert "TRANSPOSE" not in kinds(lowered(g, y))
+    x = integers(np.random.default_rng(0), *g.shape)
+    assert steps_from_onnx(g, y, x, run_int8(g.model(y), x), 0.3, 0) <= 1.0
