@@ -20,13 +20,14 @@ def model_card(manifest: Manifest) -> str:
 
 def figure(accuracy: Accuracy, row: Row, form: int) -> str:
     """One cell of a table: ``86.00 % (80.5 to 90.1)``, ``23.1 dB``, ``exact`` or ``-``."""
-    value = row.values[form]
-    if value is None:
-        return row.exact if form == 2 else "-"
-    interval = accuracy.interval(value) if row.unit == "%" else None
-    if interval is not None:
-        return f"{value:.2f} % ({interval[0]:.1f} to {interval[1]:.1f})"
-    return f"{value:.4g} {row.unit}".rstrip()
+
+    def digits(value: float) -> str:
+        interval = accuracy.interval(value) if row.unit == "%" else None
+        if interval is not None:
+            return f"{value:.2f} % ({interval[0]:.1f} to {interval[1]:.1f})"
+        return f"{value:.4g} {row.unit}".rstrip()
+
+    return row.cell(form, digits)
 
 
 def number(value: float | None) -> str:

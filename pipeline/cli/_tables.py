@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +21,16 @@ if TYPE_CHECKING:
     from edgec.pipeline.quantize_network import QuantizedFile
 
 
-def print_result(result: dict[str, Any]) -> None:
-    """One build: what was made, how accurate, how fast, where it lies."""
+def print_result(result: dict[str, Any], labels: Sequence[str] = ()) -> None:
+    """One build: what was made, how accurate, how fast, where it lies.
+
+    Args:
+        labels: class names, where they are known.
+    """
     console = Console(highlight=False)
     model, target, weights = (escape(str(result[name])) for name in ("model", "target", "weights"))
     console.print(f"[bold]{model}[/] for [bold]{target}[/], weights {weights}")
-    print_accuracy(validate(Accuracy, result["accuracy"], Path("result.json"), "corrupt-bundle"), console)
+    print_accuracy(validate(Accuracy, result["accuracy"], Path("result.json"), "corrupt-bundle"), console, labels)
     print_latency(result["latency"], console)
     print_float_layers(result["float_layers"], console)
     fit = validate(MemoryFit, result["memory"], Path("result.json"), "corrupt-bundle")
@@ -49,12 +54,15 @@ def print_table(table: Table, console: Console) -> None:
     console.print(table)
 
 
-def print_accuracy(accuracy: Accuracy, console: Console) -> None:
-    """Float, reference and target beside each other."""
+def print_accuracy(accuracy: Accuracy, console: Console, labels: Sequence[str] = ()) -> None:
+    """Float, reference and target beside each other.
+
+    Args:
+        labels: class names, where they are known.
+    """
     table = Table("", "float", "QDQ reference", "target", box=None, header_style="bold")
-    for row in rows(accuracy):
-        cells = (_number(value, row.exact if form else "") for form, value in enumerate(row.values))
-        table.add_row(f"{row.label} {row.unit}".rstrip(), *cells)
+    for row in rows(accuracy, labels):
+        table.add_row(f"{row.label} {row.unit}".rstrip(), *(row.cell(form, _digits) for form in range(3)))
     console.print(table)
     drop = accuracy.drop_pp
     if accuracy.drop_spread is not None:
@@ -109,4 +117,8 @@ def _percent(value: float | None) -> str:
 
 
 def _number(value: float | None, otherwise: str) -> str:
-    return otherwise if value is None else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3g}"
+    return otherwise if value is None else _digits(value)
+
+
+def _digits(value: float) -> str:
+    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3g}"

@@ -58,5 +58,5 @@ def command(
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:
-        print_result(result)
+        print_result(result, recipe.labels)
     return OVER_A_LIMIT if result["memory"]["over"] else 0

@@ -21,6 +21,7 @@ def command(bundle: Path, data: Path, on: str | None, as_json: bool) -> None:
 
     from rich.console import Console
 
+    from edgec.pipeline.bundle.read import open_bundle
     from edgec.pipeline.bundle.use import evaluate_bundle
     from edgec.pipeline.cli._progress import progress_bar
     from edgec.pipeline.cli._tables import print_accuracy
@@ -30,4 +31,4 @@ def command(bundle: Path, data: Path, on: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(accuracy), indent=2))
     else:
-        print_accuracy(accuracy, Console(highlight=False))
+        print_accuracy(accuracy, Console(highlight=False), open_bundle(bundle).labels)

@@ -19,7 +19,7 @@ from edgec.pipeline.data.dataset import Dataset
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.answer import read_answers
 from edgec.pipeline.forms.form import instruction_set, saturates
-from edgec.pipeline.tasks.accuracy import Accuracy
+from edgec.pipeline.tasks.accuracy import Accuracy, Form
 from edgec.pipeline.tasks.metrics import sqnr_db
 from edgec.pipeline.tasks.task import Kept, Labels, Metric, Task
 
@@ -74,7 +74,8 @@ def scored(task: Task, kept: dict[str, Kept], labels: Labels | None, metrics: tu
         for metric in metrics
     }
     found = task.score(kept, labels)
-    return replace(found, metrics={**found.metrics, **further})
+    shipped: Form = "target" if "target" in kept else "reference"
+    return replace(found, metrics={**found.metrics, **further}, shipped=shipped)
 
 
 def figure(metric: Metric, values: Kept, reference: Kept, labels: Labels | None) -> float | None:

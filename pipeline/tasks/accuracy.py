@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 Form = Literal["float", "reference", "target"]
 Percent = float  # inside Accuracy, ``float`` is a field
 Number = float
+Cell = float | str | None
 
 LEVEL = 0.95
 
@@ -70,6 +71,7 @@ class Accuracy:
         outputs: each output on its own.
         drop_spread: of the drop, agreement_spread: of the agreement, where images are no yes or no.
         class_iou: IoU by class index, by form; None where the masks have none of it.
+        shipped: the form that answered as such: ``target``, or ``reference`` where no target could answer.
         metrics: further figures by name, each by form.
     """
 
@@ -97,6 +99,7 @@ class Accuracy:
     drop_spread: Spread | None = None
     agreement_spread: Spread | None = None
     class_iou: Mapping[str, tuple[Number | None, ...]] = field(default_factory=dict)
+    shipped: Form = "target"
 
     def interval(self, percent: Percent | None) -> tuple[Percent, Percent] | None:
         """95 % score interval of a rate over these images (Wilson, J. Am. Stat. Assoc. 22, 1927); pixels have none."""
@@ -119,14 +122,18 @@ class Row:
 
     Attributes:
         unit: ``%`` for rates, which have intervals.
-        values: float, reference and target; None where a form has no such figure.
-        exact: what stands for None in the last two columns: two equal tensors have no noise.
+        values: float, reference and target; None where a form has no such figure, ``exact`` for equal tensors, which
+            have no noise.
     """
 
     label: str
     unit: str
-    values: tuple[Number | None, Number | None, Number | None]
-    exact: str = "-"
+    values: tuple[Cell, Cell, Cell]
+
+    def cell(self, form: int, digits: Callable[[Number], str]) -> str:
+        """What a table shows; ``digits`` writes a number."""
+        value = self.values[form]
+        return "-" if value is None else value if isinstance(value, str) else digits(value)
 
 
 def rows(found: Accuracy, labels: Sequence[str] = ()) -> list[Row]:
@@ -135,6 +142,13 @@ def rows(found: Accuracy, labels: Sequence[str] = ()) -> list[Row]:
     Args:
         labels: class names, where they are known.
     """
+
+    def last(value: Cell) -> tuple[Cell, Cell, Cell]:
+        return (None, None, value) if found.shipped == "target" else (None, value, None)
+
+    def both(before: Cell, shipped: Cell) -> tuple[Cell, Cell, Cell]:
+        return (None, before, shipped) if found.shipped == "target" else (None, before, None)
+
     shown = []
     if found.metric == "top1":
         shown.append(Row("top-1", "%", (found.float, found.reference, found.target)))
@@ -144,19 +158,23 @@ def rows(found: Accuracy, labels: Sequence[str] = ()) -> list[Row]:
         shown.append(Row("mIoU", "%", (found.float, found.reference, found.target)))
     if found.agreement is not None:
         what = "agreement with float" if found.agreement_spread is None else "pixels that agree with float"
-        shown.append(Row(what, "%", (None, found.reference_agreement, found.agreement)))
+        shown.append(Row(what, "%", both(found.reference_agreement, found.agreement)))
     if found.outputs or found.sqnr_db is not None:
-        shown.append(Row("SQNR", "dB", (None, found.reference_sqnr_db, found.sqnr_db), "exact"))
+        shown.append(Row("SQNR", "dB", both(_db(found.reference_sqnr_db), _db(found.sqnr_db))))
     if len(found.outputs) > 1:
-        shown += [Row(f"SQNR of '{one.name}'", "dB", (None, None, one.sqnr_db), "exact") for one in found.outputs]
+        shown += [Row(f"SQNR of '{one.name}'", "dB", last(_db(one.sqnr_db))) for one in found.outputs]
     if found.metric == "sqnr":
-        shown += [Row(f"cosine of '{one.name}'", "", (None, None, one.cosine)) for one in found.outputs]
-        shown += [Row(f"largest error of '{one.name}'", "", (None, None, one.max_error)) for one in found.outputs]
+        shown += [Row(f"cosine of '{one.name}'", "", last(one.cosine)) for one in found.outputs]
+        shown += [Row(f"largest error of '{one.name}'", "", last(one.max_error)) for one in found.outputs]
     if found.tied:
-        shown.append(Row("tied for the first class", "%", (None, None, found.tied)))
+        shown.append(Row("tied for the first class", "%", last(found.tied)))
     for name, forms in found.metrics.items():
         shown.append(Row(name, "", (forms.get("float"), forms.get("reference"), forms.get("target"))))
     return shown + list(_class_rows(found, labels))
+
+
+def _db(value: Number | None) -> Cell:
+    return "exact" if value is None else value
 
 
 def _class_rows(found: Accuracy, labels: Sequence[str]) -> Iterator[Row]:

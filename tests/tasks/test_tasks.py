@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.dataset import Dataset, Sample
 from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.forms.score import scored
 from edgec.pipeline.gate.accuracy import judge_accuracy
 from edgec.pipeline.precision import headline
 from edgec.pipeline.tasks.accuracy import Accuracy, rate_interval, rows
@@ -151,3 +152,20 @@ def test_every_task_has_its_name(name: str) -> None:
 def test_the_first_line_of_a_reply_is_the_answer(logits: np.ndarray) -> None:
     """Probabilities of nearly equal logits are equal; the order is the logits'."""
     assert CLASSES.reply({"logits": logits}, 0, (), 3, PICTURE).lines[0][0] == f"class {answers(logits)[0]}"
+
+
+@pytest.mark.parametrize("task", ["classification", "tensors"])
+def test_where_no_target_answered_its_column_is_empty(task: str) -> None:
+    """Two outputs of which the reference keeps one exactly: neither figure stands in the target's column."""
+    values = np.tile(np.array([[2.0, 1.0, 0.0]], np.float32), (4, 1))
+    names = ("logits",) if task == "classification" else ("exact", "coarse")
+    kept = {"float": dict.fromkeys(names, values), "reference": dict.fromkeys(names, values)}
+    kept["reference"][names[-1]] = values + 0.5 * (task == "tensors")
+    found = scored(load_task(task), kept, None, ())
+    assert found.shipped == "reference"
+    assert [row.values[2] for row in rows(found)] == [None] * len(rows(found))
+    assert {row.cell(2, str) for row in rows(found)} == {"-"}
+    assert ("SQNR" if task == "classification" else "SQNR of 'exact'", "exact") in [
+        (row.label, row.cell(1, str)) for row in rows(found)
+    ]
+    assert scored(load_task(task), {**kept, "target": kept["reference"]}, None, ()).shipped == "target"
