@@ -42,6 +42,10 @@ class OrtRunner:
         parts = [self._session.run(None, {self._input.name: batch[i : i + step]}) for i in range(0, len(batch), step)]
         return tuple(np.concatenate(part).astype(np.float32, copy=False) for part in zip(*parts, strict=True))
 
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of every output for one input of noise."""
+        return tuple(np.shape(found) for found in self._session.run(None, {self._input.name: self.noise()}))
+
     def single(self, image: Batch) -> Callable[[], None]:
         """One image bound to the session; the returned call runs it into ONNX Runtime's own output buffers."""
         binding = self._session.io_binding()

@@ -53,7 +53,8 @@ class ImportOnnx:
         """Convert ``inputs[0]``.
 
         Raises:
-            EdgecError: what ``read_onnx`` and ``take_image`` raise; ``opset-conversion``, ``onnx-does-not-run``.
+            EdgecError: what ``read_onnx`` and ``take_image`` raise; ``opset-conversion``, ``onnx-does-not-run``,
+                ``bad-output``.
         """
         import onnx
 
@@ -225,9 +226,13 @@ def _check_runs(converted: Path, path: Path, time_limit_s: float) -> None:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         message = f"ONNX Runtime does not run '{path}': {reason[:300]}"
         raise EdgecError("onnx-does-not-run", message, AGAIN)
+    if done.stdout:
+        message = f"'{path}': for one image {done.stdout.strip()[:300]}"
+        raise EdgecError("bad-output", message, "export it with the batch as the first side of every output")
 
 
-def _run_once(converted: Path) -> None:
+def _run_once(converted: Path) -> str:
+    """What is wrong with the answers to one image; empty where each output has one row for it."""
     from edgec.pipeline.forms.ort import OrtRunner
 
     if sys.platform == "linux":
@@ -236,8 +241,11 @@ def _run_once(converted: Path) -> None:
         most = MEMORY_BYTES + 4 * converted.stat().st_size
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
     runner = OrtRunner(converted)
-    runner.predict(runner.noise())
+    for name, shape in zip(runner.outputs, runner.shapes(), strict=True):
+        if shape[:1] != (1,):
+            return f"the output {name!a} has the shape {shape}"
+    return ""
 
 
 if __name__ == "__main__":
-    _run_once(Path(sys.argv[1]))
+    print(_run_once(Path(sys.argv[1])), end="")

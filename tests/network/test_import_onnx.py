@@ -284,6 +284,39 @@ def test_an_attribute_of_more_than_32_bits_is_named(tmp_path: Path) -> None:
     assert "'first' (Conv) with strides 1099511627776" in error.message
 
 
+@pytest.mark.parametrize("batch", ["N", 1])
+@pytest.mark.parametrize(
+    ("kind", "extra", "attributes"),
+    [
+        ("Identity", [], {}),
+        ("Reshape", [np.array([3], np.int64)], {}),
+        ("ReduceSum", [np.array([0, 1], np.int64)], {"keepdims": 0}),
+        ("Transpose", [], {"perm": [1, 0]}),
+        ("Squeeze", [np.array([0], np.int64)], {}),
+        ("MatMul", [np.ones((3, 2), np.float32)], {}),
+    ],
+)
+def test_an_output_without_a_row_for_each_image_is_refused_at_once(
+    tmp_path: Path, batch: str | int, kind: str, extra: list[np.ndarray], attributes: dict[str, object]
+) -> None:
+    model = tiny_network(batch)
+    names = [f"extra{index}" for index in range(len(extra))]
+    model.graph.initializer.extend(
+        numpy_helper.from_array(value, name) for value, name in zip(extra, names, strict=True)
+    )
+    model.graph.node.append(helper.make_node(kind, ["logits", *names], ["more"], **attributes))
+    model.graph.output.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, None))
+    expected = "" if kind in ("Identity", "MatMul") else "bad-output"
+    assert imported(saved(onnx.shape_inference.infer_shapes(model), tmp_path)) == expected
+
+
+def test_an_output_that_no_image_reaches_is_refused_where_its_rows_are_not_images(tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.node[0].input[0] = model.graph.node[0].input[1]
+
+    assert imported(changed(tmp_path, change)) == "bad-output"
+
+
 NAMED = ("the_operator", "the_domain", "the_node", "the_tensor", "the_attribute", "the_graph", "the_key", "the_side")
 
 
