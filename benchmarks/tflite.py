@@ -1,7 +1,8 @@
 """edgec's INT8 .tflite against other routes and its own float file: latency, Arm instructions, conversion.
 
-    python benchmarks/tflite.py [--steps convert count time] [--models mobilenetv2 ...] [--routes tensorflow ...]
-        [--cache FOLDER] [--json FILE]
+    python benchmarks/tflite.py [--steps convert count time] [--models mobilenetv2 ...] [--input-px PX]
+        [--routes tensorflow ...] [--cache FOLDER] [--json FILE]
+    python benchmarks/tflite.py --models deeplabv3plus-mobilenetv2 --input-px 256 --routes litert_torch onnx2tf
 
 Each step keeps what it found under ``--cache``, so that the last one can be repeated alone:
 
@@ -34,19 +35,23 @@ from tflite_time import interleaved
 CORES = ("cortex-a76", "cortex-a53")
 FLOAT = OWN[1]
 MODELS = ("mobilenetv1", "mobilenetv2", "mobilenetv3-small", "mobilenetv3", "xception")
+SEGMENTING = ("deeplabv3plus-mobilenetv2", "deeplabv3plus-mobilenetv3", "deeplabv3plus-xception65")
 STEPS = ("convert", "count", "time")
 COUNT_LIMIT_S = 1800.0
 WIDTHS = (8, 8, 8, 6, 6, 9, 8)
 
 
 def main() -> None:
+    from edgec.pipeline.network import models
+
     options = _arguments()
     report: dict[str, Any] = {}
     for model in options.models:
-        folder = options.cache / "files" / model
+        px = options.input_px or models.get(model).input_px
+        folder = options.cache / "files" / (f"{model}-{px}" if options.input_px else model)
         folder.mkdir(parents=True, exist_ok=True)
         if "convert" in options.steps:
-            convert(model, folder, options)
+            convert(model, px, folder, options)
         files = {route: folder / f"{route}.tflite" for route in (*OWN, *options.routes)}
         files = {route: path for route, path in files.items() if path.exists()}
         counts = instructions(files, folder / "instructions.json", counting="count" in options.steps)
@@ -56,9 +61,9 @@ def main() -> None:
         options.json.write_text(json.dumps({**machine(), "models": report}, indent=1))
 
 
-def convert(model: str, folder: Path, options: argparse.Namespace) -> None:
+def convert(model: str, px: int, folder: Path, options: argparse.Namespace) -> None:
     """Every file that is not there yet; what failed is tried again."""
-    edgec_files(model, folder)
+    edgec_files(model, px, folder)
     for route in options.routes:
         if not (folder / f"{route}.tflite").exists():
             print(f"{model}: converting with {route}", file=sys.stderr, flush=True)
@@ -155,7 +160,8 @@ def _arguments() -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--models", nargs="+", choices=(*MODELS, *SEGMENTING), default=MODELS)
+    parser.add_argument("--input-px", type=int, help="side of the input instead of the network's own")
     parser.add_argument("--routes", nargs="*", choices=sorted(ROUTES), default=sorted(ROUTES))
     parser.add_argument("--budget-s", type=float, default=40.0, help="seconds of timing for each network")
     parser.add_argument("--cache", type=Path, default=user_cache_path("edgec") / "benchmarks")

@@ -56,14 +56,13 @@ class Conversion:
     error: str = ""
 
 
-def edgec_files(model: str, folder: Path) -> None:
+def edgec_files(model: str, px: int, folder: Path) -> None:
     """Export and quantize once, into ``edgec float.onnx`` and ``edgec.onnx``, and lower both."""
     import onnx
     import onnxsim
     import torch
 
     from edgec.pipeline.forms.scheme import load_scheme
-    from edgec.pipeline.network import models
     from edgec.pipeline.network.export import export_onnx
     from edgec.pipeline.network.models.initialise import initialise, settle_batch_norm
     from edgec.pipeline.network.models.spec import NetworkConfig, build_network
@@ -72,7 +71,6 @@ def edgec_files(model: str, folder: Path) -> None:
 
     source, quantized = folder / "edgec float.onnx", folder / "edgec.onnx"
     if not quantized.exists():
-        px = models.get(model).input_px
         images = np.random.default_rng(0).normal(size=(NUM_IMAGES, 3, px, px)).astype(np.float32)
         np.save(folder / "images.npy", images)
         torch.manual_seed(0)
@@ -82,7 +80,9 @@ def edgec_files(model: str, folder: Path) -> None:
         export_onnx(network, px, source)
         simple = onnxsim.simplify(onnx.load(source))[0]
         onnx.save(simple, source)
-        qdq = quantize(simple, collect(source, lambda: [images]), load_scheme("tflite"), "fast", lambda: [images])
+        one_by_one = np.split(images, NUM_IMAGES)  # a segmentation network's activations are gigabytes
+        seen = collect(source, lambda: one_by_one)
+        qdq = quantize(simple, seen, load_scheme("tflite"), "fast", lambda: one_by_one)
         onnx.save(qdq.model, quantized)
     for route in OWN:
         (folder / f"{route}.json").write_text(json.dumps(asdict(lower(folder, route))))
