@@ -63,9 +63,11 @@ def edgec_files(model: str, px: int, folder: Path) -> None:
     import torch
 
     from edgec.pipeline.forms.scheme import load_scheme
+    from edgec.pipeline.network import models
     from edgec.pipeline.network.export import export_onnx
     from edgec.pipeline.network.models.initialise import initialise, settle_batch_norm
     from edgec.pipeline.network.models.spec import NetworkConfig, build_network
+    from edgec.pipeline.network.simplify import with_batch
     from edgec.pipeline.quantize.calibrate import collect
     from edgec.pipeline.quantize.quantizer import quantize
 
@@ -74,11 +76,11 @@ def edgec_files(model: str, px: int, folder: Path) -> None:
         images = np.random.default_rng(0).normal(size=(NUM_IMAGES, 3, px, px)).astype(np.float32)
         np.save(folder / "images.npy", images)
         torch.manual_seed(0)
-        network = build_network(NetworkConfig(model))
+        network = build_network(NetworkConfig(model, num_classes=models.get(model).num_classes))
         initialise(network)
         settle_batch_norm(network, px)
         export_onnx(network, px, source)
-        simple = onnxsim.simplify(onnx.load(source))[0]
+        simple = onnxsim.simplify(with_batch(onnx.load(source), 1))[0]  # as a build does: shapes fold away
         onnx.save(simple, source)
         one_by_one = np.split(images, NUM_IMAGES)  # a segmentation network's activations are gigabytes
         seen = collect(source, lambda: one_by_one)

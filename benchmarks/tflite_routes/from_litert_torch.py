@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from ai_edge_quantizer import quantizer, recipe
 
+from edgec.pipeline.network import models
 from edgec.pipeline.network.models.initialise import initialise, settle_batch_norm
 from edgec.pipeline.network.models.spec import NetworkConfig, build_network
 
@@ -16,7 +17,7 @@ from edgec.pipeline.network.models.spec import NetworkConfig, build_network
 def main(model: str, source: str, images: str, output: str) -> None:
     data = np.load(images)
     torch.manual_seed(0)
-    network = build_network(NetworkConfig(model, padding="torch"))
+    network = build_network(NetworkConfig(model, padding="torch", num_classes=models.get(model).num_classes))
     initialise(network)
     settle_batch_norm(network, data.shape[-1])
     nhwc = litert_torch.to_channel_last_io(network.eval(), args=[0])

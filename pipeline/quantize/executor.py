@@ -17,6 +17,7 @@ from torch import Tensor
 from edgec.pipeline.network.export import OPSET
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.network.models.padding import same_pads
+from edgec.pipeline.quantize.resample import resized
 
 Values = dict[str, Tensor]
 After = Callable[[str, Tensor], Tensor]
@@ -88,6 +89,11 @@ def _reference(node: Node, inputs: list[Tensor | None]) -> tuple[Tensor, ...]:
     feeds = {name: value.detach().numpy() for name, value in zip(node.inputs, inputs, strict=True) if value is not None}
     results = ReferenceEvaluator(node.proto(), opsets={"": OPSET}).run(None, feeds)
     return tuple(torch.from_numpy(np.ascontiguousarray(result)) for result in results)
+
+
+def _by_reference(op: str, a: Mapping[str, Any], *inputs: Tensor | None) -> Tensor:
+    names = tuple("" if tensor is None else f"input{index}" for index, tensor in enumerate(inputs))
+    return _reference(Node(op, names, ("output",), a, op), list(inputs))[0]
 
 
 def padded(x: Tensor, attributes: Mapping[str, Any], kernel: Iterable[int], value: float) -> tuple[Tensor, Any]:
@@ -189,12 +195,22 @@ def _pad(
 ) -> Tensor:
     mode = a.get("mode", "constant")
     if mode != "constant" or axes is not None:
-        feeds = [x, pads, value, axes]
-        names = tuple(name if feed is not None else "" for name, feed in zip("xpva", feeds, strict=True))
-        return _reference(Node("Pad", names, ("y",), a, "pad"), feeds)[0]
+        return _by_reference("Pad", a, x, pads, value, axes)
     before, after = pads.tolist()[: x.dim()], pads.tolist()[x.dim() :]
     sides = [side for axis in reversed(range(x.dim())) for side in (before[axis], after[axis])]
     return F.pad(x, sides, value=0.0 if value is None else value.item())
+
+
+def _resize(
+    a: Mapping[str, Any],
+    x: Tensor,
+    roi: Tensor | None = None,
+    scales: Tensor | None = None,
+    sizes: Tensor | None = None,
+) -> Tensor:
+    if a.get("mode", "nearest") == "cubic" or a.get("coordinate_transformation_mode") == "tf_crop_and_resize":
+        return _by_reference("Resize", a, x, roi, scales, sizes)
+    return resized(x, a, scales, sizes)
 
 
 def _slice(
@@ -269,6 +285,7 @@ _TABLE: Mapping[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "ReduceMean": _reduce_mean,
     "Relu": lambda a, x: x.relu(),
     "Reshape": _reshape,
+    "Resize": _resize,
     "Selu": lambda a, x: a.get("gamma", 1.05070102) * F.elu(x, a.get("alpha", 1.67326319)),
     "Sigmoid": lambda a, x: x.sigmoid(),
     "Slice": _slice,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgec.pipeline.network.resize import linear_positions, nearest_positions
 from edgec.targets.tflite.graph import Array, Graph, Node
 
 
@@ -23,41 +24,26 @@ CONVENTIONS = (Convention(False, True), Convention(False, False), Convention(Tru
 def matching_conventions(graph: Graph, node: Node) -> list[Convention]:
     """TFLite's conventions that read the same source positions, along both axes, as the ONNX node does."""
     shapes = [graph.tensors[name].shape[2:] for name in (node.inputs[0], node.output)]
-    axes = list(zip(*shapes, strict=True))
+    axes = list(zip(*shapes, _scales(graph, node, *shapes), strict=True))
     linear = node.attributes.get("mode", "nearest") == "linear"
     mine = _tflite_linear if linear else _tflite_nearest
-    theirs = _onnx_linear if linear else _onnx_nearest
-    return [c for c in CONVENTIONS if all(np.allclose(mine(c, i, o), theirs(node, i, o), atol=1e-5) for i, o in axes)]
+    theirs = linear_positions if linear else nearest_positions
+    wanted = [theirs(node.attributes, *axis) for axis in axes]
+
+    def alike(convention: Convention) -> bool:
+        read = [mine(convention, size, output_size) for size, output_size, _ in axes]
+        return all(np.allclose(one, other, atol=1e-5) for one, other in zip(read, wanted, strict=True))
+
+    return [convention for convention in CONVENTIONS if alike(convention)]
 
 
-def _onnx_positions(node: Node, size: int, output_size: int) -> Array:
-    """Source coordinates by ``coordinate_transformation_mode`` (ONNX Resize, operator set 13)."""
-    mode = node.attributes.get("coordinate_transformation_mode", "half_pixel")
-    at, scale = np.arange(output_size), output_size / size
-    if mode == "align_corners":
-        return at * (size - 1) / max(output_size - 1, 1)
-    if mode == "asymmetric":
-        return at / scale
-    if mode == "half_pixel" or (mode == "pytorch_half_pixel" and output_size > 1):
-        return (at + 0.5) / scale - 0.5
-    return np.zeros(output_size) if mode == "pytorch_half_pixel" else np.full(output_size, np.nan)
-
-
-def _onnx_linear(node: Node, size: int, output_size: int) -> Array:
-    return np.clip(_onnx_positions(node, size, output_size), 0, size - 1)
-
-
-def _onnx_nearest(node: Node, size: int, output_size: int) -> Array:
-    rounding = node.attributes.get("nearest_mode", "round_prefer_floor")
-    position = _onnx_positions(node, size, output_size)
-    rounded = {
-        "floor": np.floor(position),
-        "ceil": np.ceil(position),
-        "round_prefer_floor": np.ceil(position - 0.5),
-        "round_prefer_ceil": np.floor(position + 0.5),
-    }[rounding]
-    picked: Array = np.clip(rounded, 0, size - 1)
-    return picked
+def _scales(graph: Graph, node: Node, before: tuple[int, ...], after: tuple[int, ...]) -> list[float]:
+    """Of height and width: TFLite knows sizes alone, and a stated scale need not be their ratio."""
+    name = node.inputs[2] if len(node.inputs) > 2 else ""
+    stated = graph.tensors[name].data if name else None
+    if stated is not None and stated.size == 4:
+        return [float(scale) for scale in stated.reshape(-1)[2:]]
+    return [output_size / size for size, output_size in zip(before, after, strict=True)]
 
 
 def _tflite_scale(convention: Convention, size: int, output_size: int) -> float:
