@@ -226,8 +226,8 @@ def _slice(
     index = [slice(None)] * x.dim()
     for dim, start, end, step in zip(dims, starts.tolist(), ends.tolist(), strides, strict=True):
         if step < 0:
-            every = torch.arange(x.shape[dim])[slice(start, end if end > -x.shape[dim] - 1 else None, step)]
-            x = x.index_select(dim, every)
+            last = None if end < -x.shape[dim] else end
+            x = x.index_select(dim, torch.tensor(range(x.shape[dim])[start:last:step]))
         else:
             index[dim] = slice(start, end, step)
     return x[tuple(index)]

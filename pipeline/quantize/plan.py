@@ -151,6 +151,13 @@ def fused_tensors(graph: Graph, scheme: Scheme) -> set[str]:
     return fused
 
 
+def _before_its_end(graph: Graph, scheme: Scheme) -> set[str]:
+    """What a linear operator writes for the Relu or Clip that it absorbs."""
+    ends = {"Relu", "Clip"}.intersection(scheme.fused_activations)
+    linear = (node.output for node in graph.nodes if node.op in LINEAR)
+    return {name for name in linear if (reader := graph.only_consumer(name)) is not None and reader.op in ends}
+
+
 def _summands_in_place(graph: Graph, add: Node) -> list[str]:
     """The summand that its convolution adds to the other one while it computes: the last that only ``add`` reads."""
     producers = [graph.producer[name] for name in graph.data_inputs(add) if name in graph.producer]
@@ -180,14 +187,16 @@ def make_plan(
     Args:
         excluded: nodes to keep in float and why.
         given: parameters that the scheme allows: taken where the runtime prescribes none and kernels bear them. Where
-            floats lie between integers, a tensor that the scheme would leave in float is stored as well.
+            floats lie between integers, a tensor that the scheme would leave in float is stored as well, but none
+            between a layer and the Relu or Clip that ends it: its own Q would part them.
     """
     graph, seen = network.graph, network.seen
     integer, floats = integer_nodes(graph, scheme, excluded or {})
     wanted = quantized_tensors(graph, scheme, integer)
     names = [name for name in wanted if name in seen or name in given.activations]
     if not scheme.quantize_output:
-        names += [name for name in given.activations if name not in names]
+        inside = _before_its_end(graph, scheme)
+        names += [name for name in given.activations if name not in names and name not in inside]
     shared = _same_scale_groups(graph, scheme, integer, names)
     activations: dict[str, QuantParams] = {}
     for name in names:
@@ -306,12 +315,12 @@ def _kept_step(graph: Graph, scheme: Scheme, name: str, planned: Mapping[str, Qu
 
 
 def _elementwise_constants(graph: Graph, scheme: Scheme, integer: set[str]) -> dict[str, QuantParams]:
-    """Constants of integer Add and Mul: symmetric, per tensor, so that a single value is exact."""
+    """Constants of integer Add, Mul and Sub: symmetric, per tensor, so that a single value is exact."""
     tabled = {node.name for function in looked_up(graph, scheme) for node in function.nodes}
     return {
         name: symmetric_params(np.abs(graph.constants[name]).max(), "int8", narrow=True)
         for node in graph.nodes
-        if node.op in ("Add", "Mul", "PRelu") and node.name in integer and node.name not in tabled
+        if node.op in ("Add", "Mul", "PRelu", "Sub") and node.name in integer and node.name not in tabled
         for name in node.inputs
         if name in graph.constants
     }

@@ -10,6 +10,7 @@ from edgec.pipeline.forms.scheme import Scheme
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.hard_swish import convolve_before_flatten, split_hard_swish
+from edgec.pipeline.quantize.moving import blocks_as_transposes, copies_as_concats, without_expands
 from edgec.pipeline.quantize.plan import Network, is_linear
 from edgec.pipeline.quantize.rescaling import insert_rescaling
 from edgec.pipeline.quantize.spelling import (
@@ -25,11 +26,13 @@ from edgec.pipeline.quantize.spelling import (
 def prepare(network: Network, scheme: Scheme) -> Network:
     """Fold batch norms, give every linear node constants of its own, split hard-swish where the scheme says so.
 
-    A scheme without float operators gets what is left of affine functions and norms in the integer kernels' spelling.
+    A scheme without float operators gets what is left of affine functions, norms, copies and blocks in the integer
+    kernels' spelling.
     """
-    graph = fold_batch_norms(plain_gemms(products_as_gemms(network.graph)))
+    graph = fold_batch_norms(plain_gemms(products_as_gemms(without_expands(network.graph))))
     if scheme.quantize_output:
         graph = norms_as_affines(affines_as_convolutions(differences_as_sums(norms_as_one(graph))))
+        graph = blocks_as_transposes(copies_as_concats(graph))
     graph = own_constants(graph)
     network = replace(network, graph=graph)
     if scheme.hard_swish == "split":

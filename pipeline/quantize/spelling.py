@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -132,25 +132,23 @@ def norms_as_affines(graph: Graph) -> Graph:
 def norms_as_one(graph: Graph) -> Graph:
     """``x / max(|x|, tiny)`` along one axis is LpNormalization: ReduceL2, then Clip, Max or Add, Expand, and Div.
 
-    ``(x - mean) / sqrt(variance + epsilon)`` over the last axes, a gain and an offset is LayerNormalization.
+    ``(x - mean) / sqrt(variance + epsilon)`` over the last axes, a gain and an offset is LayerNormalization; over the
+    channels of a map it is that between two Transposes.
     """
     nodes: list[Node] = []
     constants: dict[str, Array] = {}
     inside: set[str] = set()
     for node in graph.nodes:
         axis = _normalised_axis(graph, node) if node.op == "Div" else None
-        standard = _standardized(graph, node) if node.op == "Div" else None
+        standard = _standardized(graph, node)
         if axis is not None:
-            node = replace(node, op="LpNormalization", inputs=node.inputs[:1], attributes={"axis": axis, "p": 2})
+            nodes.append(replace(node, op="LpNormalization", inputs=node.inputs[:1], attributes={"axis": axis, "p": 2}))
         elif standard is not None:
-            source, axis, epsilon = standard
-            (gain, offset), last = _affine_behind(graph, node, graph.shapes[source][axis:], inside)
+            affine, last = _affine_behind(graph, node, standard, inside)
             names = (f"{node.name}.gain", f"{node.name}.offset")
-            constants |= {names[0]: gain, names[1]: offset}
-            attributes = {"axis": axis, "epsilon": epsilon}
-            node = replace(node, op="LayerNormalization", inputs=(source, *names), outputs=last.outputs)
-            node = replace(node, attributes=attributes)
-        if node.name not in inside:
+            constants |= dict(zip(names, affine, strict=True))
+            nodes += _layer_norm(replace(node, inputs=names, outputs=last.outputs), standard)
+        elif node.name not in inside:
             nodes.append(node)
     needed, kept = set(graph.outputs), []
     for node in reversed(nodes):
@@ -160,20 +158,77 @@ def norms_as_one(graph: Graph) -> Graph:
     return graph.with_nodes(kept[::-1], constants)
 
 
-def _standardized(graph: Graph, div: Node) -> tuple[str, int, float] | None:
-    """Tensor, first of its last axes (negative) and epsilon of ``d / sqrt(mean(d d) + epsilon)``, d without mean."""
-    centred, root = _made(graph, div.inputs[0], "Sub"), _made(graph, div.inputs[1], "Sqrt")
+@dataclass(frozen=True)
+class _Standard:
+    """What a division by the standard deviation divides.
+
+    Attributes:
+        sides: of the axes that a mean is over.
+        behind: axes behind these, the positions of a map; 0 where they are the last ones.
+    """
+
+    source: str
+    sides: tuple[int, ...]
+    behind: int
+    epsilon: float
+
+
+def _layer_norm(node: Node, standard: _Standard) -> list[Node]:
+    """The normalization in one node of gain and offset, and the Transposes around it that a map needs."""
+    attributes = {"axis": -len(standard.sides), "epsilon": standard.epsilon}
+    if not standard.behind:
+        inputs = (standard.source, *node.inputs)
+        return [replace(node, op="LayerNormalization", inputs=inputs, attributes=attributes)]
+    last, done = f"{node.output}.last", f"{node.output}.standard"
+    return [
+        Node("Transpose", (standard.source,), (last,), {"perm": [0, 2, 3, 1]}, f"{node.name}.last"),
+        Node("LayerNormalization", (last, *node.inputs), (done,), attributes, node.name),
+        Node("Transpose", (done,), node.outputs, {"perm": [0, 3, 1, 2]}, f"{node.name}.first"),
+    ]
+
+
+def _standardized(graph: Graph, node: Node) -> _Standard | None:
+    """What ``d / sqrt(mean(d d) + epsilon)`` standardizes, d without mean, whatever spells the division."""
+    parts = _deviation(graph, node)
+    centred = _made(graph, parts[0], "Sub") if parts else None
+    total = _made(graph, parts[1], "Add") if parts else None
     mean = _made(graph, centred.inputs[1], "ReduceMean") if centred is not None else None
-    total = _made(graph, root.inputs[0], "Add") if root is not None else None
     if centred is None or mean is None or total is None or mean.inputs[0] != centred.inputs[0]:
         return None
     least = [graph.constants[name] for name in total.inputs if name in graph.constants]
     variance = next((made for name in total.inputs if (made := _made(graph, name, "ReduceMean"))), None)
-    count = _last_axes(graph, mean)
-    if variance is None or len(least) != 1 or least[0].size != 1 or count is None:
+    place = _mean_axes(graph, mean)
+    if variance is None or len(least) != 1 or least[0].size != 1 or place is None:
         return None
-    fits = count == _last_axes(graph, variance) and _is_square(graph, variance.inputs[0], centred.output)
-    return (mean.inputs[0], -count, float(least[0].item())) if fits else None
+    if place != _mean_axes(graph, variance) or not _is_square(graph, variance.inputs[0], centred.output):
+        return None
+    return _Standard(mean.inputs[0], *place, float(least[0].item()))
+
+
+def _deviation(graph: Graph, node: Node) -> tuple[str, str] | None:
+    """``(d, v)`` of ``d / sqrt(v)``: a Div, or a Mul by the Reciprocal or a Pow."""
+    if node.op == "Div":
+        root = _root(graph, node.inputs[1], 0.5)
+        return (node.inputs[0], root) if root else None
+    if node.op != "Mul" or len(node.inputs) != 2:
+        return None
+    for one, other in (node.inputs, node.inputs[::-1]):
+        inverse, divided = _made(graph, other, "Reciprocal"), _made(graph, other, "Div")
+        if divided is not None and np.all(graph.constants.get(divided.inputs[0], 0) == 1):
+            inverse = replace(divided, inputs=divided.inputs[1:])
+        root = _root(graph, inverse.inputs[0], 0.5) if inverse is not None else _root(graph, other, -0.5)
+        if root:
+            return one, root
+    return None
+
+
+def _root(graph: Graph, name: str, exponent: float) -> str:
+    """What a Sqrt, or a Pow by ``exponent``, makes a tensor of; empty where neither does."""
+    if exponent == 0.5 and (made := _made(graph, name, "Sqrt")):
+        return made.inputs[0]
+    power = _made(graph, name, "Pow")
+    known = graph.constants.get(power.inputs[1]) if power is not None else None
+    return power.inputs[0] if power is not None and known is not None and np.all(known == exponent) else ""
 
 
 def _made(graph: Graph, name: str, op: str) -> Node | None:
@@ -190,32 +245,41 @@ def _is_square(graph: Graph, name: str, source: str) -> bool:
     return exponent is not None and bool(np.all(exponent == 2))
 
 
-def _last_axes(graph: Graph, mean: Node) -> int | None:
-    """How many of its last axes a ReduceMean takes; None where it takes others, or drops them."""
-    rank, axes = len(graph.shapes.get(mean.inputs[0], ())), mean.attributes.get("axes")
+def _mean_axes(graph: Graph, mean: Node) -> tuple[tuple[int, ...], int] | None:
+    """Sides of the axes that a ReduceMean takes, and how many lie behind; None where it drops them, or takes others.
+
+    It takes the last ones, or the channels of a map.
+    """
+    shape, axes = graph.shapes.get(mean.inputs[0], ()), mean.attributes.get("axes")
     if axes is None and len(mean.inputs) > 1 and mean.inputs[1] in graph.constants:
         axes = graph.constants[mean.inputs[1]].tolist()
-    if mean.op != "ReduceMean" or not axes or not mean.attributes.get("keepdims", 1):
+    if mean.op != "ReduceMean" or not axes or not shape or not mean.attributes.get("keepdims", 1):
         return None
-    last = {axis % rank for axis in axes} == set(range(rank - len(axes), rank))
-    return len(axes) if last and all(graph.shapes[mean.inputs[0]][-len(axes) :]) else None
+    taken = sorted(int(axis) % len(shape) for axis in axes)
+    behind = len(shape) - 1 - taken[-1]
+    known = [side for side in shape[taken[0] : taken[-1] + 1] if side]
+    if (behind and not (len(shape) == 4 and taken == [1])) or len(known) != len(taken):
+        return None
+    return tuple(known), behind
 
 
-def _is_row(values: Array, sides: tuple[int, ...]) -> bool:
+def _is_row(values: Array, standard: _Standard) -> bool:
     """One value for each place of the only axis."""
-    return (values.size,) == sides == values.shape[-1:]
+    place = values.ndim - 1 - standard.behind
+    return (values.size,) == standard.sides and place >= 0 and values.shape[place] == values.size
 
 
-def _affine_behind(
-    graph: Graph, node: Node, shape: Sequence[int | None], inside: set[str]
-) -> tuple[tuple[Array, Array], Node]:
-    """Gain and offset of ``shape`` from constants behind a node, and the last node of these; they join ``inside``."""
-    sides, rank = tuple(side or 1 for side in shape), len(graph.shapes.get(node.output, ()))
+def _affine_behind(graph: Graph, node: Node, standard: _Standard, inside: set[str]) -> tuple[tuple[Array, Array], Node]:
+    """Gain and offset of the normalized sides from constants behind a node, and the last node of these.
+
+    What goes into them joins ``inside``.
+    """
+    sides, rank = standard.sides, len(graph.shapes.get(node.output, ()))
     found = [np.ones(sides, np.float32), np.zeros(sides, np.float32)]
     for place, op in enumerate(("Mul", "Add")):
         reader = graph.only_consumer(node.output)
         given = [graph.constants[name] for name in reader.inputs if name in graph.constants] if reader else []
-        fits = len(given) == 1 and given[0].ndim <= rank and (given[0].size == 1 or _is_row(given[0], sides))
+        fits = len(given) == 1 and given[0].ndim <= rank and (given[0].size == 1 or _is_row(given[0], standard))
         if reader is not None and reader.op == op and fits:
             found[place] = np.broadcast_to(given[0].astype(np.float32).reshape(-1), sides).copy()
             inside.add(reader.name)

@@ -15,7 +15,8 @@ def canonical(graph: Graph) -> Graph:
 
     A spatial ReduceMean is a GlobalAveragePool, a GlobalMaxPool or spatial ReduceMax a MaxPool; a Gemm has its weights
     as rows, a ConvTranspose as (outputs, inputs); Sub and Div by a constant are Add and Mul; a PRelu with one slope is
-    a LeakyRelu; a Slice has its begin and steps as attributes, and a Gather of evenly spaced indices is one; a 1x1
+    a LeakyRelu; a Slice has its begin and steps as attributes, and a Gather of evenly spaced indices is one, while one
+    that steps backwards is a Gather; a 1x1
     depthwise convolution that multiplies by 1 and adds one value (the gate of a hard-swish that was not equalized) is
     an Add, which XNNPACK runs faster.
     """
@@ -24,7 +25,7 @@ def canonical(graph: Graph) -> Graph:
         if node.op == "ReduceMean" and _reduces_space(graph, node):
             keep = bool(node.attributes.get("keepdims", 1))
             node = replace(node, op="GlobalAveragePool", inputs=node.inputs[:1], attributes={"keepdims": keep})
-        elif node.op == "ReduceMean":
+        elif node.op in ("ReduceMean", "ReduceMax") and not _reduces_space(graph, node):
             node = replace(node, inputs=node.inputs[:1], attributes={**node.attributes, "axes": _axes(graph, node)})
         elif node.op == "GlobalMaxPool" or (node.op == "ReduceMax" and _reduces_space(graph, node)):
             whole, added = _whole_max_pool(graph, node)
@@ -37,7 +38,7 @@ def canonical(graph: Graph) -> Graph:
             node = picked[-1]
             tensors.update(added)
         elif node.op == "Slice" and "begin" not in node.attributes:
-            node = _plain_slice(graph, node)
+            node = _turned(graph, _plain_slice(graph, node))
         elif node.op == "PRelu" and graph.is_constant(node.inputs[1]):
             node, constant = _plain_slopes(graph, node)
             tensors[constant.name] = constant
@@ -114,9 +115,21 @@ def _plain_slice(graph: Graph, node: Node) -> Node:
     begin, every = [0] * len(shape), [1] * len(shape)
     for place, (start, _) in enumerate(zip(starts or [], ends or [], strict=True)):
         axis = int(axes[place] if axes else place) % len(shape)
-        begin[axis] = slice(start, None).indices(shape[axis])[0]
         every[axis] = int(steps[place]) if steps else 1
+        begin[axis] = slice(start, None, every[axis]).indices(shape[axis])[0]
     return replace(node, inputs=node.inputs[:1], attributes={"begin": begin, "steps": every})
+
+
+def _turned(graph: Graph, node: Node) -> Node:
+    """A Slice that steps backwards along one axis, and takes all of the others, is a Gather."""
+    begin, steps = node.attributes.get("begin", []), node.attributes.get("steps", [])
+    shapes = [graph.tensors[name].shape for name in (node.inputs[0], node.output)]
+    moved = [axis for axis, step in enumerate(steps) if step < 0 or shapes[0][axis] != shapes[1][axis]]
+    if len(moved) != 1 or steps[moved[0]] > 0:
+        return node
+    (axis,) = moved
+    indices = [begin[axis] + place * steps[axis] for place in range(shapes[1][axis])]
+    return replace(node, op="Gather", attributes={"axis": axis, "indices": indices})
 
 
 def _plain_slopes(graph: Graph, node: Node) -> tuple[Node, Tensor]:

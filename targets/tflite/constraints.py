@@ -44,9 +44,7 @@ READ_AS = {
     "DequantizeLinear": "No further rule.",
     "Div": "By a constant, as Mul; x by its own length, as LpNormalization.",
     "GlobalMaxPool": "As MaxPool.",
-    "ReduceMax": "Over height and width, as MaxPool.",
     "Split": "As a Slice for each output.",
-    "Sub": "Of a constant, as Add.",
 }
 """What no rule lowers because it is read as something else."""
 CONSTRAINTS: list[Constraint] = []
@@ -191,7 +189,7 @@ def plain_gemm(graph: Graph, node: Node, options: TfliteOptions) -> bool:
     return get("alpha", 1.0) == 1.0 and get("beta", 1.0) == 1.0 and not get("transA", 0)
 
 
-@constraint("Add", "Mul")
+@constraint("Add", "Mul", "Sub")
 def operands_broadcast_by_channel(graph: Graph, node: Node, options: TfliteOptions) -> bool:
     """Two computed operands have equal rank; a constant is a single value or has at most the other's rank."""
     ranks = [len(graph.tensors[name].shape) for name in node.inputs]
@@ -223,7 +221,7 @@ def constant_slopes(graph: Graph, node: Node, options: TfliteOptions) -> bool:
 
 @constraint("Slice")
 def forward_slice(graph: Graph, node: Node, options: TfliteOptions) -> bool:
-    """Starts, ends, axes and steps are constants, and steps are positive."""
+    """Starts, ends, axes and steps are constants; steps are positive, or one is negative and all other axes stay."""
     return "begin" in node.attributes and all(step > 0 for step in node.attributes["steps"])
 
 

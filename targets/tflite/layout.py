@@ -71,7 +71,7 @@ def _input_order(graph: Graph, node: Node) -> Order | None:
     axes = _axes(node, 4)
     if node.op in ("Softmax", "LpNormalization", "ArgMax"):
         return "channels-last" if axes == [1] else "model"
-    if node.op == "ReduceMean" and not node.attributes.get("keepdims", 1):
+    if node.op in ("ReduceMean", "ReduceMax") and not node.attributes.get("keepdims", 1):
         return None if set(axes) in ({1}, {1, 2, 3}, {2, 3}) else "model"
     if node.op == "HardSigmoid":
         return "channels-last"

@@ -69,10 +69,19 @@ def _pool_options(window: Window, padding: int) -> Any:
     )
 
 
+def largest(to: Lowering, node: Node) -> None:
+    """REDUCE_MAX over the axes that the model names."""
+    _reduced(B.REDUCE_MAX, to, node)
+
+
 def mean(to: Lowering, node: Node) -> None:
     """MEAN over height and width, or over the axes that the model names."""
+    _reduced(B.MEAN, to, node)
+
+
+def _reduced(code: int, to: Lowering, node: Node) -> None:
     source = to.graph.tensors[node.inputs[0]]
     named = sorted(stored_axis(source, axis) for axis in node.attributes.get("axes", (2, 3)))
     axes = to.indices(f"{node.output}/axes", named)
     options = schema.ReducerOptionsT(keepDims=bool(node.attributes.get("keepdims", True)))
-    to.emit(B.MEAN, [to.activation(node.inputs[0]), axes], node.output, options)
+    to.emit(code, [to.activation(node.inputs[0]), axes], node.output, options)

@@ -15,7 +15,7 @@ from edgec.targets.tflite.layer_norm import layer_norm
 from edgec.targets.tflite.layout import stored_axis
 from edgec.targets.tflite.lookup import lookup
 from edgec.targets.tflite.lowering import FUSED, Lowering
-from edgec.targets.tflite.pooling import average_pool, max_pool, mean
+from edgec.targets.tflite.pooling import average_pool, largest, max_pool, mean
 from edgec.targets.tflite.resize import matching_conventions
 from edgec.targets.tflite.shapes import arg_max, cast, channel_shuffle, gather, relayout, reshape, slice_, transpose
 from edgec.targets.tflite.writer import B, schema
@@ -24,7 +24,7 @@ Rule = Callable[[Lowering, Node], None]
 
 
 def binary(code: int, options: Any) -> Rule:
-    """ADD or MUL, one side possibly a constant that broadcasts."""
+    """ADD, MUL or SUB, one side possibly a constant that broadcasts."""
 
     def rule(to: Lowering, node: Node) -> None:
         inputs = [_operand(to, name, node) for name in node.inputs]
@@ -167,6 +167,7 @@ RULES: dict[str, Rule] = {
     "PRelu": prelu,
     "Pad": pad,
     "QuantizeLinear": requantize,
+    "ReduceMax": largest,
     "ReduceMean": mean,
     "Relayout": relayout,
     "Relu": clip,
@@ -176,6 +177,7 @@ RULES: dict[str, Rule] = {
     "Slice": slice_,
     "Softmax": softmax,
     "Squeeze": reshape,
+    "Sub": binary(B.SUB, schema.SubOptionsT),
     "Tanh": unary(B.TANH),
     "Transpose": transpose,
     "Unsqueeze": reshape,

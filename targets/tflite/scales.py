@@ -13,7 +13,7 @@ from edgec.targets.tflite.integer import activation_of, clip_bounds, covers
 # Operators whose output integers are their input integers, moved or picked: TFLite wants equal scales on both sides.
 KEEP_SCALE = frozenset(
     {"MaxPool", "AveragePool", "Pad", "Resize", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"}
-    | {"Gather", "Slice", "ChannelShuffle", "Relayout"}
+    | {"ReduceMax", "Gather", "Slice", "ChannelShuffle", "Relayout"}
 )
 # Operators that requantize their result anyway, so that another output scale costs nothing.
 RELU6_RANGE = Quantization((float(np.float32(6 / 255)),), -128)
@@ -23,7 +23,7 @@ PRESCRIBED = {  # the only int8 outputs that these operators have
     "Sigmoid": PROBABILITY, "Softmax": PROBABILITY, "Tanh": SIGNED_UNIT, "LpNormalization": SIGNED_UNIT,
 }  # fmt: skip
 RESCALE = frozenset(
-    {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "GlobalAveragePool", "LayerNormalization"}
+    {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "Sub", "GlobalAveragePool", "LayerNormalization"}
 )
 
 # What XNNPACK's qs8 operators take: input_scale * weight_scale / output_scale below 2**8 in a convolution, and
@@ -55,11 +55,11 @@ def bound_rescale(graph: Graph) -> Graph:
 
 
 def _sum_scale(tensors: Mapping[str, Tensor], node: Node) -> float:
-    """Output scale of an Add, or of the addition inside a split HardSwish; 0 for any other operator."""
+    """Output scale of an Add or Sub, or of the addition inside a split HardSwish; 0 for any other operator."""
     note = tensors[node.output].quantization
-    if note is None or node.op not in ("Add", "HardSwish"):
+    if note is None or node.op not in ("Add", "Sub", "HardSwish"):
         return 0.0
-    return note.scale[0] if node.op == "Add" else RELU6_RANGE.scale[0]
+    return note.scale[0] if node.op != "HardSwish" else RELU6_RANGE.scale[0]
 
 
 def _at_scale(tensor: Tensor, scale: float) -> Tensor:

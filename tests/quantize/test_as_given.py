@@ -29,6 +29,7 @@ from edgec.pipeline.quantize.check import pretended
 from edgec.pipeline.quantize.quantizer import QuantizedModel, quantize
 from edgec.pipeline.quantize.stages import FloatPart, GivenPart, given_among
 from edgec.pipeline.quantize.take_apart import Given, take_apart
+from edgec.targets.tensorrt.lint import lint
 
 IMAGES = np.random.default_rng(8).normal(0, 1, (6, 3, SIDE, SIDE)).astype(np.float32)
 
@@ -136,6 +137,26 @@ def test_one_scale_per_channel_stays_in_front_of_a_depthwise_convolution_alone(t
     assert not_there.taken is not None
     assert not fits.taken.changed
     assert not_there.taken.changed == {"r1": "the target takes one scale here, not one per channel"}
+
+
+@pytest.mark.parametrize("end", ["Relu", "Clip"])
+@pytest.mark.parametrize("scheme", ["openvino", "tensorrt", "tflite"])
+def test_no_pair_parts_a_layer_from_the_activation_that_it_absorbs(scheme: str, end: str, tmp_path: Path) -> None:
+    """ONNX Runtime's quantizer writes one there for symmetric int8: TensorRT would compute both in float."""
+    write, values = Writer(), np.random.default_rng(4).normal(0, 0.2, (16, 3, 3, 3))
+    bounds = [write.constant("low", 0.0), write.constant("high", 6.0)] if end == "Clip" else []
+    conv = write.node("Conv", [write.pair("x", "int8"), write.weight("w1", values, "stored")], "c1", pads=[1] * 4)
+    write.node(end, [write.pair(conv, "int8"), *bounds], "r1")
+    square = np.random.default_rng(5).normal(0, 0.2, (16, 16, 3, 3))
+    write.node("Conv", [write.pair("r1", "int8"), write.weight("w2", square, "stored")], "y", pads=[1] * 4)
+    path = saved(write.model(["N", 16, SIDE, SIDE]), tmp_path)
+    quantized, _ = as_given(path, scheme, tmp_path)
+    assert quantized.taken is not None
+    assert quantized.taken.changed["c1"] == "the tensor is inside what the target computes at once"
+    assert not [f for f in lint(quantized.model) if f.rule == "activation-outside"]
+    onnx.save(quantized.model, tmp_path / "ours.onnx")
+    theirs, ours = answers(path), answers(tmp_path / "ours.onnx")
+    assert np.square(ours - theirs).sum() < 10**-3.5 * np.square(theirs).sum()
 
 
 def test_the_lowest_integer_moves_where_the_target_lacks_it(tmp_path: Path) -> None:

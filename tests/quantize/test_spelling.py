@@ -28,6 +28,15 @@ STANDARD = (
     "m = ReduceMean<axes = [-1]>(x) d = Sub(x, m) p = Pow(d, two) v = ReduceMean<axes = [-1]>(p) "
     "w = Add(v, e) s = Sqrt(w)"
 )
+MAP = "float[1, 3, 4, 5] x"
+CHANNELS = (
+    "<float two = {2}, float half = {0.5}, float minus = {-0.5}, float[1] one = {1}, float e = {1e-3}, float k = {0.7}, "
+    "float[3, 1, 1] g = {1, 2, 0.5}, float[1, 3, 1, 1] o = {0.1, -1, 2}, float[5] columns = {1, 2, 3, 4, 5}>"
+)
+OVER_CHANNELS = STANDARD.replace("-1", "1")
+MAP_NORM = ["Transpose", "LayerNormalization", "Transpose"]
+GATE = "<int64[4] whole = {1, 3, 4, 5}>"
+BLOCKS = ["Reshape", "Transpose", "Reshape"]
 SPELLINGS = [
     (IMAGE, NORM, "y = BatchNormalization(x, s, b, m, v)", ["Conv"]),
     (IMAGE, NORM, "r = Relu(x) n = BatchNormalization(r, s, b, m, v) y = Relu(n)", ["Relu", "Conv", "Relu"]),
@@ -51,6 +60,21 @@ SPELLINGS = [
         f"{STANDARD} n = Div(d, s) a = Mul(n, g) z = Relu(n) y = Add(a, z)",
         ["LayerNormalization", "Mul", "Relu", "Add"],
     ),
+    (MAP, CHANNELS, f"{OVER_CHANNELS} s = Sqrt(w) y = Div(d, s)", MAP_NORM),
+    (MAP, CHANNELS, f"{OVER_CHANNELS} s = Sqrt(w) n = Div(d, s) a = Mul(g, n) y = Add(a, o)", MAP_NORM),
+    (MAP, CHANNELS, f"{OVER_CHANNELS} s = Sqrt(w) r = Reciprocal(s) n = Mul(d, r) y = Add(n, k)", MAP_NORM),
+    (MAP, CHANNELS, f"{OVER_CHANNELS} s = Sqrt(w) r = Div(one, s) n = Mul(r, d) y = Mul(n, k)", MAP_NORM),
+    (MAP, CHANNELS, f"{OVER_CHANNELS} s = Pow(w, half) n = Div(d, s) a = Mul(n, g) y = Add(a, o)", MAP_NORM),
+    (MAP, CHANNELS, f"{OVER_CHANNELS} s = Pow(w, minus) n = Mul(s, d) y = Mul(n, g)", MAP_NORM),
+    (MAP, CHANNELS, f"{OVER_CHANNELS} s = Sqrt(w) n = Div(d, s) y = Mul(n, columns)", [*MAP_NORM, "Mul"]),
+    (MAP, GATE, "g = GlobalAveragePool(x) e = Expand(g, whole) y = Mul(x, e)", ["GlobalAveragePool", "Mul"]),
+    (MAP, GATE, "g = GlobalAveragePool(x) e = Expand(g, whole) y = Sub(e, x)", ["GlobalAveragePool", "Sub"]),
+    (IMAGE, "<int64[4] s = {1, 9, 1, 1}>", "y = Tile(x, s)", ["Concat"]),
+    ("float[1, 1, 4, 4] x", "<int64[4] s = {1, 3, 1, 1}>", "y = Expand(x, s)", ["Concat"]),
+    ("float[1, 1, 4, 4] x", "<int64[3] s = {2, 4, 4}>", "e = Expand(x, s) y = Relu(e)", ["Concat", "Relu"]),
+    ("float[1, 8, 2, 4] x", "", "y = DepthToSpace<blocksize = 2>(x)", BLOCKS),
+    ("float[1, 8, 2, 4] x", "", 'y = DepthToSpace<blocksize = 2, mode = "CRD">(x)', BLOCKS),
+    ("float[1, 3, 6, 9] x", "", "y = SpaceToDepth<blocksize = 3>(x)", BLOCKS),
     (ROW, "<float e = {1e-12}>", "n = ReduceL2<axes = [1]>(x) m = Clip(n, e) y = Div(x, m)", ["LpNormalization"]),
 ]
 
@@ -73,6 +97,32 @@ def test_the_answers_stay_and_the_operators_are_integer_ones(inputs, constants, 
     assert [node.op for node in after.nodes] == ops
     x = torch.randn((2, *graph.shapes["x"][1:]), generator=torch.manual_seed(0))
     torch.testing.assert_close(run(after, {"x": x})["y"], run(graph, {"x": x})["y"])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "e = Expand(x, s) y = Mul(e, e)",  # nothing beside it has the shape
+        "e = Expand(x, s) y = Relu(e)",
+        "e = Expand(x, s) a = Mul(e, b) r = Relu(e) y = Add(a, r)",  # one reader of two
+        "e = Expand(x, s) a = Mul(e, c) y = Add(a, b)",
+    ],
+)
+@pytest.mark.parametrize("scheme", ["openvino", "tflite"])
+def test_an_expand_that_something_needs_stays(body: str, scheme: str) -> None:
+    constants = "<int64[4] s = {1, 3, 2, 2}, float[1, 3, 2, 2] b = {1,2,3,4,5,6,7,8,9,10,11,12}, float c = {2}>"
+    graph = graph_of("float[1, 3, 1, 1] x", constants, body)
+    after = prepared(graph, scheme)
+    assert "Expand" in {node.op for node in after.nodes}
+    x = torch.randn((1, 3, 1, 1), generator=torch.manual_seed(0))
+    torch.testing.assert_close(run(after, {"x": x})["y"], run(graph, {"x": x})["y"])
+
+
+@pytest.mark.parametrize("body", [f"{OVER_CHANNELS} s = Sqrt(w) y = Div(d, s)", "y = SpaceToDepth<blocksize = 2>(x)"])
+def test_what_a_spelling_adds_is_taken_in_integers(body: str) -> None:
+    """Its tensors have no range of their own: they hold the values of those around them."""
+    model = graph_of("float[1, 3, 4, 4] x", CHANNELS, body).write()
+    check(pretended(model, load_scheme("tflite")), TfliteOptions())
 
 
 def test_schemes_with_float_operators_keep_affine_functions() -> None:

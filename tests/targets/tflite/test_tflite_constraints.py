@@ -105,7 +105,8 @@ def constant_slopes(g: QdqGraph) -> str:
 
 
 def forward_slice(g: QdqGraph) -> str:
-    names = [g.constant(name, np.array([value])) for name, value in (("b", 5), ("e", 0), ("a", 2), ("s", -1))]
+    values = {"b": [5, 5], "e": [0, 0], "a": [2, 3], "s": [-1, -1]}
+    names = [g.constant(name, np.array(value)) for name, value in values.items()]
     return g.op("Slice", [g.x, *names], 0.05, 3)
 
 

@@ -479,6 +479,28 @@ def test_mean_over_any_axes(axes, keepdims):
     close(g, y, x, float(np.float32(0.03)), -3)
 
 
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize("axes", [[1], [3], [2, 3], [1, 3], [1, 2, 3], [-1]])
+def test_largest_over_any_axes(axes, keepdims):
+    g = QdqGraph((1, 3, 4, 5))
+    y = g.op("ReduceMax", [g.x], g.scale, g.zero_point, axes=axes, keepdims=keepdims)
+    close(g, y, integers(np.random.default_rng(1), *g.shape), g.scale, g.zero_point, 1e-3)
+
+
+@quick
+@given(seeds, scales, zero_points, st.sampled_from(["computed", "left", "right"]))
+def test_difference(seed, scale, zero, constant):
+    """Of two computed tensors, or with a constant per channel on either side."""
+    rng = np.random.default_rng(seed)
+    g = QdqGraph((1, 3, 4, 5), scale, zero)
+    half = float(np.float32(scale / 2))
+    other = g.op("AveragePool", [g.x], scale, zero, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    known = g.constant("c", (np.arange(-1, 2, dtype=np.float32) * 127 * np.float32(half)).reshape(3, 1, 1))
+    pair = {"computed": [g.x, other], "left": [known, g.x], "right": [g.x, known]}[constant]
+    y = g.op("Sub", pair, float(np.float32(2 * scale)), zero)
+    close(g, y, integers(rng, *g.shape), float(np.float32(2 * scale)), zero, 1.0 if constant != "computed" else 2.0)
+
+
 @pytest.mark.parametrize("op", ["GlobalMaxPool", "ReduceMax"])
 def test_largest_of_the_whole_map(op):
     g = QdqGraph((1, 3, 4, 5))
@@ -495,8 +517,9 @@ def test_euclidean_norm(shape, axis):
 
 
 @quick
-@given(seeds, st.integers(1, 3), st.integers(-9, 9), st.integers(-9, 99), st.integers(1, 3))
+@given(seeds, st.integers(1, 3), st.integers(-9, 9), st.integers(-99, 99), st.sampled_from([-2, -1, 1, 2, 3]))
 def test_slice(seed, axis, start, end, step):
+    """Backwards too, as ``x[:, ::-1]``."""
     g = QdqGraph((1, 6, 7, 5))
     assume(len(range(*slice(start, end, step).indices(g.shape[axis]))) > 0)
     names = [g.constant(n, np.array([v])) for n, v in (("s", start), ("e", end), ("a", axis), ("t", step))]
