@@ -1,15 +1,17 @@
 """Runs an ONNX graph in torch, node by node, so that passes can look at, change and differentiate through it.
 
-Operators outside the table run in ONNX's reference evaluator: correct, slow, and without gradients.
+Operators outside the table run in ONNX's reference evaluator, or ONNX Runtime: correct, slow, and without gradients.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -85,10 +87,29 @@ def compute(node: Node, values: Mapping[str, Tensor]) -> Iterable[Tensor]:
 
 def _reference(node: Node, inputs: list[Tensor | None]) -> tuple[Tensor, ...]:
     from onnx.reference import ReferenceEvaluator
+    from onnx.reference.op_run import RuntimeContextError, RuntimeImplementationError
 
     feeds = {name: value.detach().numpy() for name, value in zip(node.inputs, inputs, strict=True) if value is not None}
-    results = ReferenceEvaluator(node.proto(), opsets={"": OPSET}).run(None, feeds)
-    return tuple(torch.from_numpy(np.ascontiguousarray(result)) for result in results)
+    try:
+        results = ReferenceEvaluator(node.proto(), opsets={"": OPSET}).run(None, feeds)
+    except (NotImplementedError, RuntimeContextError, RuntimeImplementationError):
+        results = _in_runtime(node, feeds)
+    return tuple(torch.from_numpy(np.array(result)) for result in results)
+
+
+def _in_runtime(node: Node, feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    """One node in ONNX Runtime, for what the evaluator lacks, GlobalLpPool say, or ONNX itself does."""
+    import onnxruntime
+    from onnx import ValueInfoProto, helper
+
+    types = {name: helper.np_dtype_to_tensor_dtype(value.dtype) for name, value in feeds.items()}
+    given = [helper.make_tensor_value_info(name, types[name], value.shape) for name, value in feeds.items()]
+    graph = helper.make_graph([node.proto()], "node", given, [ValueInfoProto(name=name) for name in node.outputs])
+    domains = [helper.make_opsetid("", OPSET), *([helper.make_opsetid(node.domain, 1)] if node.domain else [])]
+    model = helper.make_model(graph, opset_imports=domains, ir_version=8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    answers: list[npt.NDArray[Any]] = session.run(None, dict(feeds))
+    return answers
 
 
 def _by_reference(op: str, a: Mapping[str, Any], *inputs: Tensor | None) -> Tensor:
@@ -124,10 +145,30 @@ def _conv(a: Mapping[str, Any], x: Tensor, w: Tensor, b: Tensor | None = None) -
 
 
 def _conv_transpose(a: Mapping[str, Any], x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-    pads, strides = a.get("pads", [0, 0, 0, 0]), a.get("strides", [1, 1])
-    extra, dilations = a.get("output_padding", [0, 0]), a.get("dilations", [1, 1])
-    y = F.conv_transpose2d(x, w, b, strides, 0, extra, a.get("group", 1), dilations)
-    return y[:, :, pads[0] : y.shape[2] - pads[2], pads[1] : y.shape[3] - pads[3]]
+    """What no pad cuts off, cut to the sides that pads, ``auto_pad`` or ``output_shape`` ask for."""
+    rank = x.dim() - 2
+    strides, dilations = a.get("strides", [1] * rank), a.get("dilations", [1] * rank)
+    convolve = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}[x.dim()]
+    y: Tensor = convolve(x, w, None, strides, 0, 0, a.get("group", 1), dilations)
+    for axis, (first, side) in enumerate(_transposed_sides(a, x, y)):
+        more = first + side - y.shape[2 + axis]
+        y = F.pad(y, [0, 0] * (rank - 1 - axis) + [0, max(more, 0)]).narrow(2 + axis, first, side)
+    return y if b is None else y + b.reshape(-1, *[1] * rank)
+
+
+def _transposed_sides(a: Mapping[str, Any], x: Tensor, whole: Tensor) -> Iterator[tuple[int, int]]:
+    """Where the result begins along each axis, and its length."""
+    rank, auto = x.dim() - 2, a.get("auto_pad", "NOTSET")
+    pads, strides = a.get("pads", [0] * 2 * rank), a.get("strides", [1] * rank)
+    asked = a.get("output_shape", [])[-rank:]
+    if auto.startswith("SAME") and not asked:
+        sides = zip(x.shape[2:], strides, whole.shape[2:], strict=True)
+        asked = [min(side * stride, most) for side, stride, most in sides]
+    for axis, extra in enumerate(a.get("output_padding", [0] * rank)):
+        full = whole.shape[2 + axis] + extra
+        cut = full - asked[axis] if asked else 0
+        first = cut // 2 if auto == "SAME_UPPER" else cut - cut // 2
+        yield (max(first, 0), asked[axis]) if asked else (pads[axis], full - pads[axis] - pads[axis + rank])
 
 
 def _gemm(a: Mapping[str, Any], x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
@@ -141,27 +182,56 @@ def _clip(a: Mapping[str, Any], x: Tensor, low: Tensor | None = None, high: Tens
     return x.clamp(least, a.get("max", torch.inf) if high is None else high.item())
 
 
-def _max_pool(a: Mapping[str, Any], x: Tensor) -> Tensor:
+def _pool_sides(a: Mapping[str, Any], x: Tensor) -> list[tuple[int, int, int]]:
+    """Along each axis what is padded in front and behind, and what lies behind that under the last window.
+
+    Under ``ceil_mode`` no window starts behind the input. What no window sees is negative: it is cut off.
+    """
     kernel = a["kernel_shape"]
-    x, padding = padded(x, a, kernel, -torch.inf)
-    strides, dilations = a.get("strides", [1] * len(kernel)), a.get("dilations", [1] * len(kernel))
-    return F.max_pool2d(x, kernel, strides, padding, dilations, bool(a.get("ceil_mode", 0)))
+    rank = len(kernel)
+    strides, dilations = a.get("strides", [1] * rank), a.get("dilations", [1] * rank)
+    pads, auto, found = a.get("pads", [0] * 2 * rank), a.get("auto_pad", "NOTSET"), []
+    for axis, side in enumerate(x.shape[2:]):
+        before, after = pads[axis], pads[axis + rank]
+        if auto.startswith("SAME"):
+            before, after = same_pads(side, kernel[axis], strides[axis], 1)
+            before, after = (after, before) if auto == "SAME_LOWER" else (before, after)
+        reach, whole = dilations[axis] * (kernel[axis] - 1) + 1, side + before + after
+        steps = (whole - reach) // strides[axis]
+        if a.get("ceil_mode", 0) and (whole - reach) % strides[axis] and (steps + 1) * strides[axis] < side + before:
+            steps += 1
+        found.append((before, after, steps * strides[axis] + reach - whole))
+    return found
+
+
+def _around(x: Tensor, sides: list[tuple[int, int]], value: float) -> Tensor:
+    return F.pad(x, [side for pair in reversed(sides) for side in pair], value=value)
+
+
+def _max_pool(a: Mapping[str, Any], x: Tensor) -> Tensor:
+    x = _around(x, [(before, after + more) for before, after, more in _pool_sides(a, x)], -torch.inf)
+    pool = {3: F.max_pool1d, 4: F.max_pool2d, 5: F.max_pool3d}[x.dim()]
+    rank = x.dim() - 2
+    y: Tensor = pool(x, a["kernel_shape"], a.get("strides", [1] * rank), 0, a.get("dilations", [1] * rank))
+    return y
 
 
 def _average_pool(a: Mapping[str, Any], x: Tensor) -> Tensor:
-    kernel, strides = a["kernel_shape"], a.get("strides", [1] * len(a["kernel_shape"]))
-    ones, padding = padded(torch.ones_like(x[:1, :1]), a, kernel, 0.0)
-    x, _ = padded(x, a, kernel, 0.0)
-    ceil = bool(a.get("ceil_mode", 0))
-    if a.get("count_include_pad", 0):
-        return F.avg_pool2d(x, kernel, strides, padding, ceil, True)
-    share = F.avg_pool2d(ones, kernel, strides, padding, ceil, True)
-    return F.avg_pool2d(x, kernel, strides, padding, ceil, True) / share
+    sides, counted = _pool_sides(a, x), float(bool(a.get("count_include_pad", 0)))
+    pool = {3: F.avg_pool1d, 4: F.avg_pool2d, 5: F.avg_pool3d}[x.dim()]
+    ones = _around(torch.ones_like(x[:1, :1]), [(before, after) for before, after, _ in sides], counted)
+    ones = _around(ones, [(0, more) for *_, more in sides], 0.0)
+    x = _around(x, [(before, after + more) for before, after, more in sides], 0.0)
+    strides = a.get("strides", [1] * (x.dim() - 2))
+    y: Tensor = pool(x, a["kernel_shape"], strides) / pool(ones, a["kernel_shape"], strides)
+    return y
 
 
 def _reduce_mean(a: Mapping[str, Any], x: Tensor, axes: Tensor | None = None) -> Tensor:
-    dims = a.get("axes", list(range(x.dim()))) if axes is None else axes.tolist()
-    return x.mean(dim=dims, keepdim=bool(a.get("keepdims", 1)))
+    dims = a.get("axes", []) if axes is None else axes.tolist()
+    if not dims and a.get("noop_with_empty_axes"):
+        return x
+    return x.mean(dim=dims or list(range(x.dim())), keepdim=bool(a.get("keepdims", 1)))
 
 
 def _reshape(a: Mapping[str, Any], x: Tensor, shape: Tensor) -> Tensor:
@@ -176,9 +246,14 @@ def _squeeze(a: Mapping[str, Any], x: Tensor, axes: Tensor | None = None) -> Ten
 
 def _unsqueeze(a: Mapping[str, Any], x: Tensor, axes: Tensor | None = None) -> Tensor:
     dims = a["axes"] if axes is None else axes.tolist()
-    for dim in sorted(dims):
+    for dim in sorted(dim % (x.dim() + len(dims)) for dim in dims):
         x = x.unsqueeze(dim)
     return x
+
+
+def _flatten(a: Mapping[str, Any], x: Tensor) -> Tensor:
+    axis = int(a.get("axis", 1))
+    return x.reshape(math.prod(x.shape[: axis if axis >= 0 else axis + x.dim()]), -1)
 
 
 def _batch_norm(a: Mapping[str, Any], x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> Tensor:
@@ -226,8 +301,10 @@ def _slice(
     index = [slice(None)] * x.dim()
     for dim, start, end, step in zip(dims, starts.tolist(), ends.tolist(), strides, strict=True):
         if step < 0:
-            last = None if end < -x.shape[dim] else end
-            x = x.index_select(dim, torch.tensor(range(x.shape[dim])[start:last:step]))
+            side = x.shape[dim]
+            first = min(max(start + side if start < 0 else start, 0), side - 1)
+            last = min(max(end + side if end < 0 else end, -1), side - 1)
+            x = x.index_select(dim, torch.arange(first, min(first, last), step))
         else:
             index[dim] = slice(start, end, step)
     return x[tuple(index)]
@@ -236,6 +313,14 @@ def _slice(
 def _layer_norm(a: Mapping[str, Any], x: Tensor, gain: Tensor, offset: Tensor | None = None) -> Tensor:
     axis = a.get("axis", -1)
     return F.layer_norm(x, x.shape[axis:], gain.expand(x.shape[axis:]), offset, a.get("epsilon", 1e-5))
+
+
+def _lrn(a: Mapping[str, Any], x: Tensor) -> Tensor:
+    """In torch, as the evaluator leaves the last channel of each window out."""
+    size = int(a["size"])
+    squares = F.pad(x * x, [0, 0] * (x.dim() - 2) + [(size - 1) // 2, size // 2]).unfold(1, size, 1).sum(-1)
+    y: Tensor = x / (a.get("bias", 1.0) + a.get("alpha", 1e-4) / size * squares) ** a.get("beta", 0.75)
+    return y
 
 
 def _gather(a: Mapping[str, Any], x: Tensor, indices: Tensor) -> Tensor:
@@ -264,7 +349,7 @@ _TABLE: Mapping[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "Elu": lambda a, x: F.elu(x, a.get("alpha", 1.0)),
     "Erf": lambda a, x: x.erf(),
     "Exp": lambda a, x: x.exp(),
-    "Flatten": lambda a, x: x.flatten(a.get("axis", 1)),
+    "Flatten": _flatten,
     "Gather": _gather,
     "Gemm": _gemm,
     "GlobalAveragePool": lambda a, x: x.mean(dim=tuple(range(2, x.dim())), keepdim=True),
@@ -272,6 +357,7 @@ _TABLE: Mapping[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "HardSigmoid": lambda a, x: (a.get("alpha", 0.2) * x + a.get("beta", 0.5)).clamp(0, 1),
     "HardSwish": lambda a, x: F.hardswish(x),
     "Identity": lambda a, x: x,
+    "LRN": _lrn,
     "LayerNormalization": _layer_norm,
     "LeakyRelu": lambda a, x: F.leaky_relu(x, a.get("alpha", 0.01)),
     "LpNormalization": _lp_norm,

@@ -116,7 +116,7 @@ def _plain_slice(graph: Graph, node: Node) -> Node:
     for place, (start, _) in enumerate(zip(starts or [], ends or [], strict=True)):
         axis = int(axes[place] if axes else place) % len(shape)
         every[axis] = int(steps[place]) if steps else 1
-        begin[axis] = slice(start, None, every[axis]).indices(shape[axis])[0]
+        begin[axis] = max(slice(start, None, every[axis]).indices(shape[axis])[0], 0)
     return replace(node, inputs=node.inputs[:1], attributes={"begin": begin, "steps": every})
 
 

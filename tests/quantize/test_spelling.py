@@ -30,8 +30,9 @@ STANDARD = (
 )
 MAP = "float[1, 3, 4, 5] x"
 CHANNELS = (
-    "<float two = {2}, float half = {0.5}, float minus = {-0.5}, float[1] one = {1}, float e = {1e-3}, float k = {0.7}, "
-    "float[3, 1, 1] g = {1, 2, 0.5}, float[1, 3, 1, 1] o = {0.1, -1, 2}, float[5] columns = {1, 2, 3, 4, 5}>"
+    "<float two = {2}, float half = {0.5}, float minus = {-0.5}, float[1] one = {1}, float e = {1e-3}, "
+    "float k = {0.7}, float[3, 1, 1] g = {1, 2, 0.5}, float[1, 3, 1, 1] o = {0.1, -1, 2}, "
+    "float[5] columns = {1, 2, 3, 4, 5}>"
 )
 OVER_CHANNELS = STANDARD.replace("-1", "1")
 MAP_NORM = ["Transpose", "LayerNormalization", "Transpose"]
