@@ -60,8 +60,9 @@ class ImportOnnx:
 
         from edgec.pipeline.network.onnx_input import take_image
         from edgec.pipeline.network.opset import opset_of, prove_equal, to_opset
+        from edgec.pipeline.network.plain import plain
 
-        model = read_onnx(inputs[0].path)
+        model = plain(read_onnx(inputs[0].path))
         image, taken = take_image(model, inputs[0].path, self.takes_image)
         converted = to_opset(taken, OPSET)
         _name_nodes_apart(converted)
@@ -79,7 +80,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
     Raises:
         EdgecError: ``no-such-file``, ``unsafe-path``, ``corrupt-onnx``, ``tensor-too-large``, ``unsupported-opset``,
-            ``already-quantized``, ``not-finite``, ``bad-output``.
+            ``already-quantized``, ``not-finite``, ``bad-output``, ``unsupported-operator``.
     """
     import onnx
 
@@ -88,7 +89,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
     onnx_files(path)
     with named_damage(path):
-        model = onnx.load(path)
+        model = _readable(onnx.load(path), path)
         onnx.checker.check_model(model, full_check=True)
         _check_finite(model, path)
     opset = opset_of(model)
@@ -106,6 +107,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
                 "write it with Q/DQ pairs (ONNX Runtime: QuantFormat.QDQ), or give edgec the float network",
             )
     check_bounds(model, path)
+    _check_outputs(model, path)
     return widened(model)
 
 
@@ -195,6 +197,50 @@ def _check_finite(model: onnx.ModelProto, path: Path) -> None:
         if tensor.data_type in kinds and not np.isfinite(numpy_helper.to_array(tensor, str(path.parent))).all():
             message = f"'{path}': the tensor '{tensor.name}' has NaN or infinite values"
             raise EdgecError("not-finite", message, "export again from finite weights")
+
+
+def _readable(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """Functions of the file put in their places, ONNX's own domain by its short name, and outputs with a shape.
+
+    Exporters that keep modules together write functions; the other two ONNX Runtime does not ask for.
+
+    Raises:
+        EdgecError: ``unsupported-operator`` for an operator of another domain, behind which no shape is known.
+    """
+    import onnx
+    import onnx.inliner
+
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model, convert_version=True)
+    for entry in (*model.opset_import, *model.graph.node):
+        entry.domain = "" if entry.domain == "ai.onnx" else entry.domain
+    bare = [value for value in model.graph.output if not value.type.tensor_type.HasField("shape")]
+    if not bare:
+        return model
+    inferred = {value.name: value for value in onnx.shape_inference.infer_shapes(model).graph.output}
+    for value in bare:
+        value.CopyFrom(inferred[value.name])
+    foreign = [node for node in model.graph.node if node.domain]
+    if foreign and not all(value.type.tensor_type.HasField("shape") for value in bare):
+        node = foreign[0]
+        message = f"'{path}' has the node '{node.name}' ({node.domain}.{node.op_type}), which ONNX does not define"
+        hint = "export it again, or save it without ONNX Runtime's own optimizations"
+        raise EdgecError("unsupported-operator", message, hint)
+    return model
+
+
+def _check_outputs(model: onnx.ModelProto, path: Path) -> None:
+    names = [value.name for value in model.graph.output]
+    kinds = {
+        "a constant of the file": {tensor.name for tensor in model.graph.initializer},
+        "the input itself": {value.name for value in model.graph.input},
+        "named twice": {name for name in names if names.count(name) > 1},
+    }
+    for kind, known in kinds.items():
+        for name in names:
+            if name in known:
+                message, hint = f"'{path}' has the output '{name}', which is {kind}", "export it without that output"
+                raise EdgecError("bad-output", message, hint)
 
 
 def _name_nodes_apart(model: onnx.ModelProto) -> None:

@@ -31,6 +31,8 @@ MIN_GAIN, MAX_GAIN, MAX_SHIFT = 1e-5, 1e4, 1e4
 """Of what is taken: beyond these a normalisation stays in the network."""
 PIXEL_SIZED = 4.0
 """A mean or deviation of this size is one of pixels 0..255."""
+KEEP_LAYOUT = ("Identity", "Cast", "Pad", "Add", "Sub", "Mul", "Div", "Clip", "Relu", "Concat", "Slice", "Resize")
+"""Nodes behind which pictures lie as they lay before."""
 HINT = (
     "expected one float32, float16 or uint8 input (N, C, H, W), or (N, H, W, C) with a Transpose first; "
     f"C is 1, 3 or 4, N symbolic or 1, H and W at most {MAX_CROP_PX}"
@@ -139,7 +141,49 @@ def take_image(model: onnx.ModelProto, path: Path, takes: bool = True) -> tuple[
         shape, found = (channels, height, width), states[last]
         image = ImageInput(shape, layout, is_uint8, tuple(found.gain.tolist()), tuple(found.shift.tolist()))
         return image, _without(model, value.name, chain[:last], shape) if last else model
+    if takes and _is_turned_later(model, value.name, sides):
+        return take_image(_turned_at(model, _behind_arithmetic(model, value, sides)), path)
     raise _bad_shape(path, value)
+
+
+def _is_turned_later(model: onnx.ModelProto, name: str, sides: Sequence[int]) -> bool:
+    """Whether ``(N, H, W, C)`` is padded, computed with or read twice before it becomes ``(N, C, H, W)``."""
+    if len(sides) != 3 or sides[2] not in NUM_CHANNELS:
+        return False
+    moved = {name}
+    for node in model.graph.node:
+        if moved.intersection(node.input):
+            if node.op_type == "Transpose":
+                return list(_attributes(node).get("perm", ())) == [0, 3, 1, 2]
+            if node.op_type in KEEP_LAYOUT:
+                moved.update(node.output)
+    return False
+
+
+def _behind_arithmetic(model: onnx.ModelProto, value: onnx.ValueInfoProto, sides: Sequence[int]) -> str:
+    """The last tensor of ``(N, H, W, C)`` that is a normalised picture."""
+    is_real = value.type.tensor_type.elem_type != TensorProto.UINT8
+    start = _State("NHWC", is_real, np.ones(sides[2]), np.zeros(sides[2]))
+    chain = list(_readers(model, value.name))
+    states = list(_walk(chain, start, constants_of(model), (sides[0], sides[1])))
+    places = [place for place, state in enumerate(states) if state.layout == "NHWC" and state.is_real]
+    return chain[places[-1] - 1].output[0] if places and places[-1] else value.name
+
+
+def _turned_at(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The same network with a Transpose to ``(N, C, H, W)`` and one back behind a tensor."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    planes, pixels = f"{name}/planes", f"{name}/pixels"
+    for node in changed.graph.node:
+        node.input[:] = [pixels if given == name else given for given in node.input]
+    there = helper.make_node("Transpose", [name], [planes], f"{name}/to_planes", perm=[0, 3, 1, 2])
+    back = helper.make_node("Transpose", [planes], [pixels], f"{name}/to_pixels", perm=[0, 2, 3, 1])
+    nodes = list(changed.graph.node)
+    place = next((at + 1 for at, node in enumerate(nodes) if name in node.output), 0)
+    del changed.graph.node[:]
+    changed.graph.node.extend([*nodes[:place], there, back, *nodes[place:]])
+    return changed
 
 
 def _image_value(model: onnx.ModelProto, path: Path) -> tuple[onnx.ValueInfoProto, list[int]]:

@@ -84,13 +84,18 @@ def _whole_max_pool(graph: Graph, node: Node) -> tuple[list[Node], dict[str, Ten
 
 
 def _picked(graph: Graph, node: Node) -> tuple[list[Node], dict[str, Tensor]]:
-    """A Slice, or a Gather with indices as an attribute; a Squeeze behind it where one index takes the axis away."""
+    """A Slice, or a Gather with indices as an attribute, and a Squeeze or Reshape behind where they are no row.
+
+    All in their order are no more than the Reshape: torch writes ``as_strided`` so.
+    """
     source, given = graph.tensors[node.inputs[0]], graph.tensors[node.output]
     indices, rank = graph.tensors[node.inputs[1]].values, len(source.shape)
-    if graph.is_constant(node.inputs[0]) or indices.ndim > 1:
+    if graph.is_constant(node.inputs[0]):
         return [node], {}
     axis = int(node.attributes.get("axis", 0)) % rank
     places = [int(index) % source.shape[axis] for index in np.ravel(indices)]
+    if indices.ndim > 1 and places == list(range(source.shape[axis])):
+        return [Node("Reshape", node.name, node.inputs[:1], node.output)], {}
     step = places[1] - places[0] if len(places) > 1 else 1
     if step > 0 and places == list(range(places[0], places[-1] + 1, step)):
         begin = [places[0] if place == axis else 0 for place in range(rank)]
@@ -100,8 +105,10 @@ def _picked(graph: Graph, node: Node) -> tuple[list[Node], dict[str, Tensor]]:
         pick = replace(node, inputs=node.inputs[:1], attributes={"axis": axis, "indices": places})
     if indices.ndim == 1:
         return [pick], {}
-    kept = replace(given, name=f"{given.name}/kept", shape=(*source.shape[:axis], 1, *source.shape[axis + 1 :]))
-    return [replace(pick, output=kept.name), Node("Squeeze", node.name, (kept.name,), node.output)], {kept.name: kept}
+    sides = (*source.shape[:axis], len(places), *source.shape[axis + 1 :])
+    kept = replace(given, name=f"{given.name}/kept", shape=sides)
+    apart = Node("Reshape" if indices.ndim else "Squeeze", node.name, (kept.name,), node.output)
+    return [replace(pick, output=kept.name), apart], {kept.name: kept}
 
 
 def _plain_slice(graph: Graph, node: Node) -> Node:

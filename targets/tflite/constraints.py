@@ -233,7 +233,7 @@ def norm_in_float(graph: Graph, node: Node, options: TfliteOptions) -> bool:
 
 @constraint("Gather")
 def picks_by_constants(graph: Graph, node: Node, options: TfliteOptions) -> bool:
-    """The indices are constants, one or a row of them, and the data is computed."""
+    """The indices are constants, and the data is computed."""
     return "indices" in node.attributes
 
 

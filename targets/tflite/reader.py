@@ -31,7 +31,7 @@ def read_graph(model: onnx.ModelProto) -> Graph:
 
     Raises:
         EdgecError: ``unsupported-operator`` (a node with several outputs in use), ``dynamic-shape``,
-            ``bad-quantization``.
+            ``bad-quantization``, ``bad-output`` (one that is a constant).
     """
     model = _with_batch_of_one(model)
     found = scalar_functions(_Network.read(model), lambda node: node.op in NATIVE)
@@ -49,6 +49,10 @@ def read_graph(model: onnx.ModelProto) -> Graph:
             reader.read(node)
     inputs = tuple(i.name for i in model.graph.input if i.name not in reader.constants)
     outputs = {o.name: reader.resolve(o.name) for o in model.graph.output}
+    for name, tensor in outputs.items():
+        if tensor in reader.constants:
+            message = f"the output '{name}' is the same for every picture, which no .tflite file can say"
+            raise EdgecError("bad-output", message, "export the network without it, and keep it beside the artifact")
     return reader.graph(inputs, outputs)
 
 

@@ -374,6 +374,78 @@ def test_outputs_that_are_no_numbers(tmp_path: Path) -> None:
     assert imported(changed(tmp_path, change)) == "bad-output"
 
 
+def test_an_output_without_a_shape_gets_one(tmp_path: Path) -> None:
+    """As onnx-graphsurgeon and graphs written by hand leave it."""
+
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.output[0].type.tensor_type.ClearField("shape")
+
+    path = changed(tmp_path, change)
+    assert imported(path) == ""
+    assert [side.dim_param or side.dim_value for side in read_onnx(path).graph.output[0].type.tensor_type.shape.dim][1]
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+def test_functions_of_the_file_are_put_in_their_places(opset: int, tmp_path: Path) -> None:
+    """As torch writes modules, and older torch every operator: a function in a function."""
+    swish = [helper.make_node("Sigmoid", ["a"], ["s"]), helper.make_node("Mul", ["a", "s"], ["b"])]
+    outer = [helper.make_node("Swish", ["x"], ["t"], domain="mine"), helper.make_node("Relu", ["t"], ["y"])]
+    domains = [helper.make_opsetid("", opset), helper.make_opsetid("mine", 1)]
+
+    model = tiny_network(opset=opset)
+    model.functions.append(helper.make_function("mine", "Swish", ["a"], ["b"], swish, domains[:1]))
+    model.functions.append(helper.make_function("mine", "Block", ["x"], ["y"], outer, domains))
+    model.opset_import.append(domains[1])
+    add_before(model, "Block", last=True)
+    model.graph.node[-1].domain = "mine"
+    path = saved(model, tmp_path)
+    ImportOnnx().run(tmp_path / "imported.onnx", source(path))
+    made = onnx.load(tmp_path / "imported.onnx")
+    assert [node.op_type for node in made.graph.node][-3:] == ["Sigmoid", "Mul", "Relu"]
+    noise = OrtRunner(path).noise()
+    np.testing.assert_allclose(
+        OrtRunner(tmp_path / "imported.onnx").predict(noise)[0], OrtRunner(path).predict(noise)[0], atol=1e-5
+    )
+
+
+def test_the_domain_of_onnx_by_its_long_name(tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        model.opset_import[0].domain = "ai.onnx"
+        for node in model.graph.node:
+            node.domain = "ai.onnx"
+
+    assert imported(changed(tmp_path, change)) == ""
+
+
+def test_an_operator_of_another_domain_is_named(tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+        add_before(model, "QuickGelu", last=True)
+        node = next(node for node in model.graph.node if node.op_type == "QuickGelu")
+        node.domain, node.name = "com.microsoft", "gate"
+        model.graph.output[0].type.tensor_type.ClearField("shape")
+
+    refused = refusal(changed(tmp_path, change))
+    assert refused.code == "unsupported-operator"
+    assert "'gate' (com.microsoft.QuickGelu)" in refused.message
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("constant", "a constant of the file"), ("input", "the input itself"), ("output", "named twice")],
+)
+def test_outputs_that_nothing_computes(name: str, words: str, tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        weight = model.graph.initializer[0]
+        constant = helper.make_tensor_value_info(weight.name, TensorProto.FLOAT, weight.dims)
+        added = {"constant": constant, "input": model.graph.input[0], "output": model.graph.output[0]}
+        model.graph.output.append(added[name])
+
+    refused = refusal(changed(tmp_path, change))
+    assert refused.code == "bad-output"
+    assert words in refused.message
+
+
 def test_a_loop_without_end_is_ended(tmp_path: Path) -> None:
     """One that would count to 2^62."""
     value = helper.make_tensor_value_info

@@ -240,6 +240,26 @@ def test_layouts(tmp_path: Path, sides: list[int | str], steps: list[tuple], sha
     assert taken.graph.input[0].name == "image"
 
 
+@pytest.mark.parametrize("steps", [["Pad"], ["Mul", "Pad"], ["Pad", "Relu"], ["Clip"]])
+def test_channels_last_that_are_turned_later(steps: list[str], tmp_path: Path) -> None:
+    """As Keras writes a ZeroPadding2D in front: the layout is taken, the rest stays."""
+    constants = {"Pad": [np.array([0, 1, 2, 0, 0, 1, 2, 0])], "Mul": [np.array([2, 3, 4], np.float32)], "Relu": []}
+    chain = Chain(["N", 6, 9, 3])
+    for op in steps:
+        chain.add(op, *constants.get(op, [np.float32(-1), np.float32(2)]))
+    taken = same(chain.add("Transpose", perm=[0, 3, 1, 2]).model(3), tmp_path)
+    assert tuple(dim.dim_value for dim in taken.graph.input[0].type.tensor_type.shape.dim[1:]) == (3, 6, 9)
+    assert [op for op in ops(taken) if op != "Transpose"] == [*(op for op in steps if op != "Mul"), "Conv"]
+
+
+def test_two_readers_of_channels_last(tmp_path: Path) -> None:
+    chain = Chain(["N", 6, 9, 3]).add("Transpose", perm=[0, 3, 1, 2]).add("Relu")
+    chain.nodes.append(helper.make_node("Transpose", ["image"], ["again"], "again", perm=[0, 3, 1, 2]))
+    chain.nodes.append(helper.make_node("Add", [chain.end, "again"], ["both"], "both"))
+    chain.end = "both"
+    same(chain.model(3), tmp_path)
+
+
 @pytest.mark.parametrize(
     "sides", [["N", 2, 8, 8], ["N", 5, 8, 8], ["N", 8, 8, 3], [2, 3, 8, 8], ["N", 3, 8193, 8], ["N", 3], ["N", 8, 8]]
 )

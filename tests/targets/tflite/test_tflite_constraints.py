@@ -49,7 +49,7 @@ def norm_in_float(g: QdqGraph) -> str:
 
 
 def picks_by_constants(g: QdqGraph) -> str:
-    return g.op("Gather", [g.x, g.constant("i", np.array([[0, 1], [1, 0]]))], 0.05, 3, axis=1)
+    return g.op("Gather", [g.x, g.op("ArgMax", [g.x], axis=1, keepdims=0)], 0.05, 3, axis=1)
 
 
 def int8_throughout(g: QdqGraph) -> str:
@@ -197,6 +197,14 @@ def test_several_outputs_are_refused() -> None:
     g.nodes.append(helper.make_node("MaxPool", [g.x], ["a", "b"], name="indexed", kernel_shape=[2, 2]))
     with pytest.raises(EdgecError, match="several outputs"):
         check(g.model("a"), TfliteOptions())
+
+
+def test_an_output_that_is_a_constant_is_named() -> None:
+    """Anchors beside the boxes, say."""
+    g = graph()
+    model = g.model(g.op("Relu", [g.x], 0.05, 3), g.constant("anchors", np.ones((1, 4), np.float32)))
+    with pytest.raises(EdgecError, match=r"bad-output.*'anchors' is the same for every picture"):
+        check(model, TfliteOptions())
 
 
 def test_a_float_model_is_checked_before_it_is_quantized() -> None:

@@ -528,9 +528,15 @@ def test_slice(seed, axis, start, end, step):
 
 
 @quick
-@given(seeds, st.integers(1, 3), st.integers(-5, 4) | st.lists(st.integers(-5, 4), min_size=1, max_size=6))
+@given(
+    seeds,
+    st.integers(1, 3),
+    st.integers(-5, 4)
+    | st.lists(st.integers(-5, 4), min_size=1, max_size=6)
+    | st.lists(st.lists(st.integers(-5, 4), min_size=2, max_size=2), min_size=1, max_size=3),
+)
 def test_gather_by_constants(seed, axis, indices):
-    """A slice, an order, a repetition, or one index that takes its axis away."""
+    """A slice, an order, a repetition, one index that takes its axis away, or rows that make it two."""
     g = QdqGraph((1, 6, 7, 5))
     y = g.op("Gather", [g.x, g.constant("i", np.array(indices))], g.scale, g.zero_point, axis=axis)
     close(g, y, integers(np.random.default_rng(seed), *g.shape), g.scale, g.zero_point, 1e-3)
@@ -543,6 +549,7 @@ def test_gather_by_constants(seed, axis, indices):
         ([0, 2, 4], ["STRIDED_SLICE"]),
         ([-1], ["SLICE"]),
         (3, ["SLICE", "RESHAPE", "RESHAPE"]),
+        ([[0, 1, 2], [3, 4, 5]], ["TRANSPOSE", "RESHAPE"]),
     ],
 )
 def test_what_a_gather_becomes(indices, kinds):
