@@ -62,11 +62,11 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 def _row(name: str) -> dict[str, Any]:
     from edgec.pipeline.network import models
     from edgec.pipeline.network.models.complexity import count_complexity
-    from edgec.pipeline.network.models.spec import NetworkConfig, build_network
+    from edgec.pipeline.network.models.spec import NetworkConfig, shape_network
     from edgec.pipeline.network.models.weights import available
 
     spec = models.get(name)
-    cost = count_complexity(build_network(NetworkConfig(name, num_classes=spec.num_classes)), spec.input_px)
+    cost = count_complexity(shape_network(NetworkConfig(name, num_classes=spec.num_classes)), spec.input_px)
     return {
         "name": name,
         "description": spec.description,

@@ -146,14 +146,34 @@ def build_network(config: NetworkConfig) -> nn.Module:
         EdgecError: ``unknown-model``, ``bad-extension``; ``invalid-network-option`` for a value out of range or an
             option that the family does not have.
     """
-    from edgec.pipeline.network.models import get
     from edgec.pipeline.network.models.initialise import initialise
+
+    network = _padded_network(config)
+    initialise(network)
+    return network
+
+
+def shape_network(config: NetworkConfig) -> nn.Module:
+    """The same network for ``models.shapes``: edgec's own hold no numbers, which for a large one take a second to draw.
+
+    Raises:
+        EdgecError: what ``build_network`` raises.
+    """
+    import torch
+
+    from edgec.pipeline.network.models import get
+
+    with torch.device("meta" if _is_own(get(config.model)) else "cpu"):
+        return _padded_network(config)
+
+
+def _padded_network(config: NetworkConfig) -> nn.Module:
+    from edgec.pipeline.network.models import get
     from edgec.pipeline.network.models.padding import use_tf_same
 
     spec = get(config.model)
     _check(config, spec)
     network = made_by(spec, config)
-    initialise(network)
     if config.padding == "tf-same":
         use_tf_same(network, config.input_px or spec.input_px)
     return network
@@ -167,13 +187,18 @@ def made_by(spec: ModelSpec, config: NetworkConfig) -> nn.Module:
     """
     from torch import nn
 
-    if spec.builder.__module__.startswith("edgec."):
+    if _is_own(spec):
         return spec.builder(config)
     with foreign(lambda said: _misbuilt(spec, said)):
         network = spec.builder(config)
     if not isinstance(network, nn.Module):
         raise _misbuilt(spec, f"its builder gave {type(network).__name__}")
     return network
+
+
+def _is_own(spec: ModelSpec) -> bool:
+    """edgec's own, not another package's."""
+    return str(getattr(spec.builder, "func", spec.builder).__module__).startswith("edgec.")
 
 
 def _misbuilt(spec: ModelSpec, why: str) -> EdgecError:
