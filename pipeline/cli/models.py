@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,13 +11,72 @@ from edgec.pipeline.cli._options import json_option
 
 
 @click.command()
+@click.option("--explain", "explained", metavar="MODEL", help="One network layer by layer: a name, or an ONNX file.")
+@click.option("--target", "board", help="With the roofline of this board, where its rates are known.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the layers into this .svg or .png file.")
+@click.option("--width-multiplier", type=click.FloatRange(min=0.0, min_open=True), help="Factor on every channel.")
+@click.option("--input-px", type=click.IntRange(min=32), help="Side of the input image.")
+@click.option("--num-classes", type=click.IntRange(min=1), help="Length of the network's answer.")
+@click.option("--padding", type=click.Choice(["torch", "tf-same"]), help="Where an odd row of padding goes.")
+@click.option("--depth-multiplier", type=click.IntRange(min=1), help="Depthwise filters for each channel.")
+@click.option("--output-stride", type=click.Choice(["8", "16"]), help="Of a segmentation network's encoder.")
+@click.option("--groups", type=click.IntRange(min=1), help="Of depthwise layers: from 1, plain, up to the channels.")
+@click.option("--residual/--no-residual", default=None, help="Shortcuts around modules.")
+@click.option(
+    "--intermediate-activation",
+    type=click.Choice(["none", "relu", "elu"]),
+    help="Between depthwise and pointwise.",
+)
 @json_option
-def command(as_json: bool) -> None:
-    """List the networks: cost, bundled weights, published accuracy.
+def command(
+    explained: str | None,
+    board: str | None,
+    plot: Path | None,
+    as_json: bool,
+    output_stride: str | None,
+    **network: Any,
+) -> None:
+    """List the networks: cost, bundled weights, published accuracy. With --explain, one of them layer by layer.
 
     MACs, parameters and the saving of depthwise separable over plain convolutions are counted at width 1.0 and 1000
     classes; accuracy is what the named paper states for ImageNet.
     """
+    chosen = {name: value for name, value in network.items() if value is not None}
+    if output_stride is not None:
+        chosen["output_stride"] = int(output_stride)
+    if explained is not None:
+        _explain(explained, board, plot, as_json, chosen)
+        return
+    if chosen or board or plot:
+        raise click.UsageError("the options of a network, --target and --plot go with --explain MODEL")
+    _list(as_json)
+
+
+def _explain(model: str, board: str | None, plot: Path | None, as_json: bool, chosen: dict[str, Any]) -> None:
+    from edgec.pipeline import explain_layers
+    from edgec.pipeline.network.layers_plot import check_can_plot, plot_layers
+
+    if plot is not None:
+        check_can_plot(plot)
+    if model.endswith(".onnx"):
+        if chosen:
+            raise click.UsageError("an ONNX file is as it is: leave the options of a network away")
+        found = explain_layers.explain_onnx(Path(model), board)
+    else:
+        found = explain_layers.explain_model(explain_layers.config_of(model, chosen), board)
+    if plot is not None:
+        plot_layers(found.layers, f"{found.name} at {found.input_px[0]} x {found.input_px[1]} px", plot, found.roofline)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(found.as_json(), indent=2))
+    else:
+        from edgec.pipeline.cli._layers import print_explained
+
+        print_explained(found)
+
+
+def _list(as_json: bool) -> None:
     import torch
 
     from edgec.pipeline.network import models

@@ -76,6 +76,11 @@ def layer_macs(op: str, inputs: Sequence[str], output: str, shapes: Mapping[str,
     return macs(weight[-2:], result if len(weight) == 1 else result[:-1])
 
 
+def weight_place(op: str) -> int:
+    """Where the weight stands among the inputs of an operator that multiplies."""
+    return _WEIGHT[op]
+
+
 def network_cost(model: onnx.ModelProto) -> NetworkCost:
     """Count a float or QDQ network for one image: a symbolic batch is one.
 
@@ -83,6 +88,18 @@ def network_cost(model: onnx.ModelProto) -> NetworkCost:
         EdgecError: ``no-count`` where a convolution's or product's shapes cannot be inferred, or an operator such as
             LSTM multiplies in a way that is not counted.
     """
+    graph = one_image(model)
+    total = 0
+    for node in graph.nodes:
+        counted = layer_macs(node.op, node.inputs, node.output, graph.shapes)
+        if counted is None or (counted and not _fixed(node, graph)):
+            raise not_counted(node, "give the input fixed sizes, or delete the limit")
+        total += counted
+    return NetworkCost(total, sum(graph.constants[name].size for name in _parameters(graph)))
+
+
+def one_image(model: onnx.ModelProto) -> Graph:
+    """The graph of ``model`` for one image: a symbolic batch is one."""
     import onnx
 
     from edgec.pipeline.network.graph import Graph
@@ -92,15 +109,12 @@ def network_cost(model: onnx.ModelProto) -> NetworkCost:
     for value in single.graph.input:
         if value.type.tensor_type.shape.dim:
             value.type.tensor_type.shape.dim[0].dim_value = value.type.tensor_type.shape.dim[0].dim_value or 1
-    graph = Graph.read(single)
-    total = 0
-    for node in graph.nodes:
-        counted = layer_macs(node.op, node.inputs, node.output, graph.shapes)
-        if counted is None or (counted and not _fixed(node, graph)):
-            message = f"the multiplications of '{node.name}' ({node.op}) cannot be counted"
-            raise EdgecError("no-count", message, "give the input fixed sizes, or delete the limit")
-        total += counted
-    return NetworkCost(total, sum(graph.constants[name].size for name in _parameters(graph)))
+    return Graph.read(single)
+
+
+def not_counted(node: Node, hint: str) -> EdgecError:
+    """For an operator whose work cannot be told from shapes."""
+    return EdgecError("no-count", f"the multiplications of '{node.name}' ({node.op}) cannot be counted", hint)
 
 
 def _fixed(node: Node, graph: Graph) -> bool:

@@ -12,7 +12,7 @@ from edgec.pipeline.network.layers import Layer, layers_of
 from edgec.pipeline.network.models.atrous import resized
 from edgec.pipeline.network.models.blocks import SeparableConv, SqueezeExcite
 from edgec.pipeline.network.models.shapes import steps
-from edgec.pipeline.network.models.spec import NetworkConfig, build_network
+from edgec.pipeline.network.models.spec import NetworkConfig, shape_network
 
 
 def layers(*modules: nn.Module, px: int = 16) -> tuple[Layer, ...]:
@@ -59,6 +59,22 @@ class TestSaving:
 
 
 class TestFigures:
+    def test_shares_of_mobilenetv1_equal_table_2(self) -> None:
+        """arXiv 1704.04861. It prints 1.19 for the plain convolution, and so a sum of 99.29; 1.91 fits."""
+        found = layers_of(steps(shape_network(NetworkConfig("mobilenetv1")), 224))
+        macs, weights = sum(layer.macs for layer in found), sum(layer.weights for layer in found)
+        shares = {
+            kind: tuple(
+                round(100 * sum(getattr(layer, field) for layer in found if layer.kind == kind) / total, 2)
+                for field, total in (("macs", macs), ("weights", weights))
+            )
+            for kind in ("pointwise", "depthwise", "plain", "product")
+        }
+        assert shares["pointwise"] == (94.86, 74.59)
+        assert shares["depthwise"] == (3.06, 1.06)
+        assert shares["plain"] == (1.91, 0.02)
+        assert shares["product"] == (0.18, 24.33)
+
     def test_of_one_layer(self) -> None:
         (layer,) = layers(nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=True), nn.BatchNorm2d(8)), px=16)
         assert layer.macs == 8 * 8 * 8 * 27
@@ -137,7 +153,7 @@ class TestReceptiveField:
 
     def test_of_mobilenetv1(self) -> None:
         """By hand: 3, then +2 at jumps 2, 2, 4, 4, 8, 8 and six times 16, then 32: the stride comes after its layer."""
-        network = build_network(NetworkConfig("mobilenetv1", 0.25))
+        network = shape_network(NetworkConfig("mobilenetv1", 0.25))
         last = next(found for found in layers_of(steps(network, 224)) if found.name == "blocks.12.depthwise.conv")
         assert last.receptive_field_px == (3 + 2 * (2 + 2 + 4 + 4 + 8 + 8 + 6 * 16 + 32),) * 2
         assert not last.sees_all

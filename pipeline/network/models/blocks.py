@@ -9,12 +9,26 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgec.pipeline.core.errors import EdgecError
+
 Norm = Callable[[int], nn.Module]
 Activation = Callable[[], nn.Module]
 
 BATCH_NORM: Norm = nn.BatchNorm2d
 BATCH_NORM_V3: Norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
 """arXiv 1905.02244, section 6.1.1: decay 0.99; epsilon of the TensorFlow release and of torchvision."""
+
+
+def spatial_groups(channels: int, groups: int | None) -> int:
+    """Of a separable convolution's spatial half: one for each channel where ``groups`` is None.
+
+    Raises:
+        EdgecError: ``invalid-network-option``.
+    """
+    if groups is not None and channels % groups:
+        message = f"groups: {groups} does not divide the {channels} channels of a layer"
+        raise EdgecError("invalid-network-option", message, "1, 2, 4 and 8 divide those of every layer")
+    return groups or channels
 
 
 class Conv2d(nn.Conv2d):
@@ -82,6 +96,10 @@ class InvertedResidual(nn.Module):
     """Expand 1x1, depthwise, optional squeeze-excite, linear projection (arXiv 1801.04381, figure 3 and table 1).
 
     The shortcut exists only at stride 1 with equal channels. ``expanded == in_channels`` leaves the expansion out.
+
+    Args:
+        groups: of the layer in the middle, depthwise where None.
+        residual: with the shortcut.
     """
 
     def __init__(
@@ -95,6 +113,8 @@ class InvertedResidual(nn.Module):
         activation: Activation,
         squeezed: int | None = None,
         norm: Norm = BATCH_NORM,
+        groups: int | None = None,
+        residual: bool = True,
     ) -> None:
         super().__init__()
         self.expand = (
@@ -102,10 +122,11 @@ class InvertedResidual(nn.Module):
             if expanded != in_channels
             else nn.Identity()
         )
-        self.depthwise = ConvBN(expanded, expanded, kernel, stride, groups=expanded, activation=activation, norm=norm)
+        parts = spatial_groups(expanded, groups)
+        self.depthwise = ConvBN(expanded, expanded, kernel, stride, groups=parts, activation=activation, norm=norm)
         self.squeeze_excite = SqueezeExcite(expanded, squeezed) if squeezed is not None else nn.Identity()
         self.project = ConvBN(expanded, out_channels, norm=norm)
-        self.has_shortcut = stride == 1 and in_channels == out_channels
+        self.has_shortcut = residual and stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C_in, H, W)`` to ``(N, C_out, H / stride, W / stride)``."""
@@ -119,14 +140,20 @@ class SeparableConv(nn.Sequential):
     Args:
         depth_multiplier: depthwise filters per input channel.
         intermediate: activation between the two, or None as the paper recommends (figure 10).
+        groups: of the first, depthwise where None.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, depth_multiplier: int = 1, intermediate: Activation | None = None
+        self,
+        in_channels: int,
+        out_channels: int,
+        depth_multiplier: int = 1,
+        intermediate: Activation | None = None,
+        groups: int | None = None,
     ) -> None:
-        filtered = in_channels * depth_multiplier
+        filtered, parts = in_channels * depth_multiplier, spatial_groups(in_channels, groups)
         layers: OrderedDict[str, nn.Module] = OrderedDict(
-            depthwise=Conv2d(in_channels, filtered, 3, padding=1, groups=in_channels, bias=False)
+            depthwise=Conv2d(in_channels, filtered, 3, padding=1, groups=parts, bias=False)
         )
         if intermediate is not None:
             layers["act"] = intermediate()
@@ -140,6 +167,7 @@ class XceptionModule(nn.Module):
     The shortcut is a strided 1x1 convolution where the shape changes, else the input itself.
 
     Args:
+        shortcut: there is one.
         channels: output channels of each separable convolution.
         relu_first: false for the module after the stem, whose input is activated already.
         separable: makes a separable convolution from its input and output channels.
@@ -153,6 +181,7 @@ class XceptionModule(nn.Module):
         *,
         relu_first: bool,
         separable: Callable[[int, int], SeparableConv],
+        shortcut: bool = True,
     ) -> None:
         super().__init__()
         layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -165,9 +194,11 @@ class XceptionModule(nn.Module):
             layers["pool"] = nn.MaxPool2d(3, stride, padding=1)
         self.residual = nn.Sequential(layers)
         same_shape = stride == 1 and in_channels == channels[-1]
-        self.skip = nn.Identity() if same_shape else ConvBN(in_channels, channels[-1], 1, stride)
+        self.skip: nn.Module | None = None
+        if shortcut:
+            self.skip = nn.Identity() if same_shape else ConvBN(in_channels, channels[-1], 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C_in, H, W)`` to ``(N, channels[-1], H / stride, W / stride)``."""
-        y: Tensor = self.residual(x) + self.skip(x)
-        return y
+        y: Tensor = self.residual(x)
+        return y if self.skip is None else y + self.skip(x)

@@ -37,6 +37,9 @@ class NetworkConfig:
         argmax: the network answers with the class of each pixel instead of logits.
         intermediate_activation: between depthwise and pointwise of Xception's separable convolutions; the paper
             compares none, ReLU and ELU (arXiv 1610.02357, figure 10) and none wins.
+        groups: segments of the channels that the spatial half of a separable convolution looks at, each for itself:
+            from 1, a plain convolution, to one for each channel, depthwise, where None (1610.02357, section 1.2).
+        residual: modules have the shortcuts that the paper gives them (1610.02357, figure 9; 1801.04381, figure 6b).
     """
 
     model: str
@@ -48,6 +51,8 @@ class NetworkConfig:
     intermediate_activation: IntermediateActivation = "none"
     output_stride: int | None = None
     argmax: bool = False
+    groups: int | None = None
+    residual: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,8 @@ _FOREIGN = {
     "intermediate_activation": "its depthwise and pointwise layers are not one separable convolution",
     "output_stride": "it classifies whole pictures",
     "argmax": "it classifies whole pictures",
+    "groups": "its depthwise layers are as its paper has them",
+    "residual": "its shortcuts are as its paper has them",
 }
 
 
@@ -215,6 +222,7 @@ def _check(config: NetworkConfig, spec: ModelSpec) -> None:
         "padding": (config.padding in ("torch", "tf-same"), "'torch' or 'tf-same'"),
         "depth_multiplier": (config.depth_multiplier >= 1, "1 or more"),
         "output_stride": (config.output_stride in (None, 8, 16), "8 or 16"),
+        "groups": (config.groups is None or config.groups >= 1, "1 or more"),
         "intermediate_activation": (config.intermediate_activation in ("none", "relu", "elu"), "none, relu or elu"),
     }
     for option, (holds, expected) in expectations.items():

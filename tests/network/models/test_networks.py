@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,13 @@ from edgec.pipeline.network.models import families
 from edgec.pipeline.network.models.blocks import InvertedResidual, SqueezeExcite
 from edgec.pipeline.network.models.families import mobilenetv2, mobilenetv3, xception
 from edgec.pipeline.network.models.shapes import layer_shapes
-from edgec.pipeline.network.models.spec import NetworkConfig, at_resolution, build_network, make_divisible
+from edgec.pipeline.network.models.spec import (
+    NetworkConfig,
+    at_resolution,
+    build_network,
+    make_divisible,
+    shape_network,
+)
 
 
 def test_registry_is_the_files() -> None:
@@ -156,6 +163,59 @@ def test_depth_multiplier_adds_filters_per_channel(model: str, layer: str) -> No
     assert twice.groups == once.groups == once.in_channels
 
 
+SWITCHABLE = ("mobilenetv1", "mobilenetv2", "mobilenetv3", "mobilenetv3-small", "xception")
+
+
+def spatial(model: str, groups: int | None) -> list[nn.Conv2d]:
+    """The spatial halves of all separable convolutions."""
+    network = shape_network(NetworkConfig(model, 0.25, groups=groups))
+    return [
+        m
+        for name, m in network.named_modules()
+        if name.endswith(("depthwise", "depthwise.conv")) and hasattr(m, "groups")
+    ]
+
+
+@pytest.mark.parametrize("model", SWITCHABLE)
+def test_groups_are_one_spectrum_from_plain_to_depthwise(model: str) -> None:
+    """Weights of a layer fall as its groups grow; the network's shapes stay."""
+    depthwise = spatial(model, None)
+    assert len(depthwise) > 10
+    assert all(layer.groups == layer.in_channels for layer in depthwise)
+    for groups in (1, 8):
+        layers = spatial(model, groups)
+        assert all(layer.groups == groups for layer in layers)
+        for layer, alone in zip(layers, depthwise, strict=True):
+            assert layer.weight.numel() == alone.weight.numel() * layer.in_channels // groups
+            assert (layer.in_channels, layer.out_channels) == (alone.in_channels, alone.out_channels)
+    with pytest.raises(EdgecError, match="groups: 7 does not divide") as caught:
+        spatial(model, 7)
+    assert caught.value.code == "invalid-network-option"
+
+
+@pytest.mark.parametrize("model", ["mobilenetv2", "mobilenetv3-small", "xception"])
+def test_without_residuals_a_module_is_its_branch(model: str) -> None:
+    """The same layers in the branches, with the same names, and their output alone."""
+    config = NetworkConfig(model, 0.25, 64, 4)
+    with_all, without = build_network(config).eval(), build_network(replace(config, residual=False)).eval()
+    names = {name for name in with_all.state_dict() if ".skip." not in name}
+    assert without.state_dict().keys() == names
+    block = 3 if model == "xception" else 2
+    kept, cut = with_all.get_submodule(f"blocks.{block}"), without.get_submodule(f"blocks.{block}")
+    cut.load_state_dict(kept.state_dict())
+    channels = next(m for m in kept.modules() if isinstance(m, nn.Conv2d)).in_channels
+    image = torch.rand(1, channels, 8, 8)
+    with torch.no_grad():
+        assert torch.allclose(kept(image.clone()), cut(image.clone()) + image, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"groups": 1}, {"residual": False}])
+def test_switches_of_other_families_are_refused(options: dict) -> None:
+    with pytest.raises(EdgecError) as caught:
+        build_network(NetworkConfig("deeplabv3plus-mobilenetv2", **options))
+    assert caught.value.code == "invalid-network-option"
+
+
 BAD_OPTIONS = [
     {"width_multiplier": 0.0},
     {"width_multiplier": float("nan")},
@@ -167,6 +227,8 @@ BAD_OPTIONS = [
     {"intermediate_activation": "gelu"},
     {"depth_multiplier": 2},
     {"intermediate_activation": "relu"},
+    {"groups": 0},
+    {"groups": 7},
 ]
 
 

@@ -43,7 +43,7 @@ def build(config: NetworkConfig) -> nn.Module:
 
     from torch import nn
 
-    from edgec.pipeline.network.models.blocks import ConvBN
+    from edgec.pipeline.network.models.blocks import ConvBN, spatial_groups
 
     def width(channels: int) -> int:
         return make_divisible(channels * config.width_multiplier)
@@ -53,7 +53,8 @@ def build(config: NetworkConfig) -> nn.Module:
     blocks: list[nn.Module] = []
     for row in (row for stage in STAGES for row in stage):
         filtered = channels * config.depth_multiplier
-        depthwise = ConvBN(channels, filtered, 3, row.stride, groups=channels, activation=nn.ReLU6)
+        groups = spatial_groups(channels, config.groups)
+        depthwise = ConvBN(channels, filtered, 3, row.stride, groups=groups, activation=nn.ReLU6)
         pointwise = ConvBN(filtered, width(row.channels), activation=nn.ReLU6)
         blocks.append(nn.Sequential(OrderedDict(depthwise=depthwise, pointwise=pointwise)))
         channels = width(row.channels)
@@ -89,6 +90,6 @@ SPECS = (
             preprocess=INCEPTION_PREPROCESS,
             source="timm mobilenetv1_100.ra4_e3600_r224_in1k",
         ),
-        options=frozenset({"depth_multiplier"}),
+        options=frozenset({"depth_multiplier", "groups"}),
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from edgec.pipeline.data.preprocess import Preprocess
@@ -48,6 +49,8 @@ def build(config: NetworkConfig) -> nn.Module:
 
     from edgec.pipeline.network.models.blocks import ConvBN, InvertedResidual
 
+    bottleneck = partial(InvertedResidual, activation=nn.ReLU6, groups=config.groups, residual=config.residual)
+
     def width(channels: int) -> int:
         return make_divisible(channels * config.width_multiplier)
 
@@ -57,7 +60,7 @@ def build(config: NetworkConfig) -> nn.Module:
     blocks: list[nn.Module] = []
     for t, c, n, s in TABLE_2:
         for stride in (s, *(n - 1) * (1,)):
-            blocks.append(InvertedResidual(channels, t * channels, width(c), 3, stride, activation=nn.ReLU6))
+            blocks.append(bottleneck(channels, t * channels, width(c), 3, stride))
             channels = width(c)
     return nn.Sequential(
         OrderedDict(
@@ -104,5 +107,6 @@ SPECS = (
             top1=72.154,
             source="torchvision MobileNet_V2_Weights.IMAGENET1K_V2",
         ),
+        options=frozenset({"groups", "residual"}),
     ),
 )

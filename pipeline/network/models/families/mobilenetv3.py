@@ -105,6 +105,8 @@ def build(table: Table, config: NetworkConfig) -> nn.Module:
             activation=nn.Hardswish if row.nl == "HS" else nn.ReLU,
             squeezed=make_divisible(expanded / 4) if row.se else None,
             norm=BATCH_NORM_V3,
+            groups=config.groups,
+            residual=config.residual,
         )
         blocks.append(block)
         channels = width(row.out)
@@ -159,6 +161,7 @@ SPECS = (
             top1=74.042,
             source="torchvision MobileNet_V3_Large_Weights.IMAGENET1K_V1",
         ),
+        options=frozenset({"groups", "residual"}),
     ),
     ModelSpec(
         name="mobilenetv3-small",
@@ -177,5 +180,6 @@ SPECS = (
             top1=67.668,
             source="torchvision MobileNet_V3_Small_Weights.IMAGENET1K_V1",
         ),
+        options=frozenset({"groups", "residual"}),
     ),
 )

@@ -47,7 +47,10 @@ def build(config: NetworkConfig) -> nn.Module:
     from edgec.pipeline.network.models.blocks import BATCH_NORM, ConvBN, SeparableConv, XceptionModule
 
     intermediate = {"none": None, "relu": nn.ReLU, "elu": nn.ELU}[config.intermediate_activation]
-    separable = partial(SeparableConv, depth_multiplier=config.depth_multiplier, intermediate=intermediate)
+    separable = partial(
+        SeparableConv, depth_multiplier=config.depth_multiplier, intermediate=intermediate, groups=config.groups
+    )
+    block = partial(XceptionModule, separable=separable, shortcut=config.residual)
 
     def width(channels: int) -> int:
         return make_divisible(channels * config.width_multiplier)
@@ -60,8 +63,7 @@ def build(config: NetworkConfig) -> nn.Module:
     modules: list[nn.Module] = []
     for row in MODULES:
         widths = tuple(width(c) for c in row.channels)
-        module = XceptionModule(channels, widths, row.stride, relu_first=row.relu_first, separable=separable)
-        modules.append(module)
+        modules.append(block(channels, widths, row.stride, relu_first=row.relu_first))
         channels = widths[-1]
     layers["blocks"] = nn.Sequential(*modules)
     for name, out in zip(("conv3", "conv4"), EXIT_SEPARABLES, strict=True):
@@ -114,6 +116,6 @@ SPECS = (
             preprocess=PREPROCESS,
             source="timm legacy_xception.tf_in1k",
         ),
-        options=frozenset({"depth_multiplier", "intermediate_activation"}),
+        options=frozenset({"depth_multiplier", "intermediate_activation", "groups", "residual"}),
     ),
 )
