@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from edgec.pipeline.network.models.weights import Weights
+    from edgec.pipeline.train.curve import Epoch
     from edgec.pipeline.train.recipe import Phase
-    from edgec.pipeline.train.train import Epoch
 
 
 def int_list(least: int) -> Callable[[click.Context, click.Parameter, str], tuple[int, ...]]:
@@ -24,6 +26,24 @@ def int_list(least: int) -> Callable[[click.Context, click.Parameter, str], tupl
         return tuple(int(part) for part in parts)
 
     return parse
+
+
+Parsed = TypeVar("Parsed")
+
+HEAD_EPOCHS, HEAD_RATE = 3, 3e-3
+SCRATCH = ((112, 160, 224), (14, 3, 3), (3e-3, 1e-3, 1e-3))
+"""Sizes, epochs and learning rates of a run that starts from nothing."""
+
+
+def optional(
+    parse: Callable[[click.Context, click.Parameter, str], Parsed],
+) -> Callable[[click.Context, click.Parameter, str | None], Parsed | None]:
+    """The same callback for an option that may be left away."""
+
+    def parse_if(context: click.Context, parameter: click.Parameter, value: str | None) -> Parsed | None:
+        return None if value is None else parse(context, parameter, value)
+
+    return parse_if
 
 
 def rates(context: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
@@ -43,38 +63,65 @@ def rates(context: click.Context, parameter: click.Parameter, value: str) -> tup
     "--data", default="parts", show_default=True, metavar="parts|DIR", help="The bundled set, or labelled images."
 )
 @click.option(
-    "--px", callback=int_list(32), default="112,160,224", show_default=True, help="Picture size of each phase."
+    "--px",
+    callback=optional(int_list(32)),
+    help="Picture size of each phase.  [default: 112,160,224; with --weights theirs]",
 )
-@click.option("--epochs", callback=int_list(1), default="14,3,3", show_default=True, help="Epochs of each phase.")
+@click.option(
+    "--epochs", callback=optional(int_list(1)), help="Epochs of each phase.  [default: 14,3,3; with --weights 12]"
+)
 @click.option("--num-images", type=click.IntRange(min=16), help="Training pictures of parts.  [default: 10000]")
 @click.option("--batch-size", type=click.IntRange(min=2), default=64, show_default=True)
 @click.option(
-    "--learning-rate", callback=rates, default="3e-3,1e-3,1e-3", show_default=True, help="Its peak in each phase."
+    "--learning-rate",
+    callback=optional(rates),
+    help="Its peak in each phase.  [default: 3e-3,1e-3,1e-3; with --weights 5e-4]",
 )
 @click.option("--weights", help="Start from these: a name, .safetensors, .pth or card .toml.  [default: from scratch]")
-@click.option("--width-multiplier", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True)
+@click.option(
+    "--head-epochs",
+    type=click.IntRange(min=0),
+    help="Epochs of a first phase for the classifier alone.  [default: 3 where --weights have another one]",
+)
+@click.option(
+    "--class-balance",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="0: every picture counts alike; 1: every class; 0.5: halfway.",
+)
+@click.option(
+    "--patience", type=click.IntRange(min=1), help="End a phase after so many epochs without gain; keep the best epoch."
+)
+@click.option("--width-multiplier", type=click.FloatRange(min=0, min_open=True), help="[default: 1, or the weights']")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run after its last whole epoch.")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="The training curve, .svg or .png.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.safetensors")
 def command(
     model: str,
     data: str,
-    px: tuple[int, ...],
-    epochs: tuple[int, ...],
+    px: tuple[int, ...] | None,
+    epochs: tuple[int, ...] | None,
     num_images: int | None,
     batch_size: int,
-    learning_rate: tuple[float, ...],
+    learning_rate: tuple[float, ...] | None,
     weights: str | None,
-    width_multiplier: float,
+    head_epochs: int | None,
+    class_balance: float,
+    patience: int | None,
+    width_multiplier: float | None,
     seed: int,
     threads: int | None,
     resume: bool,
+    plot: Path | None,
     output: Path | None,
 ) -> None:
     """Train MODEL and write its weights with a card, ready for edgec build --weights.
 
-    Validation accuracy is shown after every epoch; the test images are looked at once, at the end.
+    With --weights of other classes only the classifier is new: it learns alone first, then everything. Validation is
+    shown after every epoch; the test images are looked at once, at the end.
     """
     import torch
 
@@ -85,18 +132,20 @@ def command(
     from edgec.pipeline.network.models.spec import NetworkConfig
     from edgec.pipeline.network.models.weights import resolve_weights
     from edgec.pipeline.train.augment import ANY_SIDE_UP, Augment
+    from edgec.pipeline.train.curve import check_curve_plot, plot_curve
     from edgec.pipeline.train.data import folder_data, parts_data
+    from edgec.pipeline.train.objective import objective_of
     from edgec.pipeline.train.recipe import TrainingRecipe
-    from edgec.pipeline.train.weights import train_weights
+    from edgec.pipeline.train.weights import begin, train_weights
 
     if threads is not None:
         torch.set_num_threads(threads)
-    recipe = TrainingRecipe(
-        phases=phases_of(px, epochs, learning_rate),
-        batch_size=batch_size,
-        augment=ANY_SIDE_UP if data == "parts" else Augment(),
-        seed=seed,
-    )
+    if plot is not None:
+        check_curve_plot(plot)
+    objective = objective_of(model)
+    initial = resolve_weights(weights, get(model)) if weights is not None else None
+    usual = SCRATCH if initial is None else ((initial.preprocess.shape[1],), (12,), (5e-4,))
+    phases = phases_of(px or usual[0], epochs or usual[1], learning_rate or usual[2])
     output = output or Path(f"{model}_{Path(data).resolve().name}.safetensors")
     with progress_bar():
         sets = (
@@ -104,12 +153,27 @@ def command(
             if data == "parts"
             else folder_data(Path(data), seed)
         )
-        initial = resolve_weights(weights, get(model)) if weights is not None else None
-        config = NetworkConfig(model, width_multiplier=width_multiplier, input_px=px[-1], num_classes=sets.num_classes)
+        config = NetworkConfig(model, input_px=phases[-1].px, num_classes=sets.num_classes)
         if initial is not None:
-            config = replace(config, padding=initial.padding)
-        card = train_weights(config, sets, recipe, output, initial, resume, reporter("train"), show_epoch)
-    click.echo(f"{output}: top-1 {card.accuracy} % ({card.source})")
+            config = initial.network_config(input_px=phases[-1].px, num_classes=sets.num_classes)
+        if width_multiplier is not None:
+            config = replace(config, width_multiplier=width_multiplier)
+        start = begin(config, initial, sets.training.classes, seed)
+        if initial is not None and start.new_head:
+            click.echo(new_head_words(initial, sets.num_classes), err=True)
+        recipe = TrainingRecipe(
+            phases=with_head(phases, head_epochs, start.new_head and initial is not None),
+            batch_size=batch_size,
+            augment=ANY_SIDE_UP if data == "parts" else Augment(),
+            seed=seed,
+            class_balance=class_balance,
+            patience=patience,
+        )
+        shown = partial(show_epoch, objective.metric)
+        card, trained = train_weights(start, sets, recipe, output, resume, reporter("train"), shown)
+    if plot is not None:
+        plot_curve(trained.curve, objective.metric, f"{model} on {sets.name}", plot)
+    click.echo(f"{output}: {objective.metric} {card.accuracy} % ({card.source})")
 
 
 def phases_of(px: tuple[int, ...], epochs: tuple[int, ...], rates: tuple[float, ...]) -> tuple[Phase, ...]:
@@ -122,8 +186,22 @@ def phases_of(px: tuple[int, ...], epochs: tuple[int, ...], rates: tuple[float, 
     return tuple(Phase(*phase) for phase in zip(px, epochs, rates, strict=True))
 
 
-def show_epoch(epoch: Epoch) -> None:
+def with_head(phases: tuple[Phase, ...], epochs: int | None, is_new: bool) -> tuple[Phase, ...]:
+    """A first phase for the classifier alone, at the first size, where it is new or asked for."""
+    from edgec.pipeline.train.recipe import Phase
+
+    count = epochs if epochs is not None else HEAD_EPOCHS if is_new else 0
+    return (Phase(phases[0].px, count, HEAD_RATE, head_only=True), *phases) if count else phases
+
+
+def new_head_words(initial: Weights, num_classes: int) -> str:
+    """What is said where the weights fit but for the classifier."""
+    theirs = f" of {initial.num_classes} classes" if initial.num_classes else ""
+    return f"{initial.name}: everything but its classifier{theirs} is taken; a new one of {num_classes} is trained"
+
+
+def show_epoch(metric: str, epoch: Epoch) -> None:
     """One line per epoch, on standard error."""
-    click.echo(
-        f"epoch {epoch.number:3}  {epoch.px} px  loss {epoch.loss:.4f}  validation top-1 {epoch.top1:.2f} %", err=True
-    )
+    part = "  classifier alone" if epoch.head_only else ""
+    figures = f"loss {epoch.loss:.4f}  validation {metric} {epoch.figure:.2f} %"
+    click.echo(f"epoch {epoch.number:3}  {epoch.px} px  {figures}{part}", err=True)

@@ -35,13 +35,22 @@ ANY_SIDE_UP = Augment(rotation_deg=180.0, zoom=(0.9, 1.1), vertical_flip=True, b
 """For pictures taken from above, which have no up: the parts data set."""
 
 
-def augmented(batch: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
-    """A changed copy of ``batch``, ``(N, 3, H, W)`` float32 normalised to about -1..1; edges are mirrored outwards."""
+def augmented(batch: Tensor, truth: Tensor, augment: Augment, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Changed copies; edges are mirrored outwards, and masks go the way of their pictures, by nearest neighbour.
+
+    Args:
+        batch: ``(N, 3, H, W)`` float32 on -1..1.
+        truth: masks ``(N, H, W)``, or classes ``(N,)``, which stay.
+    """
     grid = F.affine_grid(random_affine(len(batch), augment, generator), list(batch.shape), align_corners=False)
     warped = F.grid_sample(batch, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     contrast = 1 + uniform(len(batch), augment.contrast, generator)
     brightness = uniform(len(batch), augment.brightness, generator)
-    return warped * contrast.view(-1, 1, 1, 1) + brightness.view(-1, 1, 1, 1)
+    if truth.ndim == 3:
+        masks = truth[:, None].float()
+        moved = F.grid_sample(masks, grid, mode="nearest", padding_mode="reflection", align_corners=False)
+        truth = moved[:, 0].to(truth.dtype)
+    return warped * contrast.view(-1, 1, 1, 1) + brightness.view(-1, 1, 1, 1), truth
 
 
 def random_affine(count: int, augment: Augment, generator: torch.Generator) -> Tensor:

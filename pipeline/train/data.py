@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import Report
-from edgec.pipeline.data.dataset import Dataset, check_classes, open_dataset
+from edgec.pipeline.data.dataset import Dataset, open_dataset
 from edgec.pipeline.data.layouts import WHOLE, open_parts
+from edgec.pipeline.data.masks import VOID, read_mask
 
 HELD_OUT = 0.1
 """Share of an unsplit folder that is kept for validation."""
@@ -32,25 +34,33 @@ class TrainingData:
     test: Dataset | None
     license: str | None = None
 
+    @cached_property
+    def taught(self) -> frozenset[int]:
+        """Classes that the training set has pictures, or pixels, of.
+
+        Raises:
+            EdgecError: ``unlabelled-data``, ``bad-mask``.
+        """
+        return classes_in(self.training)
+
     @property
     def num_classes(self) -> int:
         """Classes named by the training set, or one more than its largest index.
 
         Raises:
-            EdgecError: ``unlabelled-data``.
+            EdgecError: ``unlabelled-data``, ``bad-mask``.
         """
-        labels = self.training.labels
-        if labels is None:
-            hint = "training needs one folder of images per class, or labels.csv"
-            raise EdgecError("unlabelled-data", f"'{self.training.root}' has images without a label", hint)
-        return len(self.training.classes) or int(labels.max()) + 1
+        return len(self.training.classes) or max(self.taught, default=0) + 1
 
     def check(self) -> None:
-        """Refuse sets whose class indices do not mean the same.
+        """Refuse sets whose class indices do not mean the same, or that ask for what is not taught.
 
         Raises:
-            EdgecError: ``class-mismatch``, ``unlabelled-data``.
+            EdgecError: ``class-mismatch``, ``unlabelled-data``, ``bad-mask``.
         """
+        if max(self.taught, default=0) >= self.num_classes:
+            message = f"'{self.training.root}' has class {max(self.taught)}, and names only {self.num_classes}"
+            raise EdgecError("class-mismatch", message, "name every class in classes.txt")
         for other in (self.validation, self.test):
             if other is not None and other.classes != self.training.classes:
                 odd = sorted(set(other.classes) ^ set(self.training.classes)) or ["another order"]
@@ -59,16 +69,25 @@ class TrainingData:
                     f"the classes of '{other.root}' and '{self.training.root}' differ: {', '.join(odd[:10])}",
                     "give both the same folders; one without images may stay empty",
                 )
-            if other is not None:
-                check_classes(other, self.num_classes)
-                self._check_taught(other)
+            if other is not None and (missing := sorted(classes_in(other) - self.taught)):
+                named = f"'{other.classes[missing[0]]}'" if missing[0] < len(other.classes) else str(missing[0])
+                message = f"'{other.root}' has images of class {named}, and '{self.training.root}' has none"
+                raise EdgecError("class-mismatch", message, "give both images of the same classes")
 
-    def _check_taught(self, other: Dataset) -> None:
-        taught, asked = (set() if part.labels is None else {*part.labels.tolist()} for part in (self.training, other))
-        if missing := sorted(asked - taught):
-            named = f"'{other.classes[missing[0]]}'" if other.classes else str(missing[0])
-            message = f"'{other.root}' has images of class {named}, and '{self.training.root}' has none"
-            raise EdgecError("class-mismatch", message, "give both images of the same classes")
+
+def classes_in(dataset: Dataset) -> frozenset[int]:
+    """Classes that a data set has pictures, or pixels, of.
+
+    Raises:
+        EdgecError: ``unlabelled-data``, ``bad-mask``.
+    """
+    if dataset.has_masks:
+        masks = (read_mask(dataset.root / (sample.mask or ""), dataset.coding) for sample in dataset.samples)
+        return frozenset(int(value) for mask in masks for value in np.unique(mask)) - {VOID}
+    if dataset.labels is None:
+        hint = "training needs one folder of images per class, labels.csv, or images/ with masks/"
+        raise EdgecError("unlabelled-data", f"'{dataset.root}' has images without a label", hint)
+    return frozenset(dataset.labels.tolist())
 
 
 def parts_data(cache: Path, num_images: int | None, report: Report | None = None) -> TrainingData:

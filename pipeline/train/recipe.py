@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from edgec.pipeline.train.augment import Augment
 
@@ -14,11 +15,15 @@ class Phase:
 
     Small pictures first: EfficientNetV2 (2104.00298), section 4. Every phase restarts the learning rate (SGDR,
     1608.03983): a network that has seen one size only has to learn the next.
+
+    Attributes:
+        head_only: the classifier alone learns; everything else, batch norm's statistics too, stays as it is.
     """
 
     px: int
     epochs: int
     learning_rate: float
+    head_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,11 @@ class TrainingRecipe:
         label_smoothing: 1512.00567, section 7.
         ema_decay: per step, of the averaged weights that are evaluated and kept.
         augment: random changes to the training pictures.
+        class_balance: a class weighs by its share of the training set to the power of minus this: 0 as the pictures
+            are, 1 each class alike.
+        patience: a phase ends after so many epochs without a better validation figure, and the best epoch at the last
+            size is kept, not the last one; None for all epochs and the last.
+        is_pretrained: the network begins with trained weights, whose function batch norm has to keep.
     """
 
     phases: tuple[Phase, ...]
@@ -42,10 +52,18 @@ class TrainingRecipe:
     ema_decay: float = 0.995
     augment: Augment = field(default_factory=Augment)
     seed: int = 0
+    class_balance: float = 0.0
+    patience: int | None = None
+    is_pretrained: bool = False
 
     @property
     def epochs(self) -> int:
         return sum(phase.epochs for phase in self.phases)
+
+    @property
+    def first_whole_epoch(self) -> int:
+        """Where more than the head begins to learn."""
+        return sum(phase.epochs for phase in takewhile(lambda phase: phase.head_only, self.phases))
 
     def phase_at(self, epoch: float) -> tuple[Phase, float]:
         """The phase of a fractional epoch of the run, and how many of the phase's epochs are over by then."""

@@ -2,7 +2,7 @@
 
 A run is a function of (network, data, recipe). Every epoch draws its randomness from ``(seed, epoch)`` and ends with a
 checkpoint: an interrupted and resumed run equals an uninterrupted one bit for bit, on one machine with one number of
-threads.
+threads. What a task asks of it, the loss and the figure that is watched, is its ``Objective``.
 """
 
 from __future__ import annotations
@@ -10,53 +10,36 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import plain
-from edgec.pipeline.data.dataset import Dataset, read_image
+from edgec.pipeline.data.dataset import Dataset
 from edgec.pipeline.data.preprocess import Preprocess
-from edgec.pipeline.tasks.metrics import topk_percent
+from edgec.pipeline.network.models.state_dict import LAST
+from edgec.pipeline.tasks.metrics import answers
 from edgec.pipeline.train.augment import augmented
-from edgec.pipeline.train.recipe import TrainingRecipe
-
-PIXEL_MEAN = PIXEL_STD = 127.5
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """A data set in memory at one size.
-
-    Attributes:
-        pixels: ``(N, 3, px, px)`` uint8, channels last in memory.
-        labels: ``(N,)`` int64.
-    """
-
-    pixels: Tensor
-    labels: Tensor
-
-    def inputs(self, rows: Tensor) -> Tensor:
-        """The rows as the network's input, ``(N, 3, px, px)`` float32 on -1..1, channels last."""
-        return (self.pixels[rows].float() - PIXEL_MEAN) / PIXEL_STD
+from edgec.pipeline.train.batch_norm import measure_batch_norm, norms_of, restate_batch_norm
+from edgec.pipeline.train.curve import Epoch
+from edgec.pipeline.train.objective import CLASSIFICATION, Objective, class_counts, class_weights, loss_of
+from edgec.pipeline.train.pictures import SIGNED, Pictures, read_pictures, shuffled_batches
+from edgec.pipeline.train.recipe import Phase, TrainingRecipe
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """What an epoch came to: its number from 1, picture size, mean training loss and validation top-1 in percent."""
+class Trained:
+    """What a run came to: the averaged network in evaluation mode, and all its epochs."""
 
-    number: int
-    px: int
-    loss: float
-    top1: float
+    network: nn.Module
+    curve: tuple[Epoch, ...]
 
 
 def train(
@@ -67,65 +50,83 @@ def train(
     checkpoint: Path | None = None,
     on_batch: Callable[[int, int], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
-) -> nn.Module:
-    """Train ``network`` in place and return its averaged copy, batch-norm statistics measured anew at the last size.
+    objective: Objective = CLASSIFICATION,
+    preprocess: Preprocess = SIGNED,
+) -> Trained:
+    """Train ``network`` in place; the result is its averaged copy, batch-norm statistics measured anew.
 
     Args:
-        network: takes ``(N, 3, H, W)`` at every size of the recipe.
-        training: labelled; held in memory as uint8, ``3 * px * px`` bytes per picture.
-        validation: labelled and disjoint from ``training``; only looked at, nothing is chosen by it here.
+        network: takes ``(N, 3, H, W)`` at every size of the recipe; its last layer is ``classifier`` where a phase is
+            for the head alone.
+        training: labelled; held in memory as uint8, ``3 * px * px`` bytes per picture, ``px * px`` more per mask.
+        validation: labelled and disjoint from ``training``; it chooses nothing but the epoch, and that only where the
+            recipe has patience.
         recipe: how.
         checkpoint: file to continue from where it exists, and to write after every epoch.
         on_batch: called with (batches done, batches in all).
         on_epoch: called after every epoch.
+        objective: what for.
+        preprocess: colours, mean and deviation of the input; sizes are the recipe's.
 
     Raises:
-        EdgecError: ``unlabelled-data``, ``unreadable-image``, ``training-diverged``, ``bad-checkpoint``.
+        EdgecError: ``unlabelled-data``, ``unreadable-image``, ``bad-mask``, ``training-diverged``, ``bad-checkpoint``.
     """
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = Run(network, recipe)
-    start = run.load(checkpoint) if checkpoint is not None and checkpoint.exists() else 0
+    if checkpoint is not None and checkpoint.exists():
+        run.load(checkpoint)
     pictures = held_out = None
-    for epoch in range(start, recipe.epochs):
-        px = recipe.phase_at(epoch)[0].px
-        if pictures is None or held_out is None or pictures.pixels.shape[-1] != px:
-            pictures, held_out = read_pictures(training, px), read_pictures(validation, px)
-        loss = run.train_epoch(epoch, pictures, on_batch)
-        measure_batch_norm(run.average, pictures)
+    while (number := run.next_epoch) < recipe.epochs:
+        phase, _ = recipe.phase_at(number)
+        if pictures is None or held_out is None or pictures.pixels.shape[-1] != phase.px:
+            pictures = read_pictures(training, phase.px, objective, preprocess)
+            held_out = read_pictures(validation, phase.px, objective, preprocess)
+        loss = run.train_epoch(number, pictures, on_batch)
+        figure = figure_percent(run.average, held_out, objective)
+        run.add(Epoch(number + 1, phase.px, loss, figure, phase.head_only))
         if checkpoint is not None:
-            run.save(checkpoint, epoch + 1)
+            run.save(checkpoint)
         if on_epoch is not None:
-            on_epoch(Epoch(epoch + 1, px, loss, top1_percent(run.average, held_out)))
-    return run.average.eval()
+            on_epoch(run.curve[-1])
+    return Trained(run.result(), tuple(run.curve))
 
 
 class Run:
-    """The state of a training run: weights, their average, and the optimizer."""
+    """The state of a training run: weights, their average, the optimizer, and the epochs so far."""
 
     def __init__(self, network: nn.Module, recipe: TrainingRecipe) -> None:
         self.network, self.recipe = network, recipe
         self.average = deepcopy(network).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(parameter_groups(network, recipe.weight_decay))
+        self.curve: list[Epoch] = []
+        self.best: dict[str, Tensor] = {}
 
     def train_epoch(self, epoch: int, pictures: Pictures, on_batch: Callable[[int, int], None] | None) -> float:
         """One pass over the pictures in an order of its own; returns the mean loss."""
+        phase, _ = self.recipe.phase_at(epoch)
+        if self.recipe.is_pretrained and epoch == self.recipe.first_whole_epoch:
+            self.restate(pictures)
         generator = epoch_generator(self.recipe.seed, epoch)
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))  # dropout draws from the global one
-        batches = list(shuffled_batches(len(pictures.labels), self.recipe.batch_size, generator))
-        self.network.train()
+        batches = list(shuffled_batches(len(pictures), self.recipe.batch_size, generator))
+        counts = class_counts(pictures.truth)
+        let_learn(self.network, phase)
         total = 0.0
         for number, rows in enumerate(batches):
             self.set_learning_rate(self.recipe.learning_rate_at(epoch + (number + 0.5) / len(batches)))
-            inputs = augmented(pictures.inputs(rows), self.recipe.augment, generator)
-            total += self.step(inputs, pictures.labels[rows], epoch * len(batches) + number)
+            changed, truth = augmented(pictures.signed(rows), pictures.truth[rows], self.recipe.augment, generator)
+            total += self.step(pictures.normalised(changed), truth, counts, epoch * len(batches) + number)
             if on_batch is not None:
                 on_batch(epoch * len(batches) + number + 1, self.recipe.epochs * len(batches))
+        if not phase.head_only:
+            measure_batch_norm(self.average, pictures)
         return total / len(batches)
 
-    def step(self, inputs: Tensor, labels: Tensor, number: int) -> float:
+    def step(self, inputs: Tensor, truth: Tensor, counts: Tensor, number: int) -> float:
         """One update of the weights and of their average; returns the loss."""
         logits = self.network(inputs.contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        weights = class_weights(counts, logits.shape[1], self.recipe.class_balance)
+        loss = loss_of(logits, truth, weights, self.recipe.label_smoothing)
         if not torch.isfinite(loss):
             raise EdgecError(
                 "training-diverged", f"the loss is {loss.item()} after {number} steps", "lower --learning-rate"
@@ -136,42 +137,85 @@ class Run:
         update_average(self.average, self.network, min(self.recipe.ema_decay, (1 + number) / (10 + number)))
         return loss.item()
 
+    def restate(self, pictures: Pictures) -> None:
+        """Let batch norm state what these pictures have, in the network and in its average: only their heads differ."""
+        restate_batch_norm(self.network, pictures)
+        for kept, new in zip(norms_of(self.average), norms_of(self.network), strict=True):
+            kept.load_state_dict(new.state_dict())
+
     def set_learning_rate(self, value: float) -> None:
         """Of the next updates, for every parameter."""
         for group in self.optimizer.param_groups:
             group["lr"] = value
 
-    def save(self, path: Path, epochs_done: int) -> None:
+    def add(self, epoch: Epoch) -> None:
+        """Note a finished epoch, and its weights where it is the best of its picture size."""
+        rivals = [other.figure for other in self.curve if other.px == epoch.px]
+        self.curve.append(epoch)
+        if self.recipe.patience is not None and epoch.figure > max(rivals, default=-1.0):
+            self.best = {name: tensor.clone() for name, tensor in self.average.state_dict().items()}
+
+    @property
+    def next_epoch(self) -> int:
+        """Index of the epoch to run: the next one, or the first of the next phase where patience has run out."""
+        if not self.curve:
+            return 0
+        index = self.curve[-1].number - 1
+        phase, done = self.recipe.phase_at(index)
+        start, patience = index - int(done), self.recipe.patience
+        best = max((e for e in self.curve if e.px == phase.px), key=lambda e: (e.figure, -e.number)).number - 1
+        if patience is not None and index - max(best, start - 1) >= patience:
+            return start + phase.epochs
+        return index + 1
+
+    def result(self) -> nn.Module:
+        """The average of the last epoch, or of the best one at the last size where the recipe has patience."""
+        if self.best:
+            self.average.load_state_dict(self.best)
+        return self.average.eval()
+
+    def save(self, path: Path) -> None:
         """Write the checkpoint; it replaces the previous one only when it is whole."""
         state = {
             "recipe": json.dumps(plain(self.recipe), sort_keys=True),
-            "epochs_done": epochs_done,
+            "curve": json.dumps([asdict(epoch) for epoch in self.curve]),
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
+            "best": self.best,
             "optimizer": self.optimizer.state_dict(),
         }
         half_made = path.with_name(f".{path.name}.{os.getpid()}")
         torch.save(state, half_made)
         half_made.replace(path)
 
-    def load(self, path: Path) -> int:
-        """Continue from a checkpoint; returns the number of epochs done.
+    def load(self, path: Path) -> None:
+        """Continue from a checkpoint.
 
         Raises:
             EdgecError: ``bad-checkpoint`` where the file is damaged or of another network or recipe.
         """
         hint = "remove it, or train without --resume"
         try:
-            state = torch.load(path, weights_only=True)
+            state: dict[str, Any] = torch.load(path, weights_only=True)
             kept = json.loads(state["recipe"])
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+            self.best = dict(state["best"])
+            self.curve = [Epoch(**epoch) for epoch in json.loads(state["curve"])]
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError, OSError) as error:
             raise EdgecError("bad-checkpoint", f"cannot continue from '{path}': {error}", hint) from error
         if kept != json.loads(json.dumps(plain(self.recipe))):
             raise EdgecError("bad-checkpoint", f"'{path}' belongs to a run with other options", hint)
-        return int(state["epochs_done"])
+
+
+def let_learn(network: nn.Module, phase: Phase) -> None:
+    """Training mode; where the head alone learns nothing else has gradients, and batch norm keeps its statistics."""
+    network.train()
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(not phase.head_only or name.startswith(LAST))
+    for norm in norms_of(network) if phase.head_only else ():
+        norm.eval()
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
@@ -193,64 +237,18 @@ def update_average(average: nn.Module, network: nn.Module, decay: float) -> None
 
 
 @torch.no_grad()
-def measure_batch_norm(network: nn.Module, pictures: Pictures, batch_size: int = 64, num_batches: int = 32) -> None:
-    """Replace the running statistics by the plain mean over evenly spread pictures, seen as at inference.
-
-    Averaged weights never had statistics of their own (SWA does the same, 1803.05407 section 3.2).
-    """
+def figure_percent(network: nn.Module, pictures: Pictures, objective: Objective, batch_size: int = 64) -> float:
+    """The objective's figure of ``network`` on ``pictures``, percent."""
     network.eval()
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # torch: None means the plain average
-        norm.train()
-    count = len(pictures.labels)
-    rows = torch.arange(0, count, max(1, count // (batch_size * num_batches)))
-    generator = torch.Generator().manual_seed(0)  # mixes the classes, which may lie in order
-    mixed = rows[torch.randperm(len(rows), generator=generator)]
-    for batch in torch.split(mixed, batch_size)[:num_batches]:
-        network(pictures.inputs(batch))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-
-
-@torch.no_grad()
-def top1_percent(network: nn.Module, pictures: Pictures, batch_size: int = 64) -> float:
-    """Top-1 of ``network`` on ``pictures``, percent."""
-    network.eval()
-    logits = [network(pictures.inputs(rows)) for rows in torch.split(torch.arange(len(pictures.labels)), batch_size)]
-    return topk_percent(torch.cat(logits).numpy(), pictures.labels.numpy())
-
-
-def read_pictures(dataset: Dataset, px: int) -> Pictures:
-    """Read a labelled data set at ``px``: short side resized, centre cropped.
-
-    Raises:
-        EdgecError: ``unlabelled-data``, ``unreadable-image``.
-    """
-    labels = dataset.labels
-    if labels is None:
-        hint = "training needs one folder of images per class, or labels.csv"
-        raise EdgecError("unlabelled-data", f"'{dataset.root}' has images without a label", hint)
-    preprocess = Preprocess(resize_px=px, crop_px=px)
-    pixels = torch.empty((len(dataset), 3, px, px), dtype=torch.uint8, memory_format=torch.channels_last)
-    with ThreadPoolExecutor(2) as pool:
-        files = [dataset.root / sample.file for sample in dataset.samples]
-        for row, array in enumerate(pool.map(lambda file: read_image(file, preprocess), files)):
-            pixels[row] = torch.from_numpy(np.array(array)).permute(2, 0, 1)
-    return Pictures(pixels, torch.from_numpy(labels))
+    said, num_classes = [], 0
+    for rows in torch.split(torch.arange(len(pictures)), batch_size):
+        logits = network(pictures.inputs(rows)).numpy()
+        num_classes = logits.shape[1]
+        said.append((pictures.truth[rows].numpy(), answers(logits)))
+    return objective.figure(said, num_classes)
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     """Randomness of one epoch, independent of what ran before."""
     state = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
-
-
-def shuffled_batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Row numbers in random order, ``batch_size`` at a time; a smaller last batch is left out unless the only one."""
-    order = torch.randperm(count, generator=generator)
-    for batch in torch.split(order, batch_size):
-        if len(batch) == batch_size or count < batch_size:
-            yield batch

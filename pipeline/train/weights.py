@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -16,59 +16,115 @@ from edgec.pipeline.data.dataset import Dataset, batches
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.network.models.cards import Card, PreprocessTable
 from edgec.pipeline.network.models.spec import NetworkConfig, build_network
-from edgec.pipeline.network.models.weights import Weights, load_weights
-from edgec.pipeline.tasks.metrics import topk_percent
+from edgec.pipeline.network.models.weights import Weights, load_fitting
+from edgec.pipeline.tasks.metrics import answers
+from edgec.pipeline.train.curve import Epoch
 from edgec.pipeline.train.data import TrainingData
+from edgec.pipeline.train.objective import Objective, objective_of
+from edgec.pipeline.train.pictures import SIGNED, at_size
 from edgec.pipeline.train.recipe import TrainingRecipe
 from edgec.pipeline.train.save_weights import save_card, save_weights
-from edgec.pipeline.train.train import PIXEL_MEAN, PIXEL_STD, Epoch, train
+from edgec.pipeline.train.train import Trained, train
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run begins with.
+
+    Attributes:
+        initial: the weights in ``network``; None for a fresh initialisation.
+        new_head: the classifier in ``network`` is a fresh one, whatever ``initial`` has.
+    """
+
+    config: NetworkConfig
+    network: nn.Module
+    initial: Weights | None = None
+    new_head: bool = True
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """As the given weights know pictures; their sizes are the recipe's."""
+        return self.initial.preprocess if self.initial is not None else SIGNED
+
+    @property
+    def words(self) -> str:
+        """Where the weights come from."""
+        if self.initial is None:
+            return "started from scratch"
+        origin = f"started from {Path(self.initial.name).name}, sha256 {self.initial.sha256}"
+        return f"{origin}, with a new classifier" if self.new_head else origin
+
+
+def begin(config: NetworkConfig, initial: Weights | None, classes: tuple[str, ...], seed: int) -> Start:
+    """The network of ``config``, filled from ``initial`` where there is one.
+
+    The classifier is a new one where ``initial`` has another number of classes, or names others than ``classes``.
+
+    Raises:
+        EdgecError: those of ``build_network`` and ``load_weights``.
+    """
+    torch.manual_seed(seed)
+    network = build_network(config)
+    if initial is None:
+        return Start(config, network)
+    means_others = bool(classes and initial.labels and classes != initial.labels)
+    return Start(config, network, initial, load_fitting(network, initial, with_classifier=not means_others))
 
 
 def train_weights(
-    config: NetworkConfig,
+    start: Start,
     data: TrainingData,
     recipe: TrainingRecipe,
     output: Path,
-    initial: Weights | None = None,
     resume: bool = False,
     on_batch: Report | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
-) -> Card:
-    """Train, write ``output`` and its card, and return the card.
+) -> tuple[Card, Trained]:
+    """Train, write ``output`` and its card, and return the card and what the run came to.
 
     While it runs, ``output`` with the suffix ``.checkpoint`` holds the last whole epoch.
 
     Args:
-        initial: weights to start from, of the same network; None for a fresh initialisation by the recipe's seed.
         resume: continue from the checkpoint, where there is one.
 
     Raises:
         EdgecError: ``unfinished-run`` where a checkpoint is there and ``resume`` is not asked for; those of
-            ``TrainingData.check``, ``train``, ``build_network`` and ``load_weights``.
+            ``TrainingData.check``, ``objective_of`` and ``train``.
     """
     data.check()
+    objective = objective_of(start.config.model)
     checkpoint = output.with_suffix(".checkpoint")
     if checkpoint.exists() and not resume:
         hint = "add --resume to continue it, or delete the file"
         raise EdgecError("unfinished-run", f"'{checkpoint}' is left from an unfinished run", hint)
-    torch.manual_seed(recipe.seed)
-    network = build_network(config)
-    if initial is not None:
-        load_weights(network, initial)
+    recipe = replace(recipe, is_pretrained=start.initial is not None)
     output.parent.mkdir(parents=True, exist_ok=True)
-    trained = train(network, data.training, data.validation, recipe, checkpoint, on_batch, on_epoch)
-    save_weights(trained, output)
-    card = describe(trained, config, data, recipe, output)
-    save_card(card, output.with_suffix(".toml"), remarks(config, data, recipe, initial))
+    trained = train(
+        start.network,
+        data.training,
+        data.validation,
+        recipe,
+        checkpoint,
+        on_batch,
+        on_epoch,
+        objective,
+        start.preprocess,
+    )
+    save_weights(trained.network, output)
+    card = describe(trained.network, start, data, recipe, output, objective)
+    save_card(card, output.with_suffix(".toml"), remarks(start, data, recipe, trained.curve))
     checkpoint.unlink(missing_ok=True)
-    return card
+    return card, trained
 
 
-def describe(trained: nn.Module, config: NetworkConfig, data: TrainingData, recipe: TrainingRecipe, file: Path) -> Card:
+def describe(
+    trained: nn.Module, start: Start, data: TrainingData, recipe: TrainingRecipe, file: Path, objective: Objective
+) -> Card:
     """The card of ``trained``, stored in ``file``; its accuracy is measured on the test set, or else on validation."""
-    px = recipe.phases[-1].px
-    preprocess = Preprocess("RGB", px, px, (PIXEL_MEAN,) * 3, (PIXEL_STD,) * 3)
+    config, preprocess = start.config, at_size(start.preprocess, recipe.phases[-1].px)
     judge, kind = (data.test, "test") if data.test is not None else (data.validation, "validation")
+    chosen = ", by which the epoch was chosen" if judge is data.validation and recipe.patience is not None else ""
+    stored = f"float {objective.metric} of these half-precision weights on {len(judge)} {kind} images{chosen}"
     return Card(
         model=config.model,
         state_dict=file.name,
@@ -77,36 +133,44 @@ def describe(trained: nn.Module, config: NetworkConfig, data: TrainingData, reci
         padding=config.padding,
         width_multiplier=config.width_multiplier,
         num_classes=config.num_classes,
-        accuracy=round(measured_top1(trained, judge, preprocess), 2),
+        accuracy=round(measured_percent(trained, judge, preprocess, objective), 2),
         labels=data.training.classes or None,
         license=data.license,
-        source=f"edgec train: float top-1 of these half-precision weights on {len(judge)} {kind} images",
+        source=f"edgec train: {stored}",
         preprocess=PreprocessTable.model_validate(preprocess.stated()),
     )
 
 
-def measured_top1(network: nn.Module, dataset: Dataset, preprocess: Preprocess) -> float:
-    """Float top-1 in percent, images read as a build reads them."""
-    labels = dataset.labels
-    if labels is None:
-        raise EdgecError("unlabelled-data", f"'{dataset.root}' has images without a label", "label the test images")
+def measured_percent(network: nn.Module, dataset: Dataset, preprocess: Preprocess, objective: Objective) -> float:
+    """The objective's figure in percent, images read as a build reads them.
+
+    Raises:
+        EdgecError: ``unlabelled-data``, ``bad-mask``, ``unreadable-image``.
+    """
+    truth = objective.truth(dataset, preprocess).numpy()
+    pairs, num_classes, done = [], 0, 0
     with torch.inference_mode():
-        logits = [network(torch.from_numpy(batch)).numpy() for batch in batches(dataset, preprocess, batch_size=64)]
-    return topk_percent(np.concatenate(logits), labels)
+        for batch in batches(dataset, preprocess, batch_size=32):
+            logits = network(torch.from_numpy(batch)).numpy()
+            pairs.append((truth[done : done + len(batch)], answers(logits)))
+            done, num_classes = done + len(batch), logits.shape[1]
+    return objective.figure(pairs, num_classes)
 
 
-def remarks(
-    config: NetworkConfig, data: TrainingData, recipe: TrainingRecipe, initial: Weights | None
-) -> tuple[str, ...]:
+def remarks(start: Start, data: TrainingData, recipe: TrainingRecipe, curve: tuple[Epoch, ...]) -> tuple[str, ...]:
     """How the weights were made, for the head of the card."""
-    lines = [f"Weights card of {config.model}, trained on {data.name} by edgec train (see docs/parts.md)."]
-    lines.append(
-        f"started from {Path(initial.name).name}, sha256 {initial.sha256}" if initial else "started from scratch"
-    )
+    lines = [f"Weights card of {start.config.model}, trained on {data.name} by edgec train (see docs/training.md)."]
+    lines.append(start.words)
     lines += [
-        f"{phase.epochs} epochs at {phase.px} px, learning rate {phase.learning_rate:g}" for phase in recipe.phases
+        f"{phase.epochs} epochs{' of the classifier alone' if phase.head_only else ''} at {phase.px} px, "
+        f"learning rate {phase.learning_rate:g}"
+        for phase in recipe.phases
     ]
     lines.append(f"{len(data.training)} images, batch {recipe.batch_size}, AdamW, weight decay {recipe.weight_decay:g}")
     lines.append(f"label smoothing {recipe.label_smoothing:g}, average {recipe.ema_decay:g}, seed {recipe.seed}")
+    if recipe.class_balance:
+        lines.append(f"classes weigh by their share to the power of -{recipe.class_balance:g}")
+    if recipe.patience is not None:
+        lines.append(f"patience {recipe.patience}: {len(curve)} of {recipe.epochs} epochs ran, the best one is kept")
     lines.append(f"torch {torch.__version__}")
     return tuple(lines)

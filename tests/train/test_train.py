@@ -2,10 +2,9 @@
 
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -21,17 +20,15 @@ from edgec.pipeline.network.models.spec import NetworkConfig, build_network
 from edgec.pipeline.network.models.weights import load_weights, resolve_weights
 from edgec.pipeline.train import train as training
 from edgec.pipeline.train.augment import Augment, augmented, random_affine
+from edgec.pipeline.train.batch_norm import measure_batch_norm
+from edgec.pipeline.train.curve import Epoch
 from edgec.pipeline.train.data import TrainingData, folder_data
+from edgec.pipeline.train.objective import CLASSIFICATION
+from edgec.pipeline.train.pictures import read_pictures
 from edgec.pipeline.train.recipe import Phase, TrainingRecipe
 from edgec.pipeline.train.save_weights import half_precision, save_weights
-from edgec.pipeline.train.train import (
-    Epoch,
-    measure_batch_norm,
-    parameter_groups,
-    read_pictures,
-    train,
-)
-from edgec.pipeline.train.weights import train_weights
+from edgec.pipeline.train.train import Trained, parameter_groups, train
+from edgec.pipeline.train.weights import begin, train_weights
 
 STILL = Augment(rotation_deg=0, zoom=(1, 1), shift=0, brightness=0, contrast=0)
 TINY = TrainingRecipe(phases=(Phase(32, 2, 0.01), Phase(40, 1, 0.005)), batch_size=8, warmup_epochs=0.5)
@@ -55,34 +52,13 @@ class Tiny(nn.Sequential):
         )
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="session")
-def colours(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Two classes that differ in colour: reddish and bluish noise."""
-    root = tmp_path_factory.mktemp("colours")
-    random = np.random.default_rng(0)
-    for channel, name in ((2, "blue"), (0, "red")):
-        (root / name).mkdir()
-        for index in range(16):
-            pixels = random.integers(0, 120, (40, 40, 3), np.uint8)
-            pixels[..., channel] += 100
-            Image.fromarray(pixels).save(root / name / f"{index}.png")
-    return open_dataset(root)
-
-
 def weights_of(network: nn.Module) -> list[torch.Tensor]:
     return [tensor.clone() for tensor in network.state_dict().values()]
 
 
-def equal(first: nn.Module, second: nn.Module) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(weights_of(first), weights_of(second), strict=True))
+def equal(first: Trained, second: Trained) -> bool:
+    pairs = zip(weights_of(first.network), weights_of(second.network), strict=True)
+    return first.curve == second.curve and all(torch.equal(a, b) for a, b in pairs)
 
 
 def stop_after(epoch_number: int) -> Callable[[Epoch], None]:
@@ -99,7 +75,7 @@ def test_learns_and_reports_each_epoch(colours: Dataset) -> None:
     train(Tiny(), colours, colours, TINY, None, lambda *counts: batches.append(counts), epochs.append)
     assert [(epoch.number, epoch.px) for epoch in epochs] == [(1, 32), (2, 32), (3, 40)]
     assert epochs[-1].loss < epochs[0].loss
-    assert epochs[-1].top1 == 100
+    assert epochs[-1].figure == 100
     assert batches[-1] == (12, 12)
 
 
@@ -131,7 +107,7 @@ def test_checkpoint_is_replaced_whole(colours: Dataset, tmp_path: Path, monkeypa
     """A run killed while it writes leaves the previous checkpoint as it was."""
     checkpoint = tmp_path / "run.checkpoint"
     run = training.Run(Tiny(), TINY)
-    run.save(checkpoint, 1)
+    run.save(checkpoint)
     before = checkpoint.read_bytes()
 
     def torn(state: object, path: Path) -> None:
@@ -140,7 +116,7 @@ def test_checkpoint_is_replaced_whole(colours: Dataset, tmp_path: Path, monkeypa
 
     monkeypatch.setattr(torch, "save", torn)
     with pytest.raises(KeyboardInterrupt):
-        run.save(checkpoint, 2)
+        run.save(checkpoint)
     assert checkpoint.read_bytes() == before
 
 
@@ -174,7 +150,7 @@ def test_learning_rate_warms_up_and_anneals_to_zero_in_every_phase() -> None:
 
 def test_batch_norm_is_measured_on_the_pictures(colours: Dataset) -> None:
     network = Tiny()
-    pictures = read_pictures(colours, 32)
+    pictures = read_pictures(colours, 32, CLASSIFICATION)
     measure_batch_norm(network, pictures)
     expected = network[0](pictures.inputs(torch.arange(32)))
     assert torch.allclose(network[1].running_mean, expected.mean(dim=(0, 2, 3)), atol=1e-5)
@@ -192,7 +168,7 @@ def test_average_follows_with_its_decay() -> None:
 
 def test_no_augmentation_changes_nothing_but_mirrors() -> None:
     batch = torch.randn(16, 3, 8, 8)
-    changed = augmented(batch, STILL, torch.Generator().manual_seed(0))
+    changed = augmented(batch, torch.zeros(16), STILL, torch.Generator().manual_seed(0))[0]
     for before, after in zip(batch, changed, strict=True):
         assert torch.allclose(after, before, atol=1e-5) or torch.allclose(after, before.flip(-1), atol=1e-5)
     assert not torch.allclose(changed, batch, atol=1e-5)
@@ -225,7 +201,7 @@ def test_trained_weights_load_by_their_card(colours: Dataset, tmp_path: Path) ->
     recipe = TrainingRecipe(phases=(Phase(32, 1, 0.003),), batch_size=8)
     data = TrainingData("colours", colours, colours, colours, license="CC0-1.0")
     output = tmp_path / "out" / "colours.safetensors"
-    card = train_weights(config, data, recipe, output)
+    card, _ = train_weights(begin(config, None, (), 0), data, recipe, output)
     assert read_card(output.with_suffix(".toml")) == card
     assert (card.labels, card.license, card.names) == (("blue", "red"), "CC0-1.0", "edgec")
     assert "32 test images" in (card.source or "")
@@ -309,25 +285,25 @@ def foreign_checkpoint(colours: Dataset, tmp_path: Path) -> None:
 
 
 def checkpoint_of_another_run(colours: Dataset, tmp_path: Path) -> None:
-    training.Run(Tiny(), TrainingRecipe(**{**vars(TINY), "weight_decay": 0.5})).save(tmp_path / "run.checkpoint", 1)
+    training.Run(Tiny(), TrainingRecipe(**{**vars(TINY), "weight_decay": 0.5})).save(tmp_path / "run.checkpoint")
     train(Tiny(), colours, colours, TINY, tmp_path / "run.checkpoint")
 
 
 def checkpoint_of_another_network(colours: Dataset, tmp_path: Path) -> None:
-    training.Run(nn.Linear(2, 2), TINY).save(tmp_path / "run.checkpoint", 1)
+    training.Run(nn.Linear(2, 2), TINY).save(tmp_path / "run.checkpoint")
     train(Tiny(), colours, colours, TINY, tmp_path / "run.checkpoint")
 
 
 def unfinished(colours: Dataset, tmp_path: Path) -> None:
     (tmp_path / "net.checkpoint").touch()
     data = TrainingData("colours", colours, colours, None)
-    train_weights(NetworkConfig("mobilenetv3-small"), data, TINY, tmp_path / "net.safetensors")
+    train_weights(begin(NetworkConfig("mobilenetv3-small"), None, (), 0), data, TINY, tmp_path / "net.safetensors")
 
 
 def another_class(colours: Dataset, tmp_path: Path) -> None:
     green = Dataset(colours.root, colours.samples, ("green", "red"))
     data = TrainingData("colours", colours, green, None)
-    train_weights(NetworkConfig("mobilenetv3-small"), data, TINY, tmp_path / "net.safetensors")
+    train_weights(begin(NetworkConfig("mobilenetv3-small"), None, (), 0), data, TINY, tmp_path / "net.safetensors")
 
 
 def too_few(colours: Dataset, tmp_path: Path) -> None:

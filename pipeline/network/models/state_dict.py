@@ -23,7 +23,8 @@ _MOST_NAMES = 10
 _HARMLESS = re.compile(r"(^|\.)(total_ops|total_params|n_averaged)$|activation_post_process|fake_quant|observer")
 """Counters of operations and averages, observers of quantization-aware training: no part of a network."""
 _LIKE_OURS = 0.5  # share of module names that two sets have in common
-_LAST = "classifier."
+LAST = "classifier."
+"""The layer that gives the logits, in every family."""
 _DEPTH = 4  # parts of a prefix: model._orig_mod.module.backbone
 
 
@@ -159,7 +160,7 @@ def _likely_mistake(
     shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]],
     model: str,
 ) -> str:
-    if all(name.startswith(_LAST) for name in problems):
+    if all(name.startswith(LAST) for name in problems):
         file, _ = shapes.get("classifier.bias", ((), ()))
         classes = f"the file has {file[0]} classes: --num-classes {file[0]}" if file else "its layer is another"
         return f"everything but the classifier fits; {classes}"

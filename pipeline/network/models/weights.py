@@ -224,22 +224,60 @@ def load_weights(network: nn.Module, weights: Weights) -> tuple[str, ...]:
         EdgecError: what ``read_checkpoint`` raises; ``weights-mismatch``, ``weights-not-finite``, ``invalid-card`` for
             a naming convention that the model does not know.
     """
-    left: tuple[str, ...] = ()
     if weights.path is None:
         _randomise(network, weights)
+        left: tuple[str, ...] = ()
     else:
-        from edgec.pipeline.network.models import state_dict
-        from edgec.pipeline.network.models.checkpoint import read_checkpoint
-
-        state = read_checkpoint(weights.path, weights.entry)
-        known = [{name.rpartition(".")[0] for name in network.state_dict()}]
-        known += [set(table) for table in models.get(weights.model).conventions.values()]
-        state, left = state_dict.free_of_prefix(state, known, weights.path)
-        state = state_dict.rename(state, _naming_table(weights, state))
-        state_dict.check(state, network, str(weights.path), weights.model)
-        network.load_state_dict(state, strict=False)  # strict would miss batch norm's step counters only
+        state, left = _renamed(network, weights, weights.path)
+        _fill(network, state, weights)
     network.eval()
     return left
+
+
+def load_fitting(network: nn.Module, weights: Weights, *, with_classifier: bool = True) -> bool:
+    """As ``load_weights``, but a classifier that does not fit stays as it was made: other classes, or none in the file.
+
+    Args:
+        with_classifier: False leaves it in any case, since the file's means other classes.
+
+    Returns:
+        Whether the classifier is a new one.
+
+    Raises:
+        EdgecError: as ``load_weights``.
+    """
+    from edgec.pipeline.network.models.state_dict import LAST
+
+    if weights.path is None:
+        load_weights(network, weights)
+        return False
+    state, _ = _renamed(network, weights, weights.path)
+    own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(LAST)}
+    is_new = not with_classifier or any(name not in state or state[name].shape != own[name].shape for name in own)
+    _fill(
+        network, {name: t for name, t in state.items() if not name.startswith(LAST)} | own if is_new else state, weights
+    )
+    network.eval()
+    return is_new
+
+
+def _renamed(network: nn.Module, weights: Weights, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """(the file's tensors under our names, names that were left)."""
+    from edgec.pipeline.network.models import state_dict
+    from edgec.pipeline.network.models.checkpoint import read_checkpoint
+
+    state = read_checkpoint(path, weights.entry)
+    known = [{name.rpartition(".")[0] for name in network.state_dict()}]
+    known += [set(table) for table in models.get(weights.model).conventions.values()]
+    state, left = state_dict.free_of_prefix(state, known, path)
+    return state_dict.rename(state, _naming_table(weights, state)), left
+
+
+def _fill(network: nn.Module, state: dict[str, Tensor], weights: Weights) -> None:
+    from edgec.pipeline.network.models import state_dict
+
+    state_dict.check(state, network, str(weights.path), weights.model)
+    network.load_state_dict(state, strict=False)  # strict would miss batch norm's step counters only
 
 
 def _naming_table(weights: Weights, state: dict[str, Tensor]) -> Mapping[str, str]:
