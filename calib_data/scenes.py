@@ -5,8 +5,13 @@ A scene depends on ``(SEED, split, index)`` alone, as the pictures of single par
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from importlib import resources
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
@@ -19,7 +24,7 @@ from scipy import ndimage
 from edgec.calib_data.render import Light, Mask, Pixels, Pose, draw
 from edgec.calib_data.scene import CLUTTER, SIDE_PX, lay_clutter, photograph, random_light, random_material, table
 from edgec.calib_data.shapes import SHAPES, Random
-from edgec.calib_data.splits import JPEG_QUALITY, SEED
+from edgec.calib_data.splits import JPEG_QUALITY, SEED, generator_digest
 
 SceneSplit = Literal["train", "val", "test", "calibration"]
 
@@ -108,12 +113,19 @@ def write_scene(index: int, split: SceneSplit, folder: Path) -> None:
     mask.save(folder / "masks" / split / f"{index:05d}.png", optimize=True)
 
 
-def write_scenes(folder: Path, split: SceneSplit, num_scenes: int | None = None, processes: int | None = None) -> None:
+def write_scenes(
+    folder: Path,
+    split: SceneSplit,
+    num_scenes: int | None = None,
+    processes: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
     """Draw a split below ``folder``, in the plain layout of ``images/`` and ``masks/``, and ``classes.txt``.
 
     Args:
         num_scenes: the first so many only; None for all.
         processes: at most; one for each core where None, and this process alone where 1.
+        progress: called with (done, total) where there are several processes.
     """
     for kind in ("images", "masks"):
         (folder / kind / split).mkdir(parents=True, exist_ok=True)
@@ -124,4 +136,35 @@ def write_scenes(folder: Path, split: SceneSplit, num_scenes: int | None = None,
             write(index)
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        list(pool.map(write, wanted, chunksize=8))
+        for done, _ in enumerate(pool.map(write, wanted, chunksize=8), start=1):
+            if progress is not None:
+                progress(done, len(wanted))
+
+
+def generated_scenes(
+    cache: Path, num_train: int | None = None, progress: Callable[[int, int], None] | None = None
+) -> Path:
+    """Folder with train, val and test, drawn on demand and kept under ``cache``; anew when the source changes.
+
+    Args:
+        num_train: of train the first so many only; None for all.
+    """
+    total = num_train or NUM_SCENES["train"]
+    folder = cache / f"scenes-{scenes_digest()[:16]}" / f"train-{total}"
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial_folder = Path(tempfile.mkdtemp(prefix=".scenes-", dir=folder.parent))
+        try:
+            write_scenes(partial_folder, "train", total, progress=progress)
+            for split in ("val", "test"):
+                write_scenes(partial_folder, split)
+            partial_folder.rename(folder)
+        finally:
+            shutil.rmtree(partial_folder, ignore_errors=True)
+    return folder
+
+
+def scenes_digest() -> str:
+    """sha256 of the source that decides what scenes look like."""
+    own = (resources.files("edgec.calib_data") / "scenes.py").read_bytes()
+    return hashlib.sha256(generator_digest().encode() + own).hexdigest()

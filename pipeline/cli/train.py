@@ -60,7 +60,11 @@ def rates(context: click.Context, parameter: click.Parameter, value: str) -> tup
 @click.command("train")
 @click.argument("model")
 @click.option(
-    "--data", default="parts", show_default=True, metavar="parts|DIR", help="The bundled set, or labelled images."
+    "--data",
+    default="parts",
+    show_default=True,
+    metavar="parts|DIR",
+    help="The bundled set (scenes with masks for a segmenting network), or labelled images.",
 )
 @click.option(
     "--px",
@@ -70,8 +74,10 @@ def rates(context: click.Context, parameter: click.Parameter, value: str) -> tup
 @click.option(
     "--epochs", callback=optional(int_list(1)), help="Epochs of each phase.  [default: 14,3,3; with --weights 12]"
 )
-@click.option("--num-images", type=click.IntRange(min=16), help="Training pictures of parts.  [default: 10000]")
-@click.option("--batch-size", type=click.IntRange(min=2), default=64, show_default=True)
+@click.option(
+    "--num-images", type=click.IntRange(min=16), help="Training pictures of parts.  [default: 10000, or 4000]"
+)
+@click.option("--batch-size", type=click.IntRange(min=2), help="[default: 64; 16 with masks]")
 @click.option(
     "--learning-rate",
     callback=optional(rates),
@@ -105,7 +111,7 @@ def command(
     px: tuple[int, ...] | None,
     epochs: tuple[int, ...] | None,
     num_images: int | None,
-    batch_size: int,
+    batch_size: int | None,
     learning_rate: tuple[float, ...] | None,
     weights: str | None,
     head_epochs: int | None,
@@ -133,8 +139,8 @@ def command(
     from edgec.pipeline.network.models.weights import resolve_weights
     from edgec.pipeline.train.augment import ANY_SIDE_UP, Augment
     from edgec.pipeline.train.curve import check_curve_plot, plot_curve
-    from edgec.pipeline.train.data import folder_data, parts_data
-    from edgec.pipeline.train.objective import objective_of
+    from edgec.pipeline.train.data import folder_data, parts_data, scenes_data
+    from edgec.pipeline.train.objective import SEGMENTATION, objective_of
     from edgec.pipeline.train.recipe import TrainingRecipe
     from edgec.pipeline.train.weights import begin, train_weights
 
@@ -148,11 +154,9 @@ def command(
     phases = phases_of(px or usual[0], epochs or usual[1], learning_rate or usual[2])
     output = output or Path(f"{model}_{Path(data).resolve().name}.safetensors")
     with progress_bar():
-        sets = (
-            parts_data(default_root(), num_images, reporter("draw"))
-            if data == "parts"
-            else folder_data(Path(data), seed)
-        )
+        bundled = scenes_data if objective == SEGMENTATION else parts_data
+        drawn = partial(bundled, default_root(), num_images, reporter("draw"))
+        sets = drawn() if data == "parts" else folder_data(Path(data), seed)
         config = NetworkConfig(model, input_px=phases[-1].px, num_classes=sets.num_classes)
         if initial is not None:
             config = initial.network_config(input_px=phases[-1].px, num_classes=sets.num_classes)
@@ -163,7 +167,7 @@ def command(
             click.echo(new_head_words(initial, sets.num_classes), err=True)
         recipe = TrainingRecipe(
             phases=with_head(phases, head_epochs, start.new_head and initial is not None),
-            batch_size=batch_size,
+            batch_size=batch_size or objective.batch_size,
             augment=ANY_SIDE_UP if data == "parts" else Augment(),
             seed=seed,
             class_balance=class_balance,

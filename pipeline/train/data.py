@@ -100,6 +100,14 @@ def parts_data(cache: Path, num_images: int | None, report: Report | None = None
     return TrainingData("parts", open_dataset(training), open_dataset(validation), test, license="Apache-2.0")
 
 
+def scenes_data(cache: Path, num_images: int | None, report: Report | None = None) -> TrainingData:
+    """Scenes of parts with masks, drawn into ``cache``: ``num_images`` to train on, None for all."""
+    from edgec.calib_data.scenes import generated_scenes
+
+    parts = open_parts(generated_scenes(cache, num_images, report))
+    return TrainingData("scenes", parts["train"], parts["val"], parts["test"], license="Apache-2.0")
+
+
 def folder_data(root: Path, seed: int) -> TrainingData:
     """A user's folder: its ``train``, ``val`` and ``test``; without ``val`` a tenth of the rest, held out by ``seed``.
 

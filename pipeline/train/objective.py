@@ -51,12 +51,14 @@ class Objective:
         metric: name of the figure.
         layout: of data that say what is right, for the hint where some do not.
         figure: of all (right, said) and the number of classes; percent.
+        batch_size: that a training machine has the memory for.
     """
 
     task: str
     metric: str
     layout: str
     figure: Callable[[Iterable[Pair], int], float]
+    batch_size: int = 64
 
     def truth(self, dataset: Dataset, preprocess: Preprocess) -> Tensor:
         """What is right of each picture: classes ``(N,)`` int64, or masks ``(N, H, W)`` uint8.
@@ -72,7 +74,7 @@ class Objective:
 
 
 CLASSIFICATION = Objective("classification", "top-1", "one folder of images per class, or labels.csv", top1)
-SEGMENTATION = Objective("segmentation", "mIoU", "masks beside the images: images/a.jpg, masks/a.png", mean_iou)
+SEGMENTATION = Objective("segmentation", "mIoU", "masks beside the images: images/a.jpg, masks/a.png", mean_iou, 16)
 
 
 def objective_of(model: str) -> Objective:

@@ -27,7 +27,7 @@ from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.network.models.state_dict import LAST
 from edgec.pipeline.tasks.metrics import answers
 from edgec.pipeline.train.augment import augmented
-from edgec.pipeline.train.batch_norm import measure_batch_norm, norms_of, restate_batch_norm
+from edgec.pipeline.train.batch_norm import BATCH_SIZE, measure_batch_norm, norms_of, restate_batch_norm
 from edgec.pipeline.train.curve import Epoch
 from edgec.pipeline.train.objective import CLASSIFICATION, Objective, class_counts, class_weights, loss_of
 from edgec.pipeline.train.pictures import SIGNED, Pictures, read_pictures, shuffled_batches
@@ -119,7 +119,7 @@ class Run:
             if on_batch is not None:
                 on_batch(epoch * len(batches) + number + 1, self.recipe.epochs * len(batches))
         if not phase.head_only:
-            measure_batch_norm(self.average, pictures)
+            measure_batch_norm(self.average, pictures, min(BATCH_SIZE, self.recipe.batch_size))
         return total / len(batches)
 
     def step(self, inputs: Tensor, truth: Tensor, counts: Tensor, number: int) -> float:
@@ -139,7 +139,7 @@ class Run:
 
     def restate(self, pictures: Pictures) -> None:
         """Let batch norm state what these pictures have, in the network and in its average: only their heads differ."""
-        restate_batch_norm(self.network, pictures)
+        restate_batch_norm(self.network, pictures, min(BATCH_SIZE, self.recipe.batch_size))
         for kept, new in zip(norms_of(self.average), norms_of(self.network), strict=True):
             kept.load_state_dict(new.state_dict())
 
@@ -237,7 +237,7 @@ def update_average(average: nn.Module, network: nn.Module, decay: float) -> None
 
 
 @torch.no_grad()
-def figure_percent(network: nn.Module, pictures: Pictures, objective: Objective, batch_size: int = 64) -> float:
+def figure_percent(network: nn.Module, pictures: Pictures, objective: Objective, batch_size: int = 32) -> float:
     """The objective's figure of ``network`` on ``pictures``, percent."""
     network.eval()
     said, num_classes = [], 0

@@ -45,7 +45,7 @@ class Card(BaseModel):
         names: ``edgec``, or the definition whose parameter names the file uses, such as ``torchvision:mobilenet_v2``.
         entry: which state dict of a file that holds several, such as ``state_dict_ema``.
         sha256: of the state dict; checked when given.
-        accuracy: top-1 in percent on the test images of the data that the weights were trained on.
+        accuracy: top-1, or mIoU, in percent on the test images of the data that the weights were trained on.
         labels: class names in the order of the logits.
     """
 

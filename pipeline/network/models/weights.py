@@ -41,7 +41,7 @@ class Weights:
         num_classes: None where the source does not say (a bare file).
         width_multiplier: None where the source does not say.
         labels: class names in the order of the logits, where the source has them.
-        accuracy: top-1 in percent, as the source states it for its own test data.
+        accuracy: top-1, or mIoU, in percent, as the source states it for its own test data.
         source: whose statement ``accuracy`` is.
         license: SPDX expression, where the source states one.
     """
