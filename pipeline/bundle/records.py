@@ -6,11 +6,13 @@ from pathlib import Path
 
 from edgec.pipeline.core.json_file import read_record
 from edgec.pipeline.forms.measure import Latency
+from edgec.pipeline.network.models.curve import Curve
 from edgec.pipeline.quantize.record import QuantizationRecord
 from edgec.pipeline.tasks.accuracy import Accuracy
 
 ACCURACY, LATENCY = "accuracy.json", "latency.json"
 QUANTIZATION, SENSITIVITY = "quantization.json", "sensitivity.json"
+TRAINING = "training.json"
 
 
 def read_accuracy(folder: Path) -> Accuracy:
@@ -48,3 +50,13 @@ def read_sensitivity(folder: Path) -> dict[str, float | None]:
     """
     path = folder / SENSITIVITY
     return read_record(dict[str, float | None], path, "corrupt-bundle") if path.is_file() else {}
+
+
+def read_training(folder: Path) -> Curve | None:
+    """How the weights were trained; None where their card does not say.
+
+    Raises:
+        EdgecError: ``corrupt-bundle``.
+    """
+    path = folder / TRAINING
+    return read_record(Curve, path, "corrupt-bundle") if path.is_file() else None

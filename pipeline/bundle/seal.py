@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgec.pipeline.bundle.manifest import ENGINE, MANIFEST, SUMS, UNLISTED, FileEntry, Manifest, sums, to_bytes
 from edgec.pipeline.bundle.model_card import model_card
-from edgec.pipeline.bundle.records import ACCURACY, LATENCY, QUANTIZATION, SENSITIVITY
+from edgec.pipeline.bundle.records import ACCURACY, LATENCY, QUANTIZATION, SENSITIVITY, TRAINING
 from edgec.pipeline.bundle.sbom import sbom
 from edgec.pipeline.core.store import file_sha256
 from edgec.pipeline.forms.golden import DEVICE
@@ -25,6 +25,7 @@ ROLES = {
     "reference/qdq.onnx": "quantized-network",
     QUANTIZATION: "quantization-record",
     SENSITIVITY: "sensitivity",
+    TRAINING: "training",
     "preprocess.json": "preprocessing",
     "labels.txt": "labels",
     "predictions.csv": "predictions",

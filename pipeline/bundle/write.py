@@ -24,7 +24,7 @@ from edgec.pipeline.bundle.manifest import (
     sums,
 )
 from edgec.pipeline.bundle.provenance import git_commit, lock
-from edgec.pipeline.bundle.records import ACCURACY, LATENCY, QUANTIZATION, SENSITIVITY
+from edgec.pipeline.bundle.records import ACCURACY, LATENCY, QUANTIZATION, SENSITIVITY, TRAINING
 from edgec.pipeline.bundle.release import Release
 from edgec.pipeline.bundle.seal import Render, seal
 from edgec.pipeline.bundle.semver import parse_version
@@ -99,6 +99,9 @@ def _copy_results(work: Path, release: Release) -> None:
     if release.sensitivity is not None:
         ranked = read_ranking(release.sensitivity)
         write_json(work / SENSITIVITY, {entry.layer.name: finite(entry.sqnr_db) for entry in ranked})
+    source = release.recipe.source
+    if not isinstance(source, OnnxSource) and source.weights.curve is not None:
+        write_json(work / TRAINING, asdict(source.weights.curve))
     copy_folder(built.golden.path, work / "golden")
 
 

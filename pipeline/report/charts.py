@@ -99,18 +99,23 @@ def histogram(title: str, values: Sequence[float], unit: str) -> str:
 
 def scatter(title: str, points: Sequence[Point], x_unit: str, y_unit: str) -> str:
     """Points with their labels; those on the Pareto front are filled."""
-    (left, right), (low, high) = (_nice_range(min(v), max(v)) for v in ([p.x for p in points], [p.y for p in points]))
-    x_of, y_of = _scale(left, right, 60, WIDTH - 90), _scale(low, high, 210, 20)
-    parts = _vertical_axis_lines(left, right, x_of, 220, x_unit)
-    for tick in _ticks(low, high):
-        parts.append(f'<line class="grid" x1="60" x2="{WIDTH - 90}" y1="{y_of(tick):.1f}" y2="{y_of(tick):.1f}"/>')
-        parts.append(f'<text class="end" x="54" y="{y_of(tick) + 5:.1f}">{tick:g}</text>')
+    parts, x_of, y_of = _axes([p.x for p in points], [p.y for p in points], x_unit)
     for point in points:
         kind = "mark" if point.on_front else "hollow"
         x, y = x_of(point.x), y_of(point.y)
         parts.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="6"/>')
         parts.append(f'<text x="{x + 9:.1f}" y="{y + 5:.1f}">{escape(point.label)}</text>')
     words = "; ".join(f"{p.label}: {p.x:.3g} {x_unit}, {p.y:.2f} {y_unit}" for p in points)
+    return _figure(title, words, 220 + AXIS, parts)
+
+
+def line(title: str, points: Sequence[tuple[float, float]], x_unit: str, y_unit: str) -> str:
+    """Values in order, joined."""
+    parts, x_of, y_of = _axes([x for x, _ in points], [y for _, y in points], x_unit)
+    joined = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in points)
+    parts.append(f'<polyline class="whisker" fill="none" points="{joined}"/>')
+    parts += [f'<circle class="mark" cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="4"/>' for x, y in points]
+    words = "; ".join(f"{x:g} {x_unit}: {y:.2f} {y_unit}" for x, y in points)
     return _figure(title, words, 220 + AXIS, parts)
 
 
@@ -132,6 +137,17 @@ class _scale:
 
     def __call__(self, value: float) -> float:
         return self._start + (value - self._low) * self._slope
+
+
+def _axes(xs: Sequence[float], ys: Sequence[float], x_unit: str) -> tuple[list[str], _scale, _scale]:
+    """Grid and numbers of a plane, and where values lie in it."""
+    (left, right), (low, high) = (_nice_range(min(values), max(values)) for values in (xs, ys))
+    x_of, y_of = _scale(left, right, 60, WIDTH - 90), _scale(low, high, 210, 20)
+    parts = _vertical_axis_lines(left, right, x_of, 220, x_unit)
+    for tick in _ticks(low, high):
+        parts.append(f'<line class="grid" x1="60" x2="{WIDTH - 90}" y1="{y_of(tick):.1f}" y2="{y_of(tick):.1f}"/>')
+        parts.append(f'<text class="end" x="54" y="{y_of(tick) + 5:.1f}">{tick:g}</text>')
+    return parts, x_of, y_of
 
 
 def _nice_range(low: float, high: float) -> tuple[float, float]:

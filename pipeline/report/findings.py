@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.bundle.manifest import Manifest
-from edgec.pipeline.bundle.records import read_latency, read_quantization, read_sensitivity
+from edgec.pipeline.bundle.records import read_latency, read_quantization, read_sensitivity, read_training
 from edgec.pipeline.forms.golden import GoldenSet, read_golden, to_real
 from edgec.pipeline.forms.measure import Latency
+from edgec.pipeline.network.models.curve import Curve
 from edgec.pipeline.quantize.record import QuantizationRecord
 from edgec.pipeline.tasks.classification import Predictions, class_name, probabilities, read_predictions
 from edgec.pipeline.tasks.metrics import answers
@@ -60,6 +61,7 @@ class Findings:
         quantization: ``quantization.json``.
         sensitivity: output SQNR in dB with one layer alone quantized, by layer, None where that is exact; empty where
             nobody ranked them.
+        training: how the weights were trained; None where nothing says so.
         strips: pictures of a task that answers with maps, as its examples show them.
         weight_bytes: constants of each weighted layer of the quantized network, in order.
     """
@@ -75,6 +77,7 @@ class Findings:
     worst_classes: tuple[ClassErrors, ...]
     examples: tuple[Example, ...]
     strips: tuple[str, ...] = ()
+    training: Curve | None = None
 
 
 def read_findings(folder: Path, manifest: Manifest) -> Findings:
@@ -94,6 +97,7 @@ def read_findings(folder: Path, manifest: Manifest) -> Findings:
         worst_classes(predictions, manifest.labels) if predictions else (),
         _examples(folder / "golden", golden, manifest),
         tuple(_embedded(path.read_bytes(), "png") for path in sorted((folder / "examples").glob("*.png"))),
+        read_training(folder),
     )
 
 

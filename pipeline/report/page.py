@@ -12,7 +12,7 @@ import numpy as np
 from edgec.pipeline.bundle.manifest import Manifest
 from edgec.pipeline.bundle.model_card import figure, latency_words, number
 from edgec.pipeline.core.templates import templates_of
-from edgec.pipeline.report.charts import Bar, bars, histogram, intervals, pareto, scatter
+from edgec.pipeline.report.charts import Bar, bars, histogram, intervals, line, pareto, scatter
 from edgec.pipeline.report.findings import Findings, read_findings
 from edgec.pipeline.tasks.accuracy import rows
 
@@ -69,6 +69,7 @@ def _build(found: Findings) -> dict[str, Any]:
         "verdict": _verdict(manifest),
         "latency": latency_words(manifest),
         "accuracy_chart": _accuracy_chart(manifest),
+        "training_chart": _training_chart(found),
         "worst_classes": found.worst_classes,
         "rows": rows(manifest.accuracy, manifest.labels),
         "shipped": "artifact" if manifest.accuracy.shipped == "target" else "QDQ reference: the artifact did not run",
@@ -104,6 +105,14 @@ def _accuracy_chart(manifest: Manifest) -> str:
     what = {"top1": "Top-1", "miou": "Mean IoU"}.get(found.metric, "Agreement with the float network")
     sure = "" if found.agreement_spread else " with 95 % intervals"
     return intervals(f"{what}{sure}, {found.num_images} images", bars_, "%") if bars_ else ""
+
+
+def _training_chart(found: Findings) -> str:
+    curve = found.training
+    if curve is None or not curve.epoch:
+        return ""
+    points = list(zip(curve.epoch, curve.validation, strict=True))
+    return line(f"{curve.metric} on validation, epoch by epoch", points, "epoch", "%")
 
 
 def _kernel_parity(found: Findings) -> list[tuple[str, list[str]]]:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.network.models.curve import Curve
 from edgec.pipeline.quantize.plot import check_can_plot
 
 
@@ -27,6 +28,17 @@ class Epoch:
     loss: float
     figure: float
     head_only: bool = False
+
+
+def curve_of(epochs: Sequence[Epoch], metric: str) -> Curve:
+    """The epochs as a card keeps them."""
+    return Curve(
+        metric,
+        tuple(epoch.number for epoch in epochs),
+        tuple(epoch.px for epoch in epochs),
+        tuple(round(epoch.loss, 4) for epoch in epochs),
+        tuple(round(epoch.figure, 2) for epoch in epochs),
+    )
 
 
 def check_curve_plot(path: Path) -> None:

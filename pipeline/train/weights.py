@@ -18,7 +18,7 @@ from edgec.pipeline.network.models.cards import Card, PreprocessTable
 from edgec.pipeline.network.models.spec import NetworkConfig, build_network
 from edgec.pipeline.network.models.weights import Weights, load_fitting
 from edgec.pipeline.tasks.metrics import answers
-from edgec.pipeline.train.curve import Epoch
+from edgec.pipeline.train.curve import Epoch, curve_of
 from edgec.pipeline.train.data import TrainingData
 from edgec.pipeline.train.objective import Objective, objective_of
 from edgec.pipeline.train.pictures import SIGNED, at_size
@@ -111,14 +111,14 @@ def train_weights(
         start.preprocess,
     )
     save_weights(trained.network, output)
-    card = describe(trained.network, start, data, recipe, output, objective)
+    card = describe(trained, start, data, recipe, output, objective)
     save_card(card, output.with_suffix(".toml"), remarks(start, data, recipe, trained.curve))
     checkpoint.unlink(missing_ok=True)
     return card, trained
 
 
 def describe(
-    trained: nn.Module, start: Start, data: TrainingData, recipe: TrainingRecipe, file: Path, objective: Objective
+    trained: Trained, start: Start, data: TrainingData, recipe: TrainingRecipe, file: Path, objective: Objective
 ) -> Card:
     """The card of ``trained``, stored in ``file``; its accuracy is measured on the test set, or else on validation."""
     config, preprocess = start.config, at_size(start.preprocess, recipe.phases[-1].px)
@@ -133,11 +133,12 @@ def describe(
         padding=config.padding,
         width_multiplier=config.width_multiplier,
         num_classes=config.num_classes,
-        accuracy=round(measured_percent(trained, judge, preprocess, objective), 2),
+        accuracy=round(measured_percent(trained.network, judge, preprocess, objective), 2),
         labels=data.training.classes or None,
         license=data.license,
         source=f"edgec train: {stored}",
         preprocess=PreprocessTable.model_validate(preprocess.stated()),
+        curve=curve_of(trained.curve, objective.metric),
     )
 
 

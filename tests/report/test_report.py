@@ -19,6 +19,7 @@ from edgec.pipeline.bundle.manifest import BudgetVerdict
 from edgec.pipeline.bundle.records import read_latency
 from edgec.pipeline.bundle.write import write_json
 from edgec.pipeline.cli import main
+from edgec.pipeline.network.models.curve import Curve
 from edgec.pipeline.report.charts import Bar, bars, histogram, intervals, pareto, scatter
 from edgec.pipeline.report.findings import worst_classes
 from edgec.pipeline.report.page import render_report
@@ -130,6 +131,7 @@ def test_layer_charts_latency_and_pareto_where_they_are_known(
         }
         write_json(folder / "quantization.json", quantization)
         write_json(folder / "sensitivity.json", {"/blocks/blocks.1/conv/Conv": 41.0})
+        write_json(folder / "training.json", asdict(Curve("top-1", (1, 2), (32, 32), (1.5, 0.9), (71.5, 80.25))))
         latency = replace(read_latency(folder), medians_ms=(1.0, 1.1, 1.2), layer_us={"first": 12.0})
         write_json(folder / "latency.json", asdict(latency))
         manifest = read_checked_manifest(bundle)
@@ -153,6 +155,8 @@ def test_layer_charts_latency_and_pareto_where_they_are_known(
         "Left in float: 1 × no rule",
         "3 values from",
         "Medians of 3 processes",
+        "top-1 on validation, epoch by epoch",
+        "1 epoch: 71.50 %; 2 epoch: 80.25 %",
         "95 % interval 0.900 to 1.100",
         '<th scope="row">governor</th><td>performance</td>',
     ):

@@ -10,6 +10,8 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from edgec.pipeline.bundle.records import read_training
+from edgec.pipeline.cli import main
 from edgec.pipeline.cli.train import command, with_head
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.dataset import Dataset, batches
@@ -247,6 +249,42 @@ def test_command_says_that_the_head_is_new_and_draws_the_curve(
     assert "with a new classifier" in card
     assert "1 epochs of the classifier alone at 32 px" in card
     assert read_card(output.with_suffix(".toml")).preprocess.mean == models.get(MODEL).preprocess.mean
+
+
+def test_build_takes_the_card_and_its_report_shows_the_curve(colours: Dataset, tmp_path: Path) -> None:
+    output, bundle = tmp_path / "colours.safetensors", tmp_path / "bundle"
+    options = f"--px 32 --epochs 2 --learning-rate 3e-3 --batch-size 8 --width-multiplier 0.35 --data {colours.root}"
+    trained = CliRunner().invoke(command, [MODEL, *options.split(), "--output", str(output)])
+    assert trained.exit_code == 0, trained.output
+    card = output.with_suffix(".toml")
+    options = f"--weights {card} --data {colours.root} --target onnxruntime --no-measure --output {bundle}"
+    assert main(["build", MODEL, *options.split()]) == 0
+    curve = read_training(bundle)
+    assert curve == read_card(card).curve
+    assert curve is not None
+    assert (curve.epoch, curve.px) == ((1, 2), (32, 32))
+    assert "top-1 on validation, epoch by epoch" in (bundle / "report.html").read_text()
+
+
+def test_card_whose_curve_has_gaps_is_refused(tmp_path: Path) -> None:
+    text = """model = "mobilenetv2"
+    state_dict = "x.safetensors"
+    [preprocess]
+    resize_px = 32
+    crop_px = 32
+    mean = [1, 1, 1]
+    std = [1, 1, 1]
+    [curve]
+    metric = "top-1"
+    epoch = [1, 2]
+    px = [32, 32]
+    loss = [1.0]
+    validation = [1.0, 2.0]
+    """
+    (tmp_path / "card.toml").write_text(text)
+    with pytest.raises(EdgecError) as refusal:
+        read_card(tmp_path / "card.toml")
+    assert (refusal.value.code, "one for each epoch" in refusal.value.message) == ("invalid-card", True)
 
 
 def test_head_phase_is_there_where_it_is_new_or_asked_for() -> None:

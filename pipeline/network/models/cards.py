@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from edgec.pipeline.core.toml_file import read_toml, validate
 from edgec.pipeline.data.labels import MAX_CLASSES, check_labels
 from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.network.models.curve import Curve
 from edgec.pipeline.network.models.spec import Padding
 
 Triple = tuple[float, float, float]
@@ -47,6 +48,7 @@ class Card(BaseModel):
         sha256: of the state dict; checked when given.
         accuracy: top-1, or mIoU, in percent on the test images of the data that the weights were trained on.
         labels: class names in the order of the logits.
+        curve: of the training.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,6 +66,7 @@ class Card(BaseModel):
     labels: tuple[str, ...] | None = None
     license: str | None = None
     source: str | None = None
+    curve: Curve | None = None
 
     @model_validator(mode="after")
     def _has_one_label_per_class(self) -> Card:

@@ -13,6 +13,7 @@ from edgec.pipeline.core.errors import EdgecError, nearest_hint
 from edgec.pipeline.core.store import file_sha256
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.network import models
+from edgec.pipeline.network.models.curve import Curve
 from edgec.pipeline.network.models.download import check_digest, fetch
 from edgec.pipeline.network.models.spec import ModelSpec, NetworkConfig, Padding
 
@@ -44,6 +45,7 @@ class Weights:
         accuracy: top-1, or mIoU, in percent, as the source states it for its own test data.
         source: whose statement ``accuracy`` is.
         license: SPDX expression, where the source states one.
+        curve: of their training, where the source has it.
     """
 
     kind: Kind
@@ -62,6 +64,7 @@ class Weights:
     source: str | None = None
     seed: int = 0
     license: str | None = field(default=None, compare=False)
+    curve: Curve | None = field(default=None, compare=False)
 
     @property
     def is_trained(self) -> bool:
@@ -211,6 +214,7 @@ def _from_card(path: Path, name: str, spec: ModelSpec, kind: Kind) -> Weights:
         accuracy=card.accuracy,
         source=card.source,
         license=card.license,
+        curve=card.curve,
     )
 
 
