@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -18,25 +19,25 @@ from edgec.pipeline.data.masks import VOID
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.network import models
 from edgec.pipeline.tasks.iou import Counts, confusion
-from edgec.pipeline.tasks.metrics import right_percent
+from edgec.pipeline.tasks.metrics import answers, right_percent
 from edgec.pipeline.tasks.task import load_task
 
 NO_VOID = -100
 """No class has it."""
 
-Pair = tuple[npt.NDArray[Any], npt.NDArray[Any]]
-"""What is right and what was said of some pictures: classes of the same shape."""
+Pairs = Iterable[tuple[npt.NDArray[Any], npt.NDArray[np.float32]]]
+"""Batch by batch, what is right, ``(N,)`` or ``(N, H, W)``, and logits ``(N, C)`` or ``(N, C, H, W)``."""
 
 
-def top1(pairs: Iterable[Pair], num_classes: int) -> float:
+def top1(pairs: Pairs) -> float:
     """Pictures that are answered right, percent."""
-    right, said = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    right, said = (np.concatenate(part) for part in zip(*((r, answers(logits)) for r, logits in pairs), strict=True))
     return right_percent(said, right)
 
 
-def mean_iou(pairs: Iterable[Pair], num_classes: int) -> float:
+def mean_iou(pairs: Pairs) -> float:
     """Mean over the classes that are there, percent; over all pixels, void left out."""
-    total = sum((confusion(right, said, num_classes) for right, said in pairs), np.zeros((num_classes,) * 2, np.int64))
+    total = reduce(np.add, (confusion(right, answers(logits), logits.shape[1]) for right, logits in pairs))
     both, there, named = np.diag(total), total.sum(axis=1), total.sum(axis=0)
     counts = (values[None].astype(np.float64) for values in (both, there + named - both, there))
     return float(Counts(*counts).mean_iou()[0])
@@ -50,14 +51,14 @@ class Objective:
         task: its name.
         metric: name of the figure.
         layout: of data that say what is right, for the hint where some do not.
-        figure: of all (right, said) and the number of classes; percent.
+        figure: of all batches, percent.
         batch_size: that a training machine has the memory for.
     """
 
     task: str
     metric: str
     layout: str
-    figure: Callable[[Iterable[Pair], int], float]
+    figure: Callable[[Pairs], float]
     batch_size: int = 64
 
     def truth(self, dataset: Dataset, preprocess: Preprocess) -> Tensor:

@@ -25,7 +25,6 @@ from edgec.pipeline.core.store import plain
 from edgec.pipeline.data.dataset import Dataset
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.network.models.state_dict import LAST
-from edgec.pipeline.tasks.metrics import answers
 from edgec.pipeline.train.augment import augmented
 from edgec.pipeline.train.batch_norm import BATCH_SIZE, measure_batch_norm, norms_of, restate_batch_norm
 from edgec.pipeline.train.curve import Epoch
@@ -240,12 +239,8 @@ def update_average(average: nn.Module, network: nn.Module, decay: float) -> None
 def figure_percent(network: nn.Module, pictures: Pictures, objective: Objective, batch_size: int = 32) -> float:
     """The objective's figure of ``network`` on ``pictures``, percent."""
     network.eval()
-    said, num_classes = [], 0
-    for rows in torch.split(torch.arange(len(pictures)), batch_size):
-        logits = network(pictures.inputs(rows)).numpy()
-        num_classes = logits.shape[1]
-        said.append((pictures.truth[rows].numpy(), answers(logits)))
-    return objective.figure(said, num_classes)
+    batches = torch.split(torch.arange(len(pictures)), batch_size)
+    return objective.figure((pictures.truth[rows].numpy(), network(pictures.inputs(rows)).numpy()) for rows in batches)
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:

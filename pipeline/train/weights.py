@@ -17,7 +17,6 @@ from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.network.models.cards import Card, PreprocessTable
 from edgec.pipeline.network.models.spec import NetworkConfig, build_network
 from edgec.pipeline.network.models.weights import Weights, load_fitting
-from edgec.pipeline.tasks.metrics import answers
 from edgec.pipeline.train.curve import Epoch, curve_of
 from edgec.pipeline.train.data import TrainingData
 from edgec.pipeline.train.objective import Objective, objective_of
@@ -25,6 +24,9 @@ from edgec.pipeline.train.pictures import SIGNED, at_size
 from edgec.pipeline.train.recipe import TrainingRecipe
 from edgec.pipeline.train.save_weights import save_card, save_weights
 from edgec.pipeline.train.train import Trained, train
+
+BATCH_SIZE = 32
+"""Of the final measurement."""
 
 
 @dataclass(frozen=True)
@@ -148,14 +150,13 @@ def measured_percent(network: nn.Module, dataset: Dataset, preprocess: Preproces
     Raises:
         EdgecError: ``unlabelled-data``, ``bad-mask``, ``unreadable-image``.
     """
-    truth = objective.truth(dataset, preprocess).numpy()
-    pairs, num_classes, done = [], 0, 0
+    truth = torch.split(objective.truth(dataset, preprocess), BATCH_SIZE)
+    images = batches(dataset, preprocess, BATCH_SIZE)
     with torch.inference_mode():
-        for batch in batches(dataset, preprocess, batch_size=32):
-            logits = network(torch.from_numpy(batch)).numpy()
-            pairs.append((truth[done : done + len(batch)], answers(logits)))
-            done, num_classes = done + len(batch), logits.shape[1]
-    return objective.figure(pairs, num_classes)
+        return objective.figure(
+            (right.numpy(), network(torch.from_numpy(batch)).numpy())
+            for right, batch in zip(truth, images, strict=True)
+        )
 
 
 def remarks(start: Start, data: TrainingData, recipe: TrainingRecipe, curve: tuple[Epoch, ...]) -> tuple[str, ...]:

@@ -157,15 +157,20 @@ def test_batch_of_void_alone_has_no_loss() -> None:
 def test_class_255_of_whole_pictures_is_a_class() -> None:
     logits = torch.zeros(1, 300)
     assert loss_of(logits, torch.tensor([VOID]), None, 0.0).item() == pytest.approx(np.log(300))
-    assert CLASSIFICATION.figure([(np.array([VOID]), np.array([VOID]))], 300) == 100
+    assert CLASSIFICATION.figure([(np.array([VOID]), np.eye(300, dtype=np.float32)[[VOID]])]) == 100
+
+
+def says(classes: list[list[list[int]]]) -> np.ndarray:
+    """Logits of three classes that answer so."""
+    return np.moveaxis(np.eye(3, dtype=np.float32)[np.array(classes)], -1, 1)
 
 
 def test_mean_iou_by_hand() -> None:
     """Two batches count as one: 2/4 and 3/5 of two classes; void left out, and a class that the truth lacks."""
-    first = (np.array([[[0, 0, 1]]]), np.array([[[0, 1, 1]]]))
-    second = (np.array([[[0, 1, 1, 1, 255]]]), np.array([[[0, 1, 0, 1, 2]]]))
-    assert mean_iou([first, second], 3) == pytest.approx(100 * (2 / 4 + 3 / 5) / 2)
-    assert mean_iou([first], 3) == pytest.approx(100 * (1 / 2 + 1 / 2) / 2)
+    first = (np.array([[[0, 0, 1]]]), says([[[0, 1, 1]]]))
+    second = (np.array([[[0, 1, 1, 1, VOID]]]), says([[[0, 1, 0, 1, 2]]]))
+    assert mean_iou([first, second]) == pytest.approx(100 * (2 / 4 + 3 / 5) / 2)
+    assert mean_iou([first]) == pytest.approx(100 * (1 / 2 + 1 / 2) / 2)
 
 
 def test_pictures_have_their_masks(data: TrainingData) -> None:
