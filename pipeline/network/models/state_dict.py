@@ -163,7 +163,7 @@ def _likely_mistake(
     if all(name.startswith(LAST) for name in problems):
         file, _ = shapes.get("classifier.bias", ((), ()))
         classes = f"the file has {file[0]} classes: --num-classes {file[0]}" if file else "its layer is another"
-        return f"everything but the classifier fits; {classes}"
+        return f"everything but the classifier fits; {classes}, or let edgec train make a new one"
     found = recognise(state)
     if found is not None and found.model != model:
         return f"the names look like those of '{found.model}': build that model, or pass its weights"
