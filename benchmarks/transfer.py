@@ -26,7 +26,7 @@ CARDS = {
     "mobilenetv2": "mobilenetv2_1.0_224.toml",
     "mobilenetv3-small": "mobilenetv3_small_1.0_224.toml",
 }
-USUAL = ("--px", "160", "--patience", "6")
+USUAL = ("--px", "128", "--epochs", "6", "--head-epochs", "1")
 COLUMNS = "network | target | test images | float top-1 % | INT8 top-1 % | drop pp | agree % | SQNR dB"
 EDGEC = (sys.executable, "-m", "edgec.pipeline.cli")
 
