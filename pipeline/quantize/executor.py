@@ -160,11 +160,11 @@ def _transposed_sides(a: Mapping[str, Any], x: Tensor, whole: Tensor) -> Iterato
     """Where the result begins along each axis, and its length."""
     rank, auto = x.dim() - 2, a.get("auto_pad", "NOTSET")
     pads, strides = a.get("pads", [0] * 2 * rank), a.get("strides", [1] * rank)
-    asked = a.get("output_shape", [])[-rank:]
+    asked, more = a.get("output_shape", [])[-rank:], a.get("output_padding", [0] * rank)
     if auto.startswith("SAME") and not asked:
-        sides = zip(x.shape[2:], strides, whole.shape[2:], strict=True)
-        asked = [min(side * stride, most) for side, stride, most in sides]
-    for axis, extra in enumerate(a.get("output_padding", [0] * rank)):
+        sides = zip(x.shape[2:], strides, whole.shape[2:], more, strict=True)
+        asked = [min(side * stride, most + extra) for side, stride, most, extra in sides]
+    for axis, extra in enumerate(more):
         full = whole.shape[2 + axis] + extra
         cut = full - asked[axis] if asked else 0
         first = cut // 2 if auto == "SAME_UPPER" else cut - cut // 2
