@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
@@ -18,6 +18,7 @@ from edgec.pipeline.network.graph import Graph
 from edgec.pipeline.quantize.executor import run
 
 DRAW = np.random.default_rng(3)
+quick = settings(max_examples=60, deadline=None)
 
 
 def agrees(op: str, shape: Sequence[int], *constants: Any, domain: str = "", **attributes: Any) -> None:
@@ -53,6 +54,7 @@ pads = st.none() | st.tuples(*[st.integers(0, 1)] * 4)
 automatic = st.sampled_from([None, "SAME_UPPER", "SAME_LOWER", "VALID"])
 
 
+@quick
 @given(st.sampled_from(["MaxPool", "AveragePool"]), sides, st.integers(2, 3), small, pads, automatic, st.data())
 def test_pools(op, size, kernel, strides, around, auto_pad, data) -> None:
     assume(around is None or auto_pad is None)
@@ -64,6 +66,7 @@ def test_pools(op, size, kernel, strides, around, auto_pad, data) -> None:
     agrees(op, (2, 3, *size), kernel_shape=[kernel, kernel], **asked)
 
 
+@quick
 @given(sides, st.integers(1, 4), small, pads, automatic, st.sampled_from([1, 2]), small, st.data())
 def test_transposed_convolutions(size, kernel, strides, around, auto_pad, group, dilations, data) -> None:
     assume(around is None or auto_pad is None)
@@ -80,6 +83,7 @@ def test_transposed_convolutions(size, kernel, strides, around, auto_pad, group,
     agrees("ConvTranspose", (2, 4, *size), weight, *([] if bias is None else [bias]), group=group, **asked)
 
 
+@quick
 @given(*[st.integers(-9, 9)] * 2, st.sampled_from([0, 1, 2, 3, -1, -3]), st.sampled_from([-3, -2, -1, 1, 2]))
 def test_slices_in_both_directions(start, end, axis, step) -> None:
     agrees("Slice", (2, 5, 4, 6), *(np.array([value]) for value in (start, end, axis, step)))
