@@ -66,7 +66,7 @@ def _is_dilated_same(node: onnx.NodeProto) -> bool:
     if node.op_type != "Conv" or node.domain not in ("", "ai.onnx"):
         return False
     given = _attributes(node)
-    return given.get("auto_pad", b"").startswith(b"SAME") and max(given.get("dilations") or [1]) > 1
+    return bool(given.get("auto_pad", b"").startswith(b"SAME")) and max(given.get("dilations") or [1]) > 1
 
 
 def _pad_in_numbers(node: onnx.NodeProto, shapes: Mapping[str, list[int]]) -> None:
