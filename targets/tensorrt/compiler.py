@@ -51,11 +51,16 @@ def check(model: onnx.ModelProto, settings: TensorRtSettings) -> None:
     """Refuse what TensorRT's ONNX parser is known not to take; the parser itself has the last word on the device.
 
     Raises:
-        EdgecError: ``unsupported-operator`` names the node; ``unsupported-outputs``.
+        EdgecError: ``unsupported-operator`` names the node; ``unsupported-outputs``; ``bad-output`` for a constant.
     """
     import onnx
 
+    constants = {tensor.name for tensor in model.graph.initializer}
+    constants |= {name for node in model.graph.node if node.op_type == "Constant" for name in node.output}
     for output in model.graph.output:
+        if output.name in constants:
+            hint = "export the network without it, and keep it beside the artifact"
+            raise EdgecError("bad-output", f"the output '{output.name}' is the same for every picture", hint)
         kind = onnx.TensorProto.DataType.Name(output.type.tensor_type.elem_type)
         if kind not in STORED:
             hint = "cast it to float at the end of the network, or choose another target"

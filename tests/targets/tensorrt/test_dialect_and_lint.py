@@ -162,6 +162,20 @@ def test_outputs_of_other_types_are_refused(kind: int) -> None:
     assert caught.value.code == "unsupported-outputs"
 
 
+@pytest.mark.parametrize("as_node", [True, False])
+def test_an_output_that_is_a_constant_is_named(tiny_onnx: Path, as_node: bool) -> None:
+    """Anchors beside the boxes, say: no layer of an engine makes them."""
+    model, value = onnx.load(tiny_onnx), numpy_helper.from_array(np.ones((1, 4), np.float32), "anchors")
+    if as_node:
+        model.graph.node.append(helper.make_node("Constant", [], ["anchors"], value=value))
+    else:
+        model.graph.initializer.append(value)
+    model.graph.output.append(helper.make_tensor_value_info("anchors", onnx.TensorProto.FLOAT, [1, 4]))
+    with pytest.raises(EdgecError, match="'anchors' is the same for every picture") as caught:
+        check(model, settings_of("jetson"))
+    assert caught.value.code == "bad-output"
+
+
 @pytest.mark.parametrize("name", ["mobilenetv1", "mobilenetv2", "mobilenetv3-small", "mobilenetv3", "xception"])
 def test_no_network_of_ours_breaks_a_rule(name: str, tmp_path: Path) -> None:
     """Through the quantizer and the compiler, which refuses violations and compares every output with the reference."""
