@@ -16,6 +16,7 @@ import json
 import os
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,10 @@ from edgec.pipeline.data.dataset import open_dataset
 from edgec.pipeline.network.models.complexity import count_complexity
 from edgec.pipeline.network.models.spec import NetworkConfig, build_network, shape_network
 from edgec.pipeline.train.augment import ANY_SIDE_UP
+from edgec.pipeline.train.objective import CLASSIFICATION
+from edgec.pipeline.train.pictures import Pictures, read_pictures
 from edgec.pipeline.train.recipe import Phase, TrainingRecipe
-from edgec.pipeline.train.train import read_pictures, top1_percent, train
+from edgec.pipeline.train.train import figure_percent, train
 
 PUBLISHED = "as published"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -60,6 +63,12 @@ class Settings:
         return NetworkConfig(self.model, self.width, self.px, len(LABELS), **VARIANTS[variant])
 
 
+@cache
+def test_pictures(px: int) -> Pictures:
+    """The stored test pictures, read once."""
+    return read_pictures(open_dataset(parts_dir("test")), px, CLASSIFICATION)
+
+
 def run(settings: Settings, variant: str, seed: int) -> dict[str, float]:
     """Train once; top-1 on the stored test pictures, and how long it took."""
     started = time.perf_counter()
@@ -69,8 +78,8 @@ def run(settings: Settings, variant: str, seed: int) -> dict[str, float]:
         (Phase(settings.px, settings.epochs, settings.learning_rate),), batch_size=32, augment=ANY_SIDE_UP, seed=seed
     )
     watched = replace(training, samples=training.samples[:32])  # only looked at
-    network = train(build_network(settings.config(variant)), training, watched, recipe)
-    top1 = top1_percent(network, read_pictures(open_dataset(parts_dir("test")), settings.px))
+    network = train(build_network(settings.config(variant)), training, watched, recipe).network
+    top1 = figure_percent(network, test_pictures(settings.px), CLASSIFICATION)
     return {"top1": round(top1, 2), "seconds": round(time.perf_counter() - started, 1)}
 
 
