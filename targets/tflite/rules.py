@@ -111,12 +111,16 @@ def concat(to: Lowering, node: Node) -> None:
 
 
 def resize(to: Lowering, node: Node) -> None:
-    """RESIZE_BILINEAR or RESIZE_NEAREST_NEIGHBOR with the corner convention that picks the same pixels."""
+    """RESIZE_BILINEAR or RESIZE_NEAREST_NEIGHBOR with the corner convention that picks the same pixels.
+
+    Of one pixel both make the same, and XNNPACK has the first alone.
+    """
     convention = matching_conventions(to.graph, node)[0]
     size = to.indices(f"{node.output}/size", to.shape(node.output)[2:])
     inputs = [to.activation(node.inputs[0]), size]
     fields = {"alignCorners": convention.align_corners, "halfPixelCenters": convention.half_pixel}
-    if node.attributes.get("mode", "nearest") == "linear":
+    one_pixel = to.graph.tensors[node.inputs[0]].shape[2:] == (1, 1)
+    if one_pixel or node.attributes.get("mode", "nearest") == "linear":
         to.emit(B.RESIZE_BILINEAR, inputs, node.output, schema.ResizeBilinearOptionsT(**fields))
     else:
         to.emit(B.RESIZE_NEAREST_NEIGHBOR, inputs, node.output, schema.ResizeNearestNeighborOptionsT(**fields))

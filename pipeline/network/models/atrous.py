@@ -122,9 +122,12 @@ class ImagePooling(nn.Module):
         self.project = ConvBN(in_channels, out_channels, activation=nn.ReLU, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, C_in, H, W)`` to ``(N, C_out, H, W)``, one value for each channel."""
+        """``(N, C_in, H, W)`` to ``(N, C_out, H, W)``, one value for each channel.
+
+        Of one pixel the nearest is what bilinear makes too, and OpenCV 5.0 reads a bilinear Resize past its map.
+        """
         size = tuple(int(side) for side in x.shape[-2:])
-        return F.interpolate(self.project(self.pool(x)), size, mode="bilinear", align_corners=False)
+        return F.interpolate(self.project(self.pool(x)), size, mode="nearest")
 
 
 class SpatialPyramid(nn.Module):

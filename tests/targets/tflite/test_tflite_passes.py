@@ -170,3 +170,16 @@ def test_a_linear_layer_over_pixels_moves_none_of_them(residual: bool) -> None:
     assert "TRANSPOSE" not in kinds(lowered(g, y))
     x = integers(np.random.default_rng(0), *g.shape)
     assert steps_from_onnx(g, y, x, run_int8(g.model(y), x), 0.3, 0) <= 1.0
+
+
+def test_one_pixel_is_enlarged_by_the_operator_that_xnnpack_has() -> None:
+    """Image pooling: the nearest of one pixel is what bilinear makes too."""
+    g = QdqGraph((1, 3, 4, 5))
+    pooled = g.op("GlobalAveragePool", [g.x], g.scale, g.zero_point)
+    sizes = g.constant("sizes", np.array([1, 3, 4, 5]))
+    where = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    y = g.op("Resize", [pooled, "", "", sizes], g.scale, g.zero_point, **where)
+    file = lowered(g, y)
+    assert "RESIZE_BILINEAR" in kinds(file)
+    x = integers(np.random.default_rng(0), *g.shape)
+    assert steps_from_onnx(g, y, x, run_int8(g.model(y), x), g.scale, g.zero_point) <= 1.0
