@@ -75,6 +75,8 @@ def _pad_in_numbers(node: onnx.NodeProto, shapes: Mapping[str, list[int]]) -> No
     kernel, strides = given.get("kernel_shape") or weight[2:], given.get("strides") or [1] * rank
     if len(source) != rank + 2 or not all(source[2:]) or not len(kernel) == len(strides) == rank:
         return
+    if min(*kernel, *strides) < 1:
+        return  # what runs it says so
     pairs = [same_pads(*sides) for sides in zip(source[2:], kernel, strides, given["dilations"], strict=True)]
     pairs = [pair[::-1] for pair in pairs] if given["auto_pad"] == b"SAME_LOWER" else pairs
     kept = [attribute for attribute in node.attribute if attribute.name not in ("auto_pad", "pads")]

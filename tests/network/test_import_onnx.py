@@ -512,3 +512,21 @@ def test_external_data_that_is_not_there(tmp_path: Path) -> None:
     error = refusal(path)
     assert error.code == "no-such-file"
     assert "'w.bin'" in error.message
+
+
+@pytest.mark.parametrize("name", ["strides", "kernel_shape", "dilations"])
+@pytest.mark.parametrize("values", [[0, 0], [0, 1], [-1, 2], [1], [], [1, 1, 1]])
+def test_a_dilated_same_convolution_of_absurd_sides_ends_in_a_code(
+    tmp_path: Path, name: str, values: list[int]
+) -> None:
+    """Its pads are computed here, before ONNX Runtime has seen it."""
+    sides = {"strides": [1, 1], "kernel_shape": [3, 3], "dilations": [2, 2], name: values}
+
+    def change(model: onnx.ModelProto) -> None:
+        del model.graph.node[0].attribute[:]
+        model.graph.node[0].attribute.extend(
+            [helper.make_attribute(key, value) for key, value in sides.items() if value]
+        )
+        model.graph.node[0].attribute.append(helper.make_attribute("auto_pad", "SAME_UPPER"))
+
+    assert imported(changed(tmp_path, change)) in ("", "corrupt-onnx", "onnx-does-not-run", "tensor-too-large")
