@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from edgec.pipeline.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, SUMS, UNLISTED, sums
-from edgec.pipeline.core.disk import FORBIDDEN, FULL, full_disk_named
+from edgec.pipeline.core.disk import ELSEWHERE, FORBIDDEN, FULL, full_disk_named
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.scratch import NEW, beside, replace_folder
 from edgec.pipeline.core.store import file_sha256
@@ -58,7 +58,7 @@ def output_named(path: Path) -> Iterator[None]:
         EdgecError: ``output-not-writable``, ``disk-full``.
     """
     try:
-        with full_disk_named(path):
+        with full_disk_named(path, ELSEWHERE):
             yield
     except OSError as error:
         if error.errno in FORBIDDEN:

@@ -11,12 +11,17 @@ from edgec.pipeline.core.errors import EdgecError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EACCES, errno.EROFS, errno.EPERM)
+CLEAR = "free some space, run 'edgec cache clear', or use another disk (--output, EDGEC_CACHE)"
+ELSEWHERE = "free some space there, or choose another --output"
 UNUSABLE_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
 
 
 @contextmanager
-def full_disk_named(where: Path) -> Iterator[None]:
+def full_disk_named(where: Path, remedy: str = CLEAR) -> Iterator[None]:
     """A disk without space, met inside the block, is an error that names ``where`` the writing went.
+
+    Args:
+        remedy: what helps on that disk.
 
     Raises:
         EdgecError: ``disk-full``.
@@ -26,13 +31,12 @@ def full_disk_named(where: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        raise disk_full(where) from error
+        raise disk_full(where, remedy) from error
 
 
-def disk_full(where: object) -> EdgecError:
+def disk_full(where: object, remedy: str = CLEAR) -> EdgecError:
     """Nothing half-made is left; the hint says how to go on."""
-    hint = "free some space, run 'edgec cache clear', or use another disk (--output, EDGEC_CACHE)"
-    return EdgecError("disk-full", f"no space left on the device while writing under '{where}'", hint)
+    return EdgecError("disk-full", f"no space left on the device while writing under '{where}'", remedy)
 
 
 def environment_error(error: OSError) -> EdgecError | None:

@@ -12,18 +12,17 @@ class EdgecError(Exception):
     Attributes:
         code: kebab-case, stable, listed in ``docs/errors.md``.
         message: what is wrong, with the value in quotes and ``expected ... got ...``.
-        hint: one sentence that says what to do next; may be empty.
+        hint: one sentence that says what to do next.
     """
 
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
+    def __init__(self, code: str, message: str, hint: str) -> None:
         super().__init__(code, message, hint)
         self.code = code
         self.message = message
         self.hint = hint
 
     def __str__(self) -> str:
-        text = f"error[{self.code}]: {self.message}"
-        return f"{text}\nhint: {self.hint}" if self.hint else text
+        return f"error[{self.code}]: {self.message}\nhint: {self.hint}"
 
 
 def nearest_hint(name: str, known: Iterable[str]) -> str:

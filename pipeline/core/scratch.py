@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from edgec.pipeline.core.disk import FULL, full_disk_named
+from edgec.pipeline.core.disk import ELSEWHERE, FULL, full_disk_named
 from edgec.pipeline.core.root import claimed, default_root, not_writable
 
 IDENTITY = b"edgec-scratch-1\n"
@@ -61,9 +61,10 @@ def beside(path: Path) -> Iterator[Path]:
     with scratch("output") as note:
         work = path.parent / f".edgec-{secrets.token_hex(4)}"
         (note / OUTSIDE).write_bytes(os.fsencode(work.absolute()))
-        work.mkdir()
-        (work / MARKER).write_bytes(IDENTITY + os.fsencode(path.name))
-        yield work
+        with full_disk_named(path, ELSEWHERE):  # not the store's disk, which the note is on
+            work.mkdir()
+            (work / MARKER).write_bytes(IDENTITY + os.fsencode(path.name))
+            yield work
 
 
 def replace_folder(work: Path, folder: Path) -> None:

@@ -31,7 +31,7 @@ SPLITS = {
 }
 """What people call the parts of a data set, as folders and in the column ``split``."""
 
-_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _DELIMITERS = ",;\t"
 _SAVE = "save it as UTF-8 (in a spreadsheet: CSV UTF-8)"
 
@@ -78,7 +78,8 @@ def read_classes(path: Path) -> tuple[str, ...]:
         if "/" in name or name in (".", "..") or "\0" in name:
             raise EdgecError("unsafe-path", f"'{path}' names {name[:80]!a}", "expected plain names of folders")
     if len(names) > MAX_CLASSES:
-        raise EdgecError("bad-labels", f"'{path}' has {len(names):,} classes, expected at most {MAX_CLASSES:,}")
+        message = f"'{path}' has {len(names):,} classes, expected at most {MAX_CLASSES:,}"
+        raise EdgecError("bad-labels", message, "check that it is a table of classes")
     ((name, count),) = Counter(names).most_common(1) or [("", 1)]
     if count > 1:
         raise EdgecError("bad-labels", f"'{path}' names the class '{name}' {count} times", "leave one of them")
@@ -167,11 +168,12 @@ def read_text(path: Path) -> str:
     if len(content) > MAX_BYTES or content.count(b"\n") > MAX_LINES:
         message = f"'{path}' has more than {MAX_BYTES:,} bytes or {MAX_LINES:,} lines"
         raise EdgecError("bad-labels", message, "split the data set")
-    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    mark, encoding = next(((m, name) for m, name in _MARKS if content.startswith(m)), (b"", "utf-8"))
+    body = content[len(mark) :]
     try:
-        return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+        return body.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        wrong = content[error.start : error.start + 1].hex()
-        message = f"'{path}' line {line}: byte 0x{wrong} is not {'UTF-16' if encoding == 'utf-16' else 'UTF-8'}"
+        line = body[: error.start].count(b"\n") + 1
+        wrong = body[error.start : error.start + 1].hex()
+        message = f"'{path}' line {line}: byte 0x{wrong} is not {encoding.upper()}"
         raise EdgecError("bad-labels", message, _SAVE) from error

@@ -29,7 +29,8 @@ def open_parts(root: Path) -> dict[str, Dataset]:
             ``class-mismatch``.
     """
     if not os.path.isdir(root):
-        raise EdgecError("no-such-file", f"no data folder '{str(root)[:300]}'", "give a folder of images to --data")
+        what = "is no folder" if root.exists() else "does not exist"
+        raise EdgecError("no-such-file", f"the data '{str(root)[:300]}' {what}", "give a folder of images to --data")
     whole = Folder(root, root)
     if os.path.lexists(root / LABELS):
         parts = _from_csv(whole)

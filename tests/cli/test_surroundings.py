@@ -59,6 +59,8 @@ class TestFullDisk:
             (small / "weights").write_bytes(bytes(max(0, ballast * 1024 - 4096)))
             status, code, said = here(small, *arguments, "--output", str(tmp_path / "out"))
             assert (status, code) == (1, "disk-full"), said
+            assert f"under '{small}" in said
+            assert "cache clear" in said
             assert not list(small.glob("tmp/*"))
             assert not (tmp_path / "out").exists()
             assert not list(Store(small).damaged())
@@ -73,6 +75,8 @@ class TestFullDisk:
         with mounted(tmp_path / "small", "size=40k") as small:
             status, code, said = here(store_of_bundles, *arguments, "--output", str(small / "out"))
             assert (status, code) == (1, "disk-full"), said
+            assert f"under '{small / 'out'}'" in said
+            assert "cache clear" not in said
             assert not list(small.iterdir())
 
     def test_temporary_files_on_a_full_disk_are_not_needed(

@@ -77,16 +77,18 @@ def test_spreadsheets_are_read(tmp_path: Path, one_picture: Path, encoding: str,
     assert [(sample.file, sample.label) for sample in dataset.samples] == [("a.png", 0), ("b.png", 1)]
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "mac-roman"])
 @pytest.mark.parametrize("name", ["labels.csv", "classes.txt"])
 def test_other_encodings_are_refused_with_their_line(
-    tmp_path: Path, one_picture: Path, encoding: str, name: str
+    tmp_path: Path, one_picture: Path, encoding: str, name: str, mark: bytes
 ) -> None:
+    """The first wrong byte begins the second line, so that an offset by the mark would name the first."""
     fill(tmp_path, one_picture, "a.png", "x/a.png")
-    (tmp_path / name).write_bytes("file,label\na.png,café\n".encode(encoding))
+    (tmp_path / name).write_bytes(mark + "file,label\nédith.png,a\n".encode(encoding))
     error = refusal(tmp_path)
     assert error.code == "bad-labels"
-    assert "line 2" in error.message
+    assert f"line 2: byte 0x{'é'.encode(encoding).hex()} is not UTF-8" in error.message
     assert "UTF-8" in error.hint
 
 

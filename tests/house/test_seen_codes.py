@@ -16,7 +16,7 @@ from edgec.pipeline.core.toml_file import read_toml
 from pathlib import Path
 import pytest
 def test_one():
-    EdgecError("unknown-model", "made by a test")
+    EdgecError("unknown-model", "made by a test", "")
     with pytest.raises(EdgecError):
         read_toml(Path("no such file"), "bad-board")
 """

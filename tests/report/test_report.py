@@ -255,3 +255,18 @@ CONTRAST = """() => {
     return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05); });
   return Math.min(...ratios);
 }"""
+
+
+@pytest.mark.parametrize("foreign", ["<title>mine</title>", ""])
+def test_only_a_page_of_edgecs_is_replaced(
+    mcu_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], foreign: str
+) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(foreign)
+    arguments = ["report", str(mcu_bundle), "--output", str(page)]
+    assert main(arguments) == 1
+    assert "error[output-exists]" in capsys.readouterr().err
+    assert page.read_text() == foreign
+    page.unlink()
+    assert main(arguments) == 0
+    assert main(arguments) == 0, "its own page"

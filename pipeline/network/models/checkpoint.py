@@ -20,6 +20,7 @@ StateDict = dict[str, "torch.Tensor"]
 
 BOOKKEEPING = "num_batches_tracked"  # batch norm's step counter; older files lack it, inference ignores it
 
+WHOLE = "fetch or save the file again, whole: torch.save(model.state_dict(), FILE), or safetensors"
 MAX_GROWTH = 8
 """Bytes in float32 for each byte of the file: four for 8-bit floats, and twice that for weights that have two names."""
 _SMALL_BYTES = 1 << 20
@@ -55,12 +56,13 @@ def read_checkpoint(path: Path, entry: str = "") -> StateDict:
             none was asked for, or ``unsafe-weights`` for a pickle that would run code.
     """
     if not os.path.isfile(path):
-        raise EdgecError("no-such-file", f"no weights file '{path}'")
+        raise EdgecError("no-such-file", f"no weights file '{path}'", "check the path")
     loaded = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     everything = dict(_state_dicts(loaded, ""))
     found = {place: state for place, state in everything.items() if any("." in name for name in state)} or everything
     if not found:
-        raise EdgecError("corrupt-weights", f"'{path}' holds no state dict: expected names and plain tensors")
+        message = f"'{path}' holds no state dict: expected names and plain tensors"
+        raise EdgecError("corrupt-weights", message, "save it with torch.save(model.state_dict(), FILE)")
     state = _chosen(found, entry, path)
     stated = 4 * sum(tensor.numel() for tensor in state.values())
     if stated > MAX_GROWTH * path.stat().st_size + _SMALL_BYTES:
@@ -80,7 +82,7 @@ def _read_safetensors(path: Path) -> StateDict:
     try:
         return load_file(path)
     except (SafetensorError, *_DAMAGE) as error:
-        raise EdgecError("corrupt-weights", f"'{path}' is no safetensors file: {error}") from error
+        raise EdgecError("corrupt-weights", f"'{path}' is no safetensors file: {error}", WHOLE) from error
 
 
 def _read_torch(path: Path) -> Any:
@@ -92,14 +94,14 @@ def _read_torch(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "GLOBAL" not in str(error):
-            raise EdgecError("corrupt-weights", f"'{path}' is no torch state dict") from error
+            raise EdgecError("corrupt-weights", f"'{path}' is no torch state dict", WHOLE) from error
         raise EdgecError(
             "unsafe-weights",
             f"'{path}' holds more than tensors and could run code when loaded; refused",
             "save the state dict alone: torch.save(model.state_dict(), FILE), or use safetensors",
         ) from error
     except _DAMAGE as error:
-        raise EdgecError("corrupt-weights", f"'{path}' is no torch state dict: {error}") from error
+        raise EdgecError("corrupt-weights", f"'{path}' is no torch state dict, or not all of it", WHOLE) from error
 
 
 def _check_stored(path: Path) -> None:
@@ -153,7 +155,10 @@ def _chosen(found: Mapping[str, StateDict], entry: str, path: Path) -> StateDict
             return {
                 name.removeprefix(f"{entry}."): value for name, value in state.items() if name.startswith(f"{entry}.")
             }
-        raise EdgecError("unknown-weights", f"'{path}' holds nothing named '{entry}'", nearest_hint(entry, found))
+        hint = (
+            nearest_hint(entry, filter(None, found)) if any(found) else f"it is one state dict: leave '#{entry}' away"
+        )
+        raise EdgecError("unknown-weights", f"'{path}' holds nothing named '{entry}'", hint)
     if len(found) > 1:
         raise ambiguous(path, list(found))
     return next(iter(found.values()))

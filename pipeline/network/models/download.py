@@ -96,7 +96,8 @@ def _download(url: str, partial: Path, progress: Progress | None) -> None:
                 if progress is not None:
                     progress(done, total)
     except urllib.error.HTTPError as error:
-        raise EdgecError("download-failed", f"'{url}': the server answers {error.code} {error.reason}") from error
+        message = f"'{url}': the server answers {error.code} {error.reason}"
+        raise EdgecError("download-failed", message, "try later, or pass a file: --weights FILE.pth") from error
     except (urllib.error.URLError, TimeoutError) as error:
         hint = "connect, or pass a file: --weights FILE.pth, or --weights random for size and latency only"
         raise EdgecError("offline", f"cannot reach '{url}': {error}", hint) from error

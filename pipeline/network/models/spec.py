@@ -227,8 +227,8 @@ def _check(config: NetworkConfig, spec: ModelSpec) -> None:
     }
     for option, (holds, expected) in expectations.items():
         if not holds:
-            got = getattr(config, option)
-            raise EdgecError("invalid-network-option", f"{option}: expected {expected}, got '{got}'")
+            message = f"{option}: expected {expected}, got '{getattr(config, option)}'"
+            raise EdgecError("invalid-network-option", message, f"leave {option} away for '{spec.name}' as published")
     default = NetworkConfig(config.model)
     for option, missing in _FOREIGN.items():
         if option not in spec.options and getattr(config, option) != getattr(default, option):

@@ -150,7 +150,7 @@ def resolve_weights(
         hint = nearest_hint(argument, available(spec))
         raise EdgecError("unknown-weights", f"no weights named '{argument}' for '{spec.name}'", hint)
     if not os.path.isfile(path):
-        raise EdgecError("no-such-file", f"no weights file '{file}'")
+        raise EdgecError("no-such-file", f"no weights file '{file}'", "check the path")
     if path.suffix == ".toml":
         return _from_card(path, argument, spec, "card")
     return Weights("file", argument, spec.name, file_sha256(path), spec.preprocess, path=path, entry=entry)
@@ -195,7 +195,8 @@ def _from_card(path: Path, name: str, spec: ModelSpec, kind: Kind) -> Weights:
         raise EdgecError("weights-mismatch", message, f"edgec build {card.model} --weights {path}")
     file = path.parent / card.state_dict
     if not os.path.isfile(file):
-        raise EdgecError("no-such-file", f"weights card '{path}' names '{card.state_dict}', which is not beside it")
+        message = f"weights card '{path}' names '{card.state_dict}', which is not beside it"
+        raise EdgecError("no-such-file", message, "copy that file beside the card")
     if card.sha256 is not None:
         check_digest(file, card.sha256, str(file))
     return Weights(
