@@ -87,6 +87,12 @@ class Release:
         return poor_of(self.accuracy, self.quantization, self.recipe, form.identity)
 
     @property
+    def num_classes(self) -> int:
+        """That a classifier answers; 0 of any other network."""
+        logits = self.answers["float"].get("logits")
+        return logits.shape[1] if logits is not None and logits.ndim == 2 else 0
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What every output must say about this build, from its facts."""
         return tuple(_notes(self))
@@ -126,6 +132,12 @@ def _notes(release: Release) -> Iterator[str]:
     yield from (*recipe.notes, *recipe.target.notes, *read_remarks(release.built.accepted.path))
     if accuracy.num_images < len(recipe.test):
         yield f"judged on the first {accuracy.num_images} of {len(recipe.test)} test images: the outputs are large"
+    known = recipe.test.classes
+    if accuracy.metric == "top1" and recipe.labels == known and all(known) and len(known) < release.num_classes:
+        yield (
+            f"the network has {release.num_classes} classes without names and the data {len(known)}: "
+            f"'{known[0]}' was taken for class 0, and so on by name"
+        )
     if release.built.on is not None:
         yield f"the artifact was evaluated on {release.built.on}, not on the building machine"
     if release.precision_verdict:

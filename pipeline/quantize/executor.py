@@ -253,7 +253,8 @@ def _unsqueeze(a: Mapping[str, Any], x: Tensor, axes: Tensor | None = None) -> T
 
 def _flatten(a: Mapping[str, Any], x: Tensor) -> Tensor:
     axis = int(a.get("axis", 1))
-    return x.reshape(math.prod(x.shape[: axis if axis >= 0 else axis + x.dim()]), -1)
+    first = axis if axis >= 0 else axis + x.dim()
+    return x.reshape(math.prod(x.shape[:first]), math.prod(x.shape[first:]))
 
 
 def _batch_norm(a: Mapping[str, Any], x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> Tensor:

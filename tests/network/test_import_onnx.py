@@ -330,6 +330,7 @@ def test_a_name_that_is_no_utf_8_is_refused_wherever_it_stands(tmp_path: Path, n
     model = helper.make_model(helper.make_graph([helper.make_node("If", [], [], body=inner)], "outer", [], []))
     helper.set_model_props(model, {"the_key": "value"})
     content = model.SerializeToString()
+    at %= len(name)
     spoilt = name.encode()[:at] + bytes([byte]) + name.encode()[at + 1 :]
     path = tmp_path / "model.onnx"
     path.write_bytes(content.replace(name.encode(), spoilt))

@@ -6,11 +6,12 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edgec.pipeline.network.graph import Node
+from edgec.pipeline.network.resize import source_positions
 from edgec.pipeline.quantize.executor import compute
 
 COORDINATES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
@@ -33,6 +34,13 @@ def by_torch(x: np.ndarray, attributes: dict[str, object], given_by: str, values
     return found.numpy()
 
 
+def on_a_border(attributes: dict[str, object], size: int, output_size: int) -> bool:
+    """Whether the last bit of a position decides which neighbour is the nearest; whole factors are exact."""
+    at = source_positions(attributes, size, output_size, output_size / size)
+    parts = at - np.floor(at) - (0.5 if str(attributes["nearest_mode"]).startswith("round") else 0.0)
+    return output_size % size != 0 and bool((np.abs(parts - np.round(parts)) < 1e-3).any())
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     sides=st.tuples(st.integers(1, 7), st.integers(1, 7)),
@@ -44,6 +52,7 @@ def by_torch(x: np.ndarray, attributes: dict[str, object], given_by: str, values
 def test_sizes_read_what_onnx_runtime_reads(sides, after, mode, coordinates, rounding) -> None:
     x = np.random.default_rng(0).standard_normal((2, 3, *sides)).astype(np.float32)
     attributes = {"mode": mode, "coordinate_transformation_mode": coordinates, "nearest_mode": rounding}
+    assume(mode == "linear" or not any(on_a_border(attributes, *axis) for axis in zip(sides, after, strict=True)))
     sizes = np.array([2, 3, *after], np.int64)
     expected = by_onnxruntime(x, attributes, "sizes", sizes)
     np.testing.assert_allclose(by_torch(x, attributes, "sizes", sizes), expected, atol=1e-5)
