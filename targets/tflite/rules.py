@@ -14,11 +14,14 @@ from edgec.targets.tflite.integer import activation_of, clip_bounds, covers, qua
 from edgec.targets.tflite.layer_norm import layer_norm
 from edgec.targets.tflite.layout import stored_axis
 from edgec.targets.tflite.lookup import lookup
-from edgec.targets.tflite.lowering import FUSED, Lowering
+from edgec.targets.tflite.lowering import FUSED, Lowering, stored_shape
 from edgec.targets.tflite.pooling import average_pool, largest, max_pool, mean
 from edgec.targets.tflite.resize import matching_conventions
 from edgec.targets.tflite.shapes import arg_max, cast, channel_shuffle, gather, relayout, reshape, slice_, transpose
 from edgec.targets.tflite.writer import B, schema
+
+MICRO_OPERANDS = 10
+"""``kMaxInputNum`` of TFLite Micro's CONCATENATION, which refuses more without a word of why."""
 
 Rule = Callable[[Lowering, Node], None]
 
@@ -104,10 +107,22 @@ def softmax(to: Lowering, node: Node) -> None:
 
 
 def concat(to: Lowering, node: Node) -> None:
-    """CONCATENATION along the stored axis."""
-    axis = stored_axis(to.graph.tensors[node.output], int(node.attributes["axis"]))
-    inputs = [_operand(to, name, node) for name in node.inputs]
-    to.emit(B.CONCATENATION, inputs, node.output, schema.ConcatenationOptionsT(axis=axis))
+    """CONCATENATION along the stored axis; TFLite Micro joins ten at a time."""
+    output, along = to.graph.tensors[node.output], int(node.attributes["axis"])
+    axis = stored_axis(output, along)
+    options = schema.ConcatenationOptionsT(axis=axis)
+    parts = [(_operand(to, name, node), to.graph.tensors[name].shape[along]) for name in node.inputs]
+    while to.options.runtime == "tflite-micro" and len(parts) > MICRO_OPERANDS:
+        joined = []
+        for start in range(0, len(parts), MICRO_OPERANDS):
+            inputs, sides = zip(*parts[start : start + MICRO_OPERANDS], strict=True)
+            shape = [*stored_shape(output)]
+            shape[axis] = sum(sides)
+            part = to.scratch(node.output, f"joined{len(parts)}_{start}", shape)
+            to.emit(B.CONCATENATION, inputs, part, options)
+            joined.append((part, sum(sides)))
+        parts = joined
+    to.emit(B.CONCATENATION, [part for part, _ in parts], node.output, options)
 
 
 def resize(to: Lowering, node: Node) -> None:

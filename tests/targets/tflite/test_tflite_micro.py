@@ -11,6 +11,7 @@ from seams import settings_of
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.targets.tflite.compiler import to_tflite
+from edgec.targets.tflite.flatbuffer import read_tflite
 from edgec.targets.tflite.micro import run_micro
 
 MCU = settings_of("mcu")
@@ -49,3 +50,24 @@ def test_what_tflite_micro_says_is_passed_on() -> None:
     with pytest.raises(EdgecError) as refused:
         run_micro(bytes(content), np.zeros((1, 5, 5, 3), np.int8))
     assert refused.value.code == "micro-refuses"
+
+
+@micro
+@pytest.mark.parametrize("count", [10, 11, 25, 101])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_any_number_of_tensors_is_joined_ten_at_a_time(count: int, axis: int) -> None:
+    """DenseNet's last blocks join 24; parts of different lengths, so that a wrong order shows."""
+    g = QdqGraph((1, 3, 4, 5))
+    weights = integers(np.random.default_rng(1), count, 3, 1, 1)
+    parts = []
+    for i in range(count):
+        w = g.weights(f"w{i}", weights[i : i + 1].repeat(1 + i % 3 * (axis == 1), 0), np.float32(0.01))
+        parts.append(g.op("Conv", [g.x, w], 0.2, 0))
+    y = g.op("Concat", parts, 0.2, 0, axis=axis)
+    content = to_tflite(g.model(y), MCU)
+    assert max(len(op.inputs) for op in read_tflite(content).operators if op.kind == "CONCATENATION") <= 10
+    image = integers(np.random.default_rng(2), 1, 3, 4, 5)
+    run = run_micro(content, np.ascontiguousarray(image.transpose(0, 2, 3, 1)))
+    expected = run_int8(g.model(y), image, MCU)
+    found = run.outputs[0]
+    assert np.array_equal(found if found.shape == expected.shape else found.transpose(0, 3, 1, 2), expected)
