@@ -29,7 +29,7 @@ def open_parts(root: Path) -> dict[str, Dataset]:
             ``class-mismatch``.
     """
     if not os.path.isdir(root):
-        what = "is no folder" if root.exists() else "does not exist"
+        what = "is no folder" if os.path.lexists(root) else "does not exist"
         raise EdgecError("no-such-file", f"the data '{str(root)[:300]}' {what}", "give a folder of images to --data")
     whole = Folder(root, root)
     if os.path.lexists(root / LABELS):
