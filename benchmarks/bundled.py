@@ -9,13 +9,11 @@ a Jetson, whose engine cannot run here, the QDQ reference does. Prints Markdown.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from built import built_accuracy, shipped
 
 MODELS = ("mobilenetv3", "mobilenetv3-small")
 COLUMNS = (
@@ -23,20 +21,9 @@ COLUMNS = (
 )
 
 
-def accuracy(model: str, target: str, quantizer: str, work: Path) -> dict[str, Any]:
-    """``result.json``'s accuracy of one build."""
-    command = [sys.executable, "-m", "edgec.pipeline.cli", "build", model, "--target", target, "--json", "--no-measure"]
-    command += ["--quantizer", quantizer, "--output", str(work / f"{model}-{target}")]
-    environment = {**os.environ, "EDGEC_CACHE": str(work / "store")}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)["accuracy"]
-    return found
-
-
 def row(model: str, target: str, found: dict[str, Any]) -> str:
-    int8 = found["reference"] if found["target"] is None else found["target"]
+    int8, answered = shipped(found)
     drop = found["float"] - int8
-    answered = "" if found["target"] is not None else " (reference)"
     pairs = f"{found['only_target_right']} / {found['only_float_right']} ({found['mcnemar_p']:.2g})"
     values = (
         f"{found['float']:.1f} | {int8:.1f} | {drop:+.1f} | {pairs} | {found['agreement']:.1f} | {found['sqnr_db']:.1f}"
@@ -53,7 +40,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for model in MODELS:
             for target in options.targets:
-                print(row(model, target, accuracy(model, target, options.quantizer, Path(folder))), flush=True)
+                found = built_accuracy(model, target, Path(folder), "--quantizer", options.quantizer)
+                print(row(model, target, found), flush=True)
 
 
 if __name__ == "__main__":

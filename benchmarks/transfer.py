@@ -11,14 +11,14 @@ it continues after the last whole epoch. Options behind ``--`` go to ``edgec tra
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from built import built_accuracy, shipped
 
 ROOT = Path(__file__).parents[1]
 CARDS = {
@@ -43,19 +43,8 @@ def train(model: str, weights: Path, data: Path, work: Path, options: list[str])
     return output.with_suffix(".toml")
 
 
-def accuracy(model: str, card: Path, data: Path, target: str, work: Path) -> dict[str, Any]:
-    """``result.json``'s accuracy of one build."""
-    command = [*EDGEC, "build", model, "--weights", str(card), "--data", str(data), "--target", target]
-    command += ["--json", "--no-measure", "--output", str(work / f"{model}-{target}")]
-    environment = {**os.environ, "EDGEC_CACHE": str(work / "store")}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)["accuracy"]
-    return found
-
-
 def row(model: str, target: str, found: dict[str, Any]) -> str:
-    int8 = found["reference"] if found["target"] is None else found["target"]
-    answered = "" if found["target"] is not None else " (reference)"
+    int8, answered = shipped(found)
     values = f"{found['float']:.1f} | {int8:.1f} | {found['drop_pp']:+.1f} | {found['agreement']:.1f}"
     return f"| {model} | {target}{answered} | {found['num_images']} | {values} | {found['sqnr_db']:.1f} |"
 
@@ -79,7 +68,8 @@ def main() -> None:
         for model, file in zip(asked.models, weights, strict=True):
             card = train(model, file, data, work, list(asked.options))
             for target in asked.targets:
-                print(row(model, target, accuracy(model, card, data, target, work)), flush=True)
+                found = built_accuracy(model, target, work, "--weights", card, "--data", data)
+                print(row(model, target, found), flush=True)
 
 
 if __name__ == "__main__":
