@@ -76,9 +76,12 @@ def show(history: Path, measure: str, as_json: bool) -> None:
 @click.option("--output", type=FOLDER, help=".svg or .png; the terminal by default.")
 def plot(history: Path, measure: str, output: Path | None) -> None:
     """Draw a measure over commits, with its change points."""
+    from edgec.pipeline.core.plots import check_plot
     from edgec.pipeline.gate.change_points import change_points
     from edgec.pipeline.gate.plot import in_terminal, to_file
 
+    if output:
+        check_plot(output)
     series = _series(history, measure)
     if output:
         to_file(output, measure, series)

@@ -54,10 +54,11 @@ def command(
 
 def _explain(model: str, board: str | None, plot: Path | None, as_json: bool, chosen: dict[str, Any]) -> None:
     from edgec.pipeline import explain_layers
-    from edgec.pipeline.network.layers_plot import check_can_plot, plot_layers
+    from edgec.pipeline.core.plots import check_plot
+    from edgec.pipeline.network.layers_plot import plot_layers
 
     if plot is not None:
-        check_can_plot(plot)
+        check_plot(plot)
     if model.endswith(".onnx"):
         if chosen:
             raise click.UsageError("an ONNX file is as it is: leave the options of a network away")

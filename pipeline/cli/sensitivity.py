@@ -27,6 +27,7 @@ def command(
     from dataclasses import asdict
 
     from edgec.pipeline.cli._progress import progress_bar
+    from edgec.pipeline.core.plots import check_plot
     from edgec.pipeline.core.store import Store, default_root
     from edgec.pipeline.quantize import plot as plots
     from edgec.pipeline.quantize_network import rank_layers, scheme_recipe
@@ -34,7 +35,7 @@ def command(
     from edgec.pipeline.tasks.metrics import finite
 
     if plot is not None:
-        plots.check_can_plot()
+        check_plot(plot)
     with progress_bar():
         recipe = scheme_recipe(model, scheme, DataFolders(calibration=data, test=data), calibration_samples)
         ranked = rank_layers(recipe, Store(default_root()))

@@ -132,13 +132,14 @@ def command(
     import torch
 
     from edgec.pipeline.cli._progress import progress_bar
+    from edgec.pipeline.core.plots import check_plot
     from edgec.pipeline.core.progress import reporter
     from edgec.pipeline.core.store import default_root
     from edgec.pipeline.network.models import get
     from edgec.pipeline.network.models.spec import NetworkConfig
     from edgec.pipeline.network.models.weights import resolve_weights
     from edgec.pipeline.train.augment import ANY_SIDE_UP, Augment
-    from edgec.pipeline.train.curve import check_curve_plot, plot_curve
+    from edgec.pipeline.train.curve import plot_curve
     from edgec.pipeline.train.data import folder_data, parts_data, scenes_data
     from edgec.pipeline.train.objective import SEGMENTATION, objective_of
     from edgec.pipeline.train.recipe import TrainingRecipe
@@ -147,7 +148,7 @@ def command(
     if threads is not None:
         torch.set_num_threads(threads)
     if plot is not None:
-        check_curve_plot(plot)
+        check_plot(plot)
     objective = objective_of(model)
     initial = resolve_weights(weights, get(model)) if weights is not None else None
     usual = SCRATCH if initial is None else ((initial.preprocess.shape[1],), (12,), (5e-4,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.plots import save_plot
 from edgec.pipeline.gate.change_points import ChangePoint, change_points
 from edgec.pipeline.gate.history import Entry
 
@@ -35,20 +35,11 @@ def to_file(path: Path, measure: str, series: Mapping[tuple[str, str, str], Sequ
     """One panel for each series, change points as vertical lines; the suffix decides between SVG and PNG.
 
     Raises:
-        EdgecError: ``bad-plot-format``, ``missing-matplotlib``.
+        EdgecError: ``output-not-writable``.
     """
-    if path.suffix not in (".svg", ".png"):
-        raise EdgecError("bad-plot-format", f"'{path}' is neither .svg nor .png", "choose one of them")
-    try:
-        from matplotlib import rc_context
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        hint = "pip install 'edgec[plot]', or leave --output away for a plot in the terminal"
-        raise EdgecError("missing-matplotlib", "plots as files need matplotlib", hint) from None
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 2.6 * len(series)), layout="constrained")
-    FigureCanvasAgg(figure)
     panels = figure.subplots(len(series), 1, squeeze=False)[:, 0]
     for panel, ((model, target, fingerprint), entries) in zip(panels, series.items(), strict=True):
         values = [entry.values[measure] for entry in entries]
@@ -60,6 +51,4 @@ def to_file(path: Path, measure: str, series: Mapping[tuple[str, str, str], Sequ
         panel.set_xticks(
             range(len(values)), [entry.commit[:SHORT] for entry in entries], rotation=90, fontsize="x-small"
         )
-    metadata = {"Date": None} if path.suffix == ".svg" else None
-    with rc_context({"svg.hashsalt": "edgec"}):
-        figure.savefig(path, metadata=metadata)
+    save_plot(figure, path)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.plots import save_plot
 from edgec.pipeline.network.layers import Kind, Layer
 
 if TYPE_CHECKING:
@@ -20,27 +20,12 @@ COLOURS: dict[Kind, str] = dict(
 MARKERS: dict[Kind, str] = dict(zip(get_args(Kind), "so^vD", strict=True))
 
 
-def check_can_plot(path: Path) -> None:
-    """Refuse before the work, not after it.
-
-    Raises:
-        EdgecError: ``bad-plot-format``, ``missing-matplotlib``.
-    """
-    from importlib.util import find_spec
-
-    if path.suffix not in (".svg", ".png"):
-        raise EdgecError("bad-plot-format", f"'{path}' is neither .svg nor .png", "choose one of them")
-    if find_spec("matplotlib") is None:
-        raise EdgecError("missing-matplotlib", "matplotlib is not installed", "pip install 'edgec[plot]'")
-
-
 def plot_layers(layers: Sequence[Layer], title: str, path: Path, roofline: Roofline | None = None) -> None:
     """Bars of the layers in their order, and the roofline below them where there is one.
 
     Raises:
         EdgecError: ``output-not-writable``.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 8 if roofline is None else 12), layout="constrained")
@@ -58,12 +43,7 @@ def plot_layers(layers: Sequence[Layer], title: str, path: Path, roofline: Roofl
     used = [kind for kind in COLOURS if any(layer.kind == kind for layer in layers)]
     squares = [_square(COLOURS[kind]) for kind in used]
     panels[0].legend(squares, used, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(used), frameon=False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with rc_context({"svg.hashsalt": "edgec"}):
-            figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
-    except OSError as error:
-        raise EdgecError("output-not-writable", f"cannot write '{path}': {error}", "choose another --plot") from error
+    save_plot(figure, path)
 
 
 def _square(colour: str) -> object:

@@ -5,25 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.plots import save_plot
 from edgec.pipeline.quantize.sensitivity import Sensitivity
 from edgec.pipeline.tasks.metrics import finite
 
 
-def check_can_plot() -> None:
-    """Refuse before the work, not after it.
-
-    Raises:
-        EdgecError: ``missing-matplotlib``.
-    """
-    from importlib.util import find_spec
-
-    if find_spec("matplotlib") is None:
-        raise EdgecError("missing-matplotlib", "matplotlib is not installed", "pip install 'edgec[plot]'")
-
-
 def plot(ranked: Sequence[Sensitivity], title: str, output: Path, count: int = 20) -> None:
-    """Bars of the worst layers as an image; the suffix chooses the format.
+    """Bars of the worst layers as an image, .svg or .png.
 
     Raises:
         EdgecError: ``output-not-writable``.
@@ -37,9 +25,4 @@ def plot(ranked: Sequence[Sensitivity], title: str, output: Path, count: int = 2
     axes.set_xlabel("SQNR of the output in dB with only this layer quantized")
     axes.set_title(title)
     axes.tick_params(axis="y", labelsize=7)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(output)
-    except (OSError, ValueError) as error:
-        message = f"cannot write '{output}': {error}"
-        raise EdgecError("output-not-writable", message, "choose another --plot, ending in .svg or .png") from error
+    save_plot(figure, output)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.plots import save_plot
 from edgec.pipeline.network.models.curve import Curve
-from edgec.pipeline.quantize.plot import check_can_plot
 
 
 @dataclass(frozen=True)
@@ -41,24 +40,12 @@ def curve_of(epochs: Sequence[Epoch], metric: str) -> Curve:
     )
 
 
-def check_curve_plot(path: Path) -> None:
-    """Refuse before the training, not after it.
-
-    Raises:
-        EdgecError: ``bad-plot-format``, ``missing-matplotlib``.
-    """
-    if path.suffix not in (".svg", ".png"):
-        raise EdgecError("bad-plot-format", f"'{path}' is neither .svg nor .png", "choose one of them")
-    check_can_plot()
-
-
 def plot_curve(curve: Sequence[Epoch], metric: str, title: str, path: Path) -> None:
     """Loss and validation figure by epoch; a line where the picture size or what learns changes.
 
     Raises:
         EdgecError: ``output-not-writable``.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     numbers = [epoch.number for epoch in curve]
@@ -74,9 +61,4 @@ def plot_curve(curve: Sequence[Epoch], metric: str, title: str, path: Path) -> N
         if (before.px, before.head_only) != (after.px, after.head_only):
             for panel in (upper, lower):
                 panel.axvline((before.number + after.number) / 2, linestyle=":", color="grey")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with rc_context({"svg.hashsalt": "edgec"}):
-            figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
-    except OSError as error:
-        raise EdgecError("output-not-writable", f"cannot write '{path}': {error}", "choose another --plot") from error
+    save_plot(figure, path)

@@ -40,6 +40,14 @@ def test_a_plot_without_matplotlib_is_refused_before_the_work(
     assert code == "missing-matplotlib"
 
 
+def test_a_plot_of_another_kind_is_refused_before_the_work(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There are no data: they would be missed later."""
+    assert main(["sensitivity", str(model), "--scheme", "tflite", "--data", "gone", "--plot", "worst.xls"]) == 1
+    assert capsys.readouterr().err.startswith("error[bad-plot-format]")
+
+
 def quantized(model: Path, scheme: str, images: Path, folder: Path) -> QuantizedFile:
     recipe = scheme_recipe(str(model), scheme, DataFolders(images), 12, max_drop_pp=1.0)
     return quantize_network(recipe, folder / "q.onnx", Store(folder / "cache"))
