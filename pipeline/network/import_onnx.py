@@ -18,7 +18,7 @@ from edgec.pipeline.core.store import Artifact, file_sha256
 from edgec.pipeline.data.folders import check_inside
 from edgec.pipeline.data.labels import safe_path
 from edgec.pipeline.network.export import OPSET
-from edgec.pipeline.network.onnx_bounds import check_bounds, check_text
+from edgec.pipeline.network.onnx_bounds import check_bounds, check_functions, check_text
 
 if TYPE_CHECKING:
     import onnx
@@ -133,6 +133,7 @@ def onnx_files(path: Path) -> tuple[Path, ...]:
     with named_damage(path):
         model = onnx.load(path, load_external_data=False)
         check_text(model, path)
+        check_functions(model, path)
         tensors = [tensor for tensor in _get_all_tensors(model) if uses_external_data(tensor)]
         named = sorted({str(ExternalDataInfo(tensor).location) for tensor in tensors})
     files = []
@@ -230,11 +231,11 @@ def _readable(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
 
 
 def _check_outputs(model: onnx.ModelProto, path: Path) -> None:
-    names = [value.name for value in model.graph.output]
+    names = Counter(value.name for value in model.graph.output)
     kinds = {
         "a constant of the file": {tensor.name for tensor in model.graph.initializer},
         "the input itself": {value.name for value in model.graph.input},
-        "named twice": {name for name in names if names.count(name) > 1},
+        "named twice": {name for name, count in names.items() if count > 1},
     }
     for kind, known in kinds.items():
         for name in names:

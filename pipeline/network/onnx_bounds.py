@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ MAX_VALUES = 1 << 27
 MAX_RANK = 8
 MAX_ATTRIBUTE = (1 << 31) - 1
 """Runtimes keep strides, pads and groups in 32 bits."""
+
+MAX_NODES, MAX_NESTING = 100_000, 64
+"""Of a file whose functions were put in their places, and of functions that call functions."""
 
 _TO_THE_LAST = ("starts", "ends", "value_int", "value_ints")  # a slice's ends may be the largest number there is
 
@@ -59,6 +63,38 @@ def check_text(model: Message, path: Path) -> None:
                 raise EdgecError("corrupt-onnx", message, "write it again with names in UTF-8")
             if field.type == field.TYPE_MESSAGE:
                 check_text(one, path)
+
+
+def check_functions(model: onnx.ModelProto, path: Path) -> None:
+    """What functions that call functions come to, counted before anything puts them in their places.
+
+    Raises:
+        EdgecError: ``corrupt-onnx``.
+    """
+    from edgec.pipeline.network.nodes import every_node
+
+    if not model.functions:
+        return
+
+    def key(node: onnx.NodeProto) -> tuple[str, str, str]:
+        return node.domain, node.op_type, node.overload
+
+    left = {(f.domain, f.name, f.overload): Counter(map(key, every_node(f.node))) for f in model.functions}
+    sizes: dict[tuple[str, str, str], int] = {}
+
+    def size(called: Counter[tuple[str, str, str]]) -> int:
+        return sum(count * sizes.get(name, 1) for name, count in called.items())
+
+    for _ in range(MAX_NESTING):
+        ready = {name: called for name, called in left.items() if not called.keys() & left.keys()}
+        sizes |= {name: size(called) for name, called in ready.items()}
+        left = {name: called for name, called in left.items() if name not in ready}
+    if left:
+        message = f"'{path}' has the function '{next(iter(left))[1]}', which calls itself or nests too deep"
+        raise EdgecError("corrupt-onnx", message, f"expected at most {MAX_NESTING} functions within each other")
+    if (total := size(Counter(map(key, every_node(model.graph.node))))) > MAX_NODES:
+        message = f"'{path}' has {total:,} nodes once its functions are put in their places"
+        raise EdgecError("corrupt-onnx", message, f"expected at most {MAX_NODES:,}")
 
 
 def _check_node(node: onnx.NodeProto, path: Path) -> None:

@@ -16,10 +16,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import AttributeProto, TensorProto, helper
+from onnx import TensorProto, helper
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.preprocess import MAX_CROP_PX, Preprocess
+from edgec.pipeline.network.channels_last import is_turned_later, turned_at
+from edgec.pipeline.network.nodes import attributes_of, names_read
 from edgec.pipeline.network.opset import constants_of
 
 Layout = Literal["NCHW", "NHWC", "NHW"]
@@ -31,8 +33,6 @@ MIN_GAIN, MAX_GAIN, MAX_SHIFT = 1e-5, 1e4, 1e4
 """Of what is taken: beyond these a normalisation stays in the network."""
 PIXEL_SIZED = 4.0
 """A mean or deviation of this size is one of pixels 0..255."""
-KEEP_LAYOUT = ("Identity", "Cast", "Pad", "Add", "Sub", "Mul", "Div", "Clip", "Relu", "Concat", "Slice", "Resize")
-"""Nodes behind which pictures lie as they lay before."""
 HINT = (
     "expected one float32, float16 or uint8 input (N, C, H, W), or (N, H, W, C) with a Transpose first; "
     f"C is 1, 3 or 4, N symbolic or 1, H and W at most {MAX_CROP_PX}"
@@ -109,8 +109,13 @@ class _State:
     @property
     def can_end(self) -> bool:
         """A preprocessing can make this tensor."""
+        return self.layout == "NCHW" and self.is_picture
+
+    @property
+    def is_picture(self) -> bool:
+        """A preprocessing can make this tensor but for its layout."""
         bounded = np.all((self.gain >= MIN_GAIN) & (self.gain <= MAX_GAIN) & (np.abs(self.shift) <= MAX_SHIFT))
-        return self.layout == "NCHW" and self.is_real and bool(bounded)
+        return self.is_real and bool(bounded)
 
     def then(self, gain: Array, shift: Array) -> _State | None:
         if not (np.isfinite(gain).all() and np.isfinite(shift).all()):
@@ -130,6 +135,19 @@ def take_image(model: onnx.ModelProto, path: Path, takes: bool = True) -> tuple[
         EdgecError: ``bad-input-shape``, ``dynamic-shape``.
     """
     value, sides = _image_value(model, path)
+    found = _taken(model, value, sides, takes)
+    if found is None and takes and len(sides) == 3 and sides[2] in NUM_CHANNELS and is_turned_later(model, value.name):
+        model = turned_at(model, _behind_arithmetic(model, value, sides))
+        found = _taken(model, value, sides, takes)
+    if found is None:
+        raise _bad_shape(path, value)
+    return found
+
+
+def _taken(
+    model: onnx.ModelProto, value: onnx.ValueInfoProto, sides: Sequence[int], takes: bool
+) -> tuple[ImageInput, onnx.ModelProto] | None:
+    """By the first layout in which the network, or what follows its first nodes, takes pictures; None for none."""
     is_uint8 = value.type.tensor_type.elem_type == TensorProto.UINT8
     chain = list(_readers(model, value.name)) if takes else []
     for layout, (channels, height, width) in _layouts(sides):
@@ -141,23 +159,7 @@ def take_image(model: onnx.ModelProto, path: Path, takes: bool = True) -> tuple[
         shape, found = (channels, height, width), states[last]
         image = ImageInput(shape, layout, is_uint8, tuple(found.gain.tolist()), tuple(found.shift.tolist()))
         return image, _without(model, value.name, chain[:last], shape) if last else model
-    if takes and _is_turned_later(model, value.name, sides):
-        return take_image(_turned_at(model, _behind_arithmetic(model, value, sides)), path)
-    raise _bad_shape(path, value)
-
-
-def _is_turned_later(model: onnx.ModelProto, name: str, sides: Sequence[int]) -> bool:
-    """Whether ``(N, H, W, C)`` is padded, computed with or read twice before it becomes ``(N, C, H, W)``."""
-    if len(sides) != 3 or sides[2] not in NUM_CHANNELS:
-        return False
-    moved = {name}
-    for node in model.graph.node:
-        if moved.intersection(node.input):
-            if node.op_type == "Transpose":
-                return list(_attributes(node).get("perm", ())) == [0, 3, 1, 2]
-            if node.op_type in KEEP_LAYOUT:
-                moved.update(node.output)
-    return False
+    return None
 
 
 def _behind_arithmetic(model: onnx.ModelProto, value: onnx.ValueInfoProto, sides: Sequence[int]) -> str:
@@ -166,24 +168,8 @@ def _behind_arithmetic(model: onnx.ModelProto, value: onnx.ValueInfoProto, sides
     start = _State("NHWC", is_real, np.ones(sides[2]), np.zeros(sides[2]))
     chain = list(_readers(model, value.name))
     states = list(_walk(chain, start, constants_of(model), (sides[0], sides[1])))
-    places = [place for place, state in enumerate(states) if state.layout == "NHWC" and state.is_real]
+    places = [place for place, state in enumerate(states) if state.layout == "NHWC" and state.is_picture]
     return chain[places[-1] - 1].output[0] if places and places[-1] else value.name
-
-
-def _turned_at(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """The same network with a Transpose to ``(N, C, H, W)`` and one back behind a tensor."""
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    planes, pixels = f"{name}/planes", f"{name}/pixels"
-    for node in changed.graph.node:
-        node.input[:] = [pixels if given == name else given for given in node.input]
-    there = helper.make_node("Transpose", [name], [planes], f"{name}/to_planes", perm=[0, 3, 1, 2])
-    back = helper.make_node("Transpose", [planes], [pixels], f"{name}/to_pixels", perm=[0, 2, 3, 1])
-    nodes = list(changed.graph.node)
-    place = next((at + 1 for at, node in enumerate(nodes) if name in node.output), 0)
-    del changed.graph.node[:]
-    changed.graph.node.extend([*nodes[:place], there, back, *nodes[place:]])
-    return changed
 
 
 def _image_value(model: onnx.ModelProto, path: Path) -> tuple[onnx.ValueInfoProto, list[int]]:
@@ -234,7 +220,7 @@ def _layouts(sides: Sequence[int]) -> Iterator[tuple[Layout, tuple[int, int, int
 
 def _readers(model: onnx.ModelProto, name: str) -> Iterator[onnx.NodeProto]:
     """The node that alone reads a tensor, the one that alone reads that one's output, and so on."""
-    uses = Counter(_names_read(model.graph.node))
+    uses = Counter(names_read(model.graph.node))
     by_input = {given: node for node in model.graph.node for given in node.input}
     outputs = {value.name for value in model.graph.output}
     while uses[name] == 1 and name in by_input:
@@ -243,15 +229,6 @@ def _readers(model: onnx.ModelProto, name: str) -> Iterator[onnx.NodeProto]:
             return
         yield node
         name = node.output[0]
-
-
-def _names_read(nodes: Sequence[onnx.NodeProto]) -> Iterator[str]:
-    for node in nodes:
-        yield from node.input
-        for attribute in node.attribute:
-            for graph in (*attribute.graphs, *([attribute.g] if attribute.type == AttributeProto.GRAPH else [])):
-                yield from _names_read(graph.node)
-                yield from (value.name for value in graph.output)
 
 
 def _walk(
@@ -270,10 +247,6 @@ def _is_known(node: onnx.NodeProto) -> bool:
     return node.domain in ("", "ai.onnx") and node.op_type in _STEPS and bool(node.input and node.output)
 
 
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-
-
 def _identity(
     node: onnx.NodeProto, state: _State, constants: Mapping[str, Array], sides: tuple[int, int]
 ) -> _State | None:
@@ -281,13 +254,13 @@ def _identity(
 
 
 def _cast(node: onnx.NodeProto, state: _State, constants: Mapping[str, Array], sides: tuple[int, int]) -> _State | None:
-    return replace(state, is_real=True) if _attributes(node).get("to") == TensorProto.FLOAT else None
+    return replace(state, is_real=True) if attributes_of(node).get("to") == TensorProto.FLOAT else None
 
 
 def _transpose(
     node: onnx.NodeProto, state: _State, constants: Mapping[str, Array], sides: tuple[int, int]
 ) -> _State | None:
-    if state.layout == "NHWC" and list(_attributes(node).get("perm", ())) == [0, 3, 1, 2]:
+    if state.layout == "NHWC" and list(attributes_of(node).get("perm", ())) == [0, 3, 1, 2]:
         return replace(state, layout="NCHW")
     return None
 
@@ -305,7 +278,7 @@ def _reshape(
 def _unsqueeze(
     node: onnx.NodeProto, state: _State, constants: Mapping[str, Array], sides: tuple[int, int]
 ) -> _State | None:
-    axes = _attributes(node).get("axes")
+    axes = attributes_of(node).get("axes")
     if axes is None and len(node.input) == 2 and node.input[1] in constants:
         axes = np.ravel(constants[node.input[1]]).tolist()
     if state.layout != "NHW" or axes is None or len(axes) != 1 or axes[0] not in (1, 3, -3, -1):
@@ -340,7 +313,7 @@ def _arithmetic(
 def _batch_norm(
     node: onnx.NodeProto, state: _State, constants: Mapping[str, Array], sides: tuple[int, int]
 ) -> _State | None:
-    told = _attributes(node)
+    told = attributes_of(node)
     if state.layout != "NCHW" or told.get("training_mode", 0) or len(node.output) != 1:
         return None
     if len(node.input) != 5 or not all(name in constants for name in node.input[1:]):

@@ -17,6 +17,7 @@ import onnx.inliner
 from onnx import helper, numpy_helper
 
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.network.nodes import attributes_of
 
 if TYPE_CHECKING:
     from edgec.pipeline.network.simplify import Feeds
@@ -150,7 +151,7 @@ def constants_of(model: onnx.ModelProto) -> dict[str, np.ndarray[Any, Any]]:
     found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant":
-            given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+            given = attributes_of(node)
             if "value" in given:
                 found[node.output[0]] = numpy_helper.to_array(given["value"])
             elif given:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import onnx
 from onnx import helper
 
 from edgec.pipeline.network.models.padding import same_pads
+from edgec.pipeline.network.nodes import attributes_of, names_read
 
 
 def plain(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -19,7 +19,7 @@ def plain(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
-    read = {value.name for value in changed.graph.output} | set(_names_read(changed.graph))
+    read = {value.name for value in changed.graph.output} | set(names_read(changed.graph.node))
     for node in changed.graph.node:
         while len(node.output) > 1 and node.output[-1] not in read and _is_optional(node, changed):
             node.output.pop()
@@ -28,17 +28,6 @@ def plain(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in dilated:
         _pad_in_numbers(node, shapes)
     return changed
-
-
-def _names_read(graph: onnx.GraphProto) -> list[str]:
-    """Inside subgraphs too."""
-    names = [value.name for value in graph.output]
-    for node in graph.node:
-        names += node.input
-        for attribute in node.attribute:
-            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                names += _names_read(inner)
-    return names
 
 
 def _is_optional(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
@@ -58,19 +47,15 @@ def _shapes(model: onnx.ModelProto) -> Mapping[str, list[int]]:
     return known | {tensor.name: list(tensor.dims) for tensor in graph.initializer}
 
 
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-
-
 def _is_dilated_same(node: onnx.NodeProto) -> bool:
     if node.op_type != "Conv" or node.domain not in ("", "ai.onnx"):
         return False
-    given = _attributes(node)
+    given = attributes_of(node)
     return bool(given.get("auto_pad", b"").startswith(b"SAME")) and max(given.get("dilations") or [1]) > 1
 
 
 def _pad_in_numbers(node: onnx.NodeProto, shapes: Mapping[str, list[int]]) -> None:
-    given, (source, weight) = _attributes(node), (shapes.get(name, []) for name in node.input[:2])
+    given, (source, weight) = attributes_of(node), (shapes.get(name, []) for name in node.input[:2])
     rank = len(given["dilations"])
     kernel, strides = given.get("kernel_shape") or weight[2:], given.get("strides") or [1] * rank
     if len(source) != rank + 2 or not all(source[2:]) or not len(kernel) == len(strides) == rank:

@@ -531,3 +531,46 @@ def test_a_dilated_same_convolution_of_absurd_sides_ends_in_a_code(
         model.graph.node[0].attribute.append(helper.make_attribute("auto_pad", "SAME_UPPER"))
 
     assert imported(changed(tmp_path, change)) in ("", "corrupt-onnx", "onnx-does-not-run", "tensor-too-large")
+
+
+def with_functions(folder: Path, calls: dict[str, list[str]]) -> Path:
+    """A ReLU that stands at the bottom of functions which call each other: ``{function: what it calls in turn}``."""
+    model = tiny_network()
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    for name, called in calls.items():
+        nodes = [
+            helper.make_node(kind, [f"t{at}" if at else "x"], [f"t{at + 1}"], domain="own" if kind in calls else "")
+            for at, kind in enumerate(called)
+        ]
+        nodes.append(helper.make_node("Identity", [f"t{len(called)}"], ["y"]))
+        model.functions.append(helper.make_function("own", name, ["x"], ["y"], nodes, opsets))
+    model.graph.node[1].op_type, model.graph.node[1].domain = next(iter(calls)), "own"
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    return saved(model, folder)
+
+
+@pytest.mark.parametrize("depth", [1, 3, 60])
+def test_functions_within_functions_are_put_in_their_places(tmp_path: Path, depth: int) -> None:
+    path = with_functions(tmp_path, {f"f{i}": [f"f{i + 1}"] for i in range(depth)} | {f"f{depth}": ["Relu"]})
+    assert imported(path) == ""
+    assert inspect_file(path).counts["Conv"] == 2
+
+
+@pytest.mark.parametrize(
+    ("calls", "words"),
+    [
+        ({f"f{i}": [f"f{i + 1}"] * 2 for i in range(40)} | {"f40": ["Relu"]}, "nodes once its functions"),
+        ({f"f{i}": [f"f{i + 1}"] for i in range(3000)} | {"f3000": ["Relu"]}, "nests too deep"),
+        ({"f0": ["f1"], "f1": ["f0"]}, "calls itself"),
+        ({"f0": ["f0"]}, "calls itself"),
+    ],
+)
+def test_functions_that_multiply_are_counted_before_anything_expands_them(
+    tmp_path: Path, calls: dict[str, list[str]], words: str
+) -> None:
+    """Forty functions that call the next one twice are a file of kilobytes and 10^12 nodes."""
+    path = with_functions(tmp_path, calls)
+    for read in (onnx_files, read_onnx, inspect_file):
+        with pytest.raises(EdgecError, match=words) as caught:
+            read(path)
+        assert caught.value.code == "corrupt-onnx"

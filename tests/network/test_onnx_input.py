@@ -346,3 +346,37 @@ def test_the_import_proves_layout_and_normalisation(tmp_path: Path, opset: int) 
     ImportOnnx().run(tmp_path / "out.onnx", source(tmp_path / "in.onnx"))
     assert ops(onnx.load(tmp_path / "out.onnx")) == ["Conv"]
     assert not (tmp_path / "before.onnx").exists()
+
+
+STEPS = {
+    "cast": lambda chain: chain.add("Cast", to=TensorProto.FLOAT),
+    "pad": lambda chain: chain.add("Pad", np.array([0, 1, 1, 0, 0, 1, 1, 0])),
+    "large": lambda chain: chain.add("Mul", np.float32(1e9)),
+    "nothing": lambda chain: chain.add("Mul", np.zeros(3, np.float32)),
+    "half": lambda chain: chain.add("Mul", np.float32(0.5)),
+    "clip": lambda chain: chain.add("Clip", np.float32(0), np.float32(1)),
+}
+
+
+@FIXTURES
+@given(
+    kind=st.sampled_from([TensorProto.FLOAT, TensorProto.UINT8]),
+    before=st.lists(st.sampled_from(sorted(STEPS)), max_size=4),
+    behind=st.lists(st.sampled_from(sorted(STEPS)), max_size=2),
+)
+def test_channels_last_behind_anything_are_taken_or_refused(kind: int, before: list[str], behind: list[str]) -> None:
+    """A normalisation that nobody can state, and bytes that nothing casts, once led round in a circle."""
+    chain = Chain(["N", 8, 10, 3], kind)
+    for step in before:
+        STEPS[step](chain)
+    chain.add("Transpose", perm=[0, 3, 1, 2])
+    for step in behind:
+        if step not in ("pad", "nothing"):
+            STEPS[step](chain)
+    try:
+        image, network = take_image(chain.model(3), ANYWHERE)
+    except EdgecError as refused:
+        found = refused.code, kind
+    else:
+        found = image.shape, network.graph.input[0].type.tensor_type.elem_type
+    assert found in (("bad-input-shape", TensorProto.UINT8), ((3, 8, 10), TensorProto.FLOAT))
