@@ -68,7 +68,7 @@ def node_times(path: Path, threads: int) -> dict[str, float]:
     """Mean microseconds in each node that ONNX Runtime executes, while its profiler listens."""
     import onnxruntime
 
-    options, image = _options(threads), OrtRunner(path, threads).noise()
+    options, image = session_options(threads), OrtRunner(path, threads).noise()
     with scratch("profile") as folder:
         options.enable_profiling, options.profile_file_prefix = True, str(folder / "profile")
         session = onnxruntime.InferenceSession(str(path), options, providers=PROVIDERS)
@@ -82,7 +82,8 @@ def node_times(path: Path, threads: int) -> dict[str, float]:
     return {name: time_us / PROFILED_RUNS for name, time_us in total.items()}
 
 
-def _options(threads: int) -> Any:
+def session_options(threads: int) -> Any:
+    """Of a session that keeps its remarks to itself; 0 threads: as many as there are cores."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -94,7 +95,7 @@ def _options(threads: int) -> Any:
 def _session(path: Path, threads: int, as_written: bool, integer_sums: bool) -> Any:
     import onnxruntime
 
-    options = _options(threads)
+    options = session_options(threads)
     if as_written:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     if not as_written or not integer_sums:

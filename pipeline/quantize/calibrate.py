@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx
 
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.ort import PROVIDERS, session_options
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.masked import bottomless
 from edgec.pipeline.quantize.observers import Histogram
@@ -227,9 +228,7 @@ class _Running:
 def _session(model: onnx.ModelProto) -> Any:
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model.SerializeToString(), session_options(0), providers=PROVIDERS)
 
 
 def _pieces(batch: Array, graph: Graph) -> Iterator[Array]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from edgec.pipeline.network.graph import Node
 from edgec.pipeline.quantize.affine import Array, QuantParams
-from edgec.pipeline.quantize.executor import padded
+from edgec.pipeline.quantize.windows import padded
 
 PATCHES_PER_IMAGE = 64
 MOST_INPUTS = 1536

@@ -28,6 +28,7 @@ from onnx import TensorProto
 
 from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.format import Batch
+from edgec.pipeline.forms.ort import PROVIDERS, session_options
 from edgec.pipeline.network.graph import Array, Graph, Node
 from edgec.targets.tensorrt.lint import ABSORBED, INTEGER, is_dequantized
 
@@ -113,10 +114,9 @@ def largest_magnitudes(model: onnx.ModelProto, inputs: Batch) -> dict[str, float
 def _executed(path: Path, inputs: Batch) -> Iterator[tuple[str, Array]]:
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options = session_options(0)
     options.add_session_config_entry("session.disable_quant_qdq", "1")
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(path), options, providers=PROVIDERS)
     names = [output.name for output in session.get_outputs()]
     for index in range(len(inputs)):
         yield from zip(names, session.run(None, {session.get_inputs()[0].name: inputs[index : index + 1]}), strict=True)
