@@ -151,6 +151,17 @@ def test_a_single_logit_answers_by_its_sign(
     assert sum(answer["probabilities"]) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("classes", [3, 5])
+def test_classes_that_are_matched_by_their_order_are_told(
+    classes: int, tmp_path: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The data have three folders, and the network says of none of its classes what it is."""
+    model = network(tmp_path, {"logits": [classes]})
+    result = build(capsys, model, "--target", "onnxruntime", "--data", tiny_images, "--output", tmp_path / "out")
+    told = [note for note in result["notes"] if "'blue' was taken for class 0" in note]
+    assert len(told) == (classes > 3)
+
+
 def test_layers_that_are_exact(tmp_path: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A layer whose integers are the float values has no noise: no number says that, and JSON has no infinity."""
     pytest.importorskip("ai_edge_litert")

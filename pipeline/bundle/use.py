@@ -42,13 +42,13 @@ class Answered:
     reply: Reply
 
 
-def evaluate_bundle(folder: Path, data: Path, on: str | None = None) -> Accuracy:
+def evaluate_bundle(bundle: Bundle, data: Path, on: str | None = None) -> Accuracy:
     """Artifact (here, or on the device ``on``), QDQ reference and float network on the images of ``data``.
 
     Raises:
-        EdgecError: ``cannot-run-here``; what opening bundle, data and devices raises; ``class-mismatch``.
+        EdgecError: ``cannot-run-here``; what opening data and devices raises; ``class-mismatch``.
     """
-    bundle, images = open_bundle(folder), open_dataset(data)
+    images = open_dataset(data)
     task = task_of_bundle(bundle)
     form = there(bundle.target.compiler, bundle.settings, on, bundle.artifact) if on else form_here(bundle)
     images = judged(images, task, output_shapes(bundle.float_onnx))

@@ -26,9 +26,10 @@ def command(bundle: Path, data: Path, on: str | None, as_json: bool) -> None:
     from edgec.pipeline.cli._progress import progress_bar
     from edgec.pipeline.cli._tables import print_accuracy
 
+    opened = open_bundle(bundle)
     with progress_bar():
-        accuracy = evaluate_bundle(bundle, data, on)
+        accuracy = evaluate_bundle(opened, data, on)
     if as_json:
         click.echo(json.dumps(asdict(accuracy), indent=2))
     else:
-        print_accuracy(accuracy, Console(highlight=False), open_bundle(bundle).labels)
+        print_accuracy(accuracy, Console(highlight=False), opened.labels)

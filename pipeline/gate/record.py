@@ -108,4 +108,4 @@ def read_accuracy(bundle: Bundle, data: Path | None) -> Accuracy:
     Raises:
         EdgecError: ``corrupt-bundle``; what evaluating raises.
     """
-    return read_recorded_accuracy(bundle.folder) if data is None else evaluate_bundle(bundle.folder, data)
+    return read_recorded_accuracy(bundle.folder) if data is None else evaluate_bundle(bundle, data)
