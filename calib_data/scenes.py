@@ -6,8 +6,6 @@ A scene depends on ``(SEED, split, index)`` alone, as the pictures of single par
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -21,6 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
+from edgec.calib_data.drawn import drawn_once
 from edgec.calib_data.render import Light, Mask, Pixels, Pose, draw
 from edgec.calib_data.scene import CLUTTER, SIDE_PX, lay_clutter, photograph, random_light, random_material, table
 from edgec.calib_data.shapes import SHAPES, Random
@@ -147,21 +146,17 @@ def generated_scenes(
     """Folder with train, val and test, drawn on demand and kept under ``cache``; anew when the source changes.
 
     Args:
+        cache: root of the store.
         num_train: of train the first so many only; None for all.
     """
     total = num_train or NUM_SCENES["train"]
-    folder = cache / f"scenes-{scenes_digest()[:16]}" / f"train-{total}"
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial_folder = Path(tempfile.mkdtemp(prefix=".scenes-", dir=folder.parent))
-        try:
-            write_scenes(partial_folder, "train", total, progress=progress)
-            for split in ("val", "test"):
-                write_scenes(partial_folder, split)
-            partial_folder.rename(folder)
-        finally:
-            shutil.rmtree(partial_folder, ignore_errors=True)
-    return folder
+
+    def draw(folder: Path) -> None:
+        write_scenes(folder, "train", total, progress=progress)
+        for split in ("val", "test"):
+            write_scenes(folder, split)
+
+    return drawn_once(cache, f"scenes-{scenes_digest()[:16]}/train-{total}", draw)
 
 
 def scenes_digest() -> str:

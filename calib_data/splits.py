@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -22,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from edgec.calib_data.drawn import drawn_once
 from edgec.calib_data.scene import compose
 from edgec.calib_data.shapes import SHAPES
 
@@ -107,21 +106,13 @@ def generated_dir(
 
     Args:
         split: the split, usually ``"train"`` or ``"validation"``.
-        cache: folder for generated data, outside the repository.
+        cache: root of the store.
         num_images: the first so many only; None for the whole split.
         progress: called with (done, total) while the pictures are drawn.
     """
     total = NUM_IMAGES[split] if num_images is None else num_images
-    folder = cache / f"parts-{generator_digest()[:16]}" / f"{split}-{total}"
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial_folder = Path(tempfile.mkdtemp(prefix=f".{split}-", dir=folder.parent))
-        try:
-            write_split(split, partial_folder, None, total, progress)
-            partial_folder.rename(folder)
-        finally:
-            shutil.rmtree(partial_folder, ignore_errors=True)
-    return folder
+    name = f"parts-{generator_digest()[:16]}/{split}-{total}"
+    return drawn_once(cache, name, lambda folder: write_split(split, folder, None, total, progress))
 
 
 def generator_digest() -> str:

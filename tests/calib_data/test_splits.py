@@ -1,6 +1,9 @@
 """The data set is the same everywhere: what is stored is what the generator draws."""
 
 import io
+import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 from PIL import Image
 
 from edgec.calib_data import generate, splits
+from edgec.calib_data.drawn import drawn_once
 from edgec.calib_data.splits import LABELS, NUM_IMAGES, STORED, draw_picture, generated_dir, masks_dir, parts_dir
 from edgec.pipeline.data.dataset import open_dataset
 
@@ -97,7 +101,26 @@ def test_failed_drawing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(splits, "write_split", fail)
     with pytest.raises(KeyboardInterrupt):
         generated_dir("train", tmp_path, num_images=16)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["edgec-store.json"]
+
+
+def test_a_killed_drawing_is_swept_by_the_next_run_and_the_finished_one_stays(tmp_path: Path) -> None:
+    drawing = """
+import os, signal, sys
+from pathlib import Path
+from edgec.calib_data.drawn import drawn_once
+def draw(folder):
+    (folder / "half.jpg").write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+drawn_once(Path(sys.argv[1]), "parts/train", draw)
+"""
+    done = subprocess.run([sys.executable, "-c", drawing, str(tmp_path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert list(tmp_path.rglob("half.jpg"))
+    assert not (tmp_path / "parts").exists()
+    folder = drawn_once(tmp_path, "parts/other", lambda folder: (folder / "whole.jpg").touch())
+    assert not list(tmp_path.rglob("half.jpg"))
+    assert [path.name for path in folder.iterdir()] == ["whole.jpg"]
 
 
 def test_changed_generator_draws_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

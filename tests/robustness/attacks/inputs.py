@@ -32,7 +32,7 @@ def onnx_file(trial: Trial) -> str:
 def _other_graph(content: bytes, trial: Trial) -> bytes:
     rng, model = trial.rng, onnx.load_from_string(content)
     node, weight = rng.choice(model.graph.node), rng.choice(model.graph.initializer)
-    match rng.randrange(8):
+    match rng.randrange(9):
         case 0:
             node.op_type = rng.choice(("Resize", "ConstantOfShape", "Loop", "If", "NoSuch", "Einsum", "Transpose", ""))
         case 1:
@@ -51,11 +51,25 @@ def _other_graph(content: bytes, trial: Trial) -> bytes:
         case 6:
             for other in model.graph.node:
                 other.name = node.name
+        case 7:
+            _call_functions(model, rng.choice((1, 5, 40, 200)), rng.choice((1, 2, 3)))
         case _:
             value = rng.choice([*model.graph.input, *model.graph.output]).type.tensor_type
             value.elem_type = rng.randrange(20)
             value.shape.dim[rng.randrange(len(value.shape.dim))].dim_value = rng.choice(INTEGERS)
     return model.SerializeToString()
+
+
+def _call_functions(model: onnx.ModelProto, depth: int, times: int) -> None:
+    """The second node becomes a function that calls the next one so many times, and so on down to a Relu."""
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("own", 1)]
+    for level in range(depth):
+        kind, domain = (f"f{level + 1}", "own") if level + 1 < depth else ("Relu", "")
+        nodes = [onnx.helper.make_node(kind, [f"t{i}"], [f"t{i + 1}"], domain=domain) for i in range(times)]
+        function = onnx.helper.make_function("own", f"f{level}", ["t0"], [f"t{times}"], nodes, opsets)
+        model.functions.append(function)
+    model.graph.node[1].op_type, model.graph.node[1].domain = "f0", "own"
+    model.opset_import.append(onnx.helper.make_opsetid("own", 1))
 
 
 def weights_file(trial: Trial) -> str:
