@@ -101,6 +101,13 @@ def rates(context: click.Context, parameter: click.Parameter, value: str) -> tup
 )
 @click.option("--width-multiplier", type=click.FloatRange(min=0, min_open=True), help="[default: 1, or the weights']")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="What computes; auto: a GPU where torch sees one.",
+)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run after its last whole epoch.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="The training curve, .svg or .png.")
@@ -119,6 +126,7 @@ def command(
     patience: int | None,
     width_multiplier: float | None,
     seed: int,
+    device: str,
     threads: int | None,
     resume: bool,
     plot: Path | None,
@@ -143,13 +151,13 @@ def command(
     from edgec.pipeline.train.data import folder_data, parts_data, scenes_data
     from edgec.pipeline.train.objective import SEGMENTATION, objective_of
     from edgec.pipeline.train.recipe import TrainingRecipe
-    from edgec.pipeline.train.weights import begin, train_weights
+    from edgec.pipeline.train.weights import begin, find_device, train_weights
 
     if threads is not None:
         torch.set_num_threads(threads)
     if plot is not None:
         check_plot(plot)
-    objective = objective_of(model)
+    objective, computes = objective_of(model), find_device(device)
     initial = resolve_weights(weights, get(model)) if weights is not None else None
     usual = SCRATCH if initial is None else ((initial.preprocess.shape[1],), (12,), (5e-4,))
     phases = phases_of(px or usual[0], epochs or usual[1], learning_rate or usual[2])
@@ -175,7 +183,7 @@ def command(
             patience=patience,
         )
         shown = partial(show_epoch, objective.metric)
-        card, trained = train_weights(start, sets, recipe, output, resume, reporter("train"), shown)
+        card, trained = train_weights(start, sets, recipe, output, resume, reporter("train"), shown, computes)
     if plot is not None:
         plot_curve(trained.curve, objective.metric, f"{model} on {sets.name}", plot)
     click.echo(f"{output}: {objective.metric} {card.accuracy} % ({card.source})")

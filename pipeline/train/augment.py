@@ -42,10 +42,11 @@ def augmented(batch: Tensor, truth: Tensor, augment: Augment, generator: torch.G
         batch: ``(N, 3, H, W)`` float32 on -1..1.
         truth: masks ``(N, H, W)``, or classes ``(N,)``, which stay.
     """
-    grid = F.affine_grid(random_affine(len(batch), augment, generator), list(batch.shape), align_corners=False)
+    matrices = random_affine(len(batch), augment, generator).to(batch.device)
+    grid = F.affine_grid(matrices, list(batch.shape), align_corners=False)
     warped = F.grid_sample(batch, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    contrast = 1 + uniform(len(batch), augment.contrast, generator)
-    brightness = uniform(len(batch), augment.brightness, generator)
+    contrast = 1 + uniform(len(batch), augment.contrast, generator).to(batch.device)
+    brightness = uniform(len(batch), augment.brightness, generator).to(batch.device)
     if truth.ndim == 3:
         masks = truth[:, None].float()
         moved = F.grid_sample(masks, grid, mode="nearest", padding_mode="reflection", align_corners=False)

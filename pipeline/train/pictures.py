@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,6 +15,10 @@ from edgec.pipeline.data.dataset import Dataset, read_image
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.train.objective import Objective
 
+READERS = min(8, os.cpu_count() or 1)
+"""Threads that decode pictures."""
+
+CPU = torch.device("cpu")
 HALF = 127.5
 SIGNED = Preprocess(resize_px=224, crop_px=224, mean=(HALF,) * 3, std=(HALF,) * 3)
 """Pixels to -1..1: what a network is trained on that begins from scratch."""
@@ -28,23 +33,30 @@ class Pictures:
         truth: classes ``(N,)`` int64, or masks ``(N, px, px)`` uint8.
         mean: of the network's input on 0..255, ``(3, 1, 1)``.
         std: the same.
+        device: where batches go; the set itself stays in the host's memory.
     """
 
     pixels: Tensor
     truth: Tensor
     mean: Tensor
     std: Tensor
+    device: torch.device = CPU
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def signed(self, rows: Tensor) -> Tensor:
         """The rows as float32 on -1..1, ``(N, 3, px, px)``, channels last."""
-        return (self.pixels[rows].float() - HALF) / HALF
+        return (self.pixels[rows].to(self.device).float() - HALF) / HALF
+
+    def right(self, rows: Tensor) -> Tensor:
+        """What is right of the rows, on the device."""
+        return self.truth[rows].to(self.device)
 
     def normalised(self, signed: Tensor) -> Tensor:
         """Pixels on -1..1 as the network's input."""
-        return signed * (HALF / self.std) + (HALF - self.mean) / self.std
+        mean, std = self.mean.to(signed.device), self.std.to(signed.device)
+        return signed * (HALF / std) + (HALF - mean) / std
 
     def inputs(self, rows: Tensor) -> Tensor:
         """The rows as the network's input, ``(N, 3, px, px)`` float32, channels last."""
@@ -56,7 +68,9 @@ def at_size(preprocess: Preprocess, px: int) -> Preprocess:
     return replace(preprocess, resize_px=px, crop_px=px)
 
 
-def read_pictures(dataset: Dataset, px: int, objective: Objective, preprocess: Preprocess = SIGNED) -> Pictures:
+def read_pictures(
+    dataset: Dataset, px: int, objective: Objective, preprocess: Preprocess = SIGNED, device: torch.device = CPU
+) -> Pictures:
     """Read a labelled data set at ``px``: short side resized, centre cropped.
 
     Raises:
@@ -65,12 +79,12 @@ def read_pictures(dataset: Dataset, px: int, objective: Objective, preprocess: P
     sized = at_size(preprocess, px)
     truth = objective.truth(dataset, sized)
     pixels = torch.empty((len(dataset), 3, px, px), dtype=torch.uint8, memory_format=torch.channels_last)
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(READERS) as pool:
         files = [dataset.root / sample.file for sample in dataset.samples]
         for row, array in enumerate(pool.map(lambda file: read_image(file, sized), files)):
             pixels[row] = torch.from_numpy(np.array(array)).permute(2, 0, 1)
     mean, std = (torch.tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (sized.mean, sized.std))
-    return Pictures(pixels, truth, mean, std)
+    return Pictures(pixels, truth, mean, std, device)
 
 
 def shuffled_batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:

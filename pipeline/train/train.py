@@ -29,7 +29,7 @@ from edgec.pipeline.train.augment import augmented
 from edgec.pipeline.train.batch_norm import BATCH_SIZE, measure_batch_norm, norms_of, restate_batch_norm
 from edgec.pipeline.train.curve import Epoch
 from edgec.pipeline.train.objective import CLASSIFICATION, Objective, class_counts, class_weights, loss_of
-from edgec.pipeline.train.pictures import SIGNED, Pictures, read_pictures, shuffled_batches
+from edgec.pipeline.train.pictures import CPU, SIGNED, Pictures, read_pictures, shuffled_batches
 from edgec.pipeline.train.recipe import Phase, TrainingRecipe
 
 
@@ -51,6 +51,7 @@ def train(
     on_epoch: Callable[[Epoch], None] | None = None,
     objective: Objective = CLASSIFICATION,
     preprocess: Preprocess = SIGNED,
+    device: torch.device = CPU,
 ) -> Trained:
     """Train ``network`` in place; the result is its averaged copy, batch-norm statistics measured anew.
 
@@ -66,20 +67,21 @@ def train(
         on_epoch: called after every epoch.
         objective: what for.
         preprocess: colours, mean and deviation of the input; sizes are the recipe's.
+        device: what computes; the result is on the CPU again.
 
     Raises:
         EdgecError: ``unlabelled-data``, ``unreadable-image``, ``bad-mask``, ``training-diverged``, ``bad-checkpoint``.
     """
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = Run(network, recipe)
     if checkpoint is not None and checkpoint.exists():
-        run.load(checkpoint)
+        run.load(checkpoint, device)
     pictures = held_out = None
     while (number := run.next_epoch) < recipe.epochs:
         phase, _ = recipe.phase_at(number)
         if pictures is None or held_out is None or pictures.pixels.shape[-1] != phase.px:
-            pictures = read_pictures(training, phase.px, objective, preprocess)
-            held_out = read_pictures(validation, phase.px, objective, preprocess)
+            pictures = read_pictures(training, phase.px, objective, preprocess, device)
+            held_out = read_pictures(validation, phase.px, objective, preprocess, device)
         loss = run.train_epoch(number, pictures, on_batch)
         figure = figure_percent(run.average, held_out, objective)
         run.add(Epoch(number + 1, phase.px, loss, figure, phase.head_only))
@@ -87,7 +89,7 @@ def train(
             run.save(checkpoint)
         if on_epoch is not None:
             on_epoch(run.curve[-1])
-    return Trained(run.result(), tuple(run.curve))
+    return Trained(run.result().cpu(), tuple(run.curve))
 
 
 class Run:
@@ -113,7 +115,7 @@ class Run:
         total = 0.0
         for number, rows in enumerate(batches):
             self.set_learning_rate(self.recipe.learning_rate_at(epoch + (number + 0.5) / len(batches)))
-            changed, truth = augmented(pictures.signed(rows), pictures.truth[rows], self.recipe.augment, generator)
+            changed, truth = augmented(pictures.signed(rows), pictures.right(rows), self.recipe.augment, generator)
             total += self.step(pictures.normalised(changed), truth, counts, epoch * len(batches) + number)
             if on_batch is not None:
                 on_batch(epoch * len(batches) + number + 1, self.recipe.epochs * len(batches))
@@ -125,6 +127,7 @@ class Run:
         """One update of the weights and of their average; returns the loss."""
         logits = self.network(inputs.contiguous(memory_format=torch.channels_last))
         weights = class_weights(counts, logits.shape[1], self.recipe.class_balance)
+        weights = None if weights is None else weights.to(logits.device)
         loss = loss_of(logits, truth, weights, self.recipe.label_smoothing)
         if not torch.isfinite(loss):
             raise EdgecError(
@@ -187,15 +190,15 @@ class Run:
         torch.save(state, half_made)
         half_made.replace(path)
 
-    def load(self, path: Path) -> None:
-        """Continue from a checkpoint.
+    def load(self, path: Path, device: torch.device = CPU) -> None:
+        """Continue from a checkpoint, on whatever device it was written.
 
         Raises:
             EdgecError: ``bad-checkpoint`` where the file is damaged or of another network or recipe.
         """
         hint = "remove it, or train without --resume"
         try:
-            state: dict[str, Any] = torch.load(path, weights_only=True)
+            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
             kept = json.loads(state["recipe"])
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
@@ -240,7 +243,9 @@ def figure_percent(network: nn.Module, pictures: Pictures, objective: Objective,
     """The objective's figure of ``network`` on ``pictures``, percent."""
     network.eval()
     batches = torch.split(torch.arange(len(pictures)), batch_size)
-    return objective.figure((pictures.truth[rows].numpy(), network(pictures.inputs(rows)).numpy()) for rows in batches)
+    return objective.figure(
+        (pictures.truth[rows].numpy(), network(pictures.inputs(rows)).cpu().numpy()) for rows in batches
+    )
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:

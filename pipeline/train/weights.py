@@ -20,7 +20,7 @@ from edgec.pipeline.network.models.weights import Weights, load_fitting
 from edgec.pipeline.train.curve import Epoch, curve_of
 from edgec.pipeline.train.data import TrainingData
 from edgec.pipeline.train.objective import Objective, objective_of
-from edgec.pipeline.train.pictures import SIGNED, at_size
+from edgec.pipeline.train.pictures import CPU, SIGNED, at_size
 from edgec.pipeline.train.recipe import TrainingRecipe
 from edgec.pipeline.train.save_weights import save_card, save_weights
 from edgec.pipeline.train.train import Trained, train
@@ -81,6 +81,7 @@ def train_weights(
     resume: bool = False,
     on_batch: Report | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
+    device: torch.device = CPU,
 ) -> tuple[Card, Trained]:
     """Train, write ``output`` and its card, and return the card and what the run came to.
 
@@ -88,6 +89,7 @@ def train_weights(
 
     Args:
         resume: continue from the checkpoint, where there is one.
+        device: what computes; the card names a GPU.
 
     Raises:
         EdgecError: ``unfinished-run`` where a checkpoint is there and ``resume`` is not asked for; those of
@@ -111,10 +113,11 @@ def train_weights(
         on_epoch,
         objective,
         start.preprocess,
+        device,
     )
     save_weights(trained.network, output)
     card = describe(trained, start, data, recipe, output, objective)
-    save_card(card, output.with_suffix(".toml"), remarks(start, data, recipe, trained.curve))
+    save_card(card, output.with_suffix(".toml"), remarks(start, data, recipe, trained.curve, device))
     checkpoint.unlink(missing_ok=True)
     return card, trained
 
@@ -159,7 +162,9 @@ def measured_percent(network: nn.Module, dataset: Dataset, preprocess: Preproces
         )
 
 
-def remarks(start: Start, data: TrainingData, recipe: TrainingRecipe, curve: tuple[Epoch, ...]) -> tuple[str, ...]:
+def remarks(
+    start: Start, data: TrainingData, recipe: TrainingRecipe, curve: tuple[Epoch, ...], device: torch.device = CPU
+) -> tuple[str, ...]:
     """How the weights were made, for the head of the card."""
     lines = [f"Weights card of {start.config.model}, trained on {data.name} by edgec train (see docs/training.md)."]
     lines.append(start.words)
@@ -174,5 +179,27 @@ def remarks(start: Start, data: TrainingData, recipe: TrainingRecipe, curve: tup
         lines.append(f"classes weigh by their share to the power of -{recipe.class_balance:g}")
     if recipe.patience is not None:
         lines.append(f"patience {recipe.patience}: {len(curve)} of {recipe.epochs} epochs ran, the best one is kept")
-    lines.append(f"torch {torch.__version__}")
+    lines.append(f"torch {torch.__version__}, {device_name(device)}")
     return tuple(lines)
+
+
+def find_device(wanted: str) -> torch.device:
+    """The device called ``wanted``: ``auto`` is a GPU where torch sees one.
+
+    Raises:
+        EdgecError: ``missing-gpu`` where a GPU is asked for and torch sees none.
+    """
+    has_gpu = torch.cuda.is_available()
+    if wanted == "auto":
+        wanted = "cuda" if has_gpu else "cpu"
+    if wanted == "cuda" and not has_gpu:
+        hint = "leave --device away, or install torch with CUDA for this machine's driver"
+        raise EdgecError("missing-gpu", f"torch {torch.__version__} sees no GPU", hint)
+    return torch.device(wanted)
+
+
+def device_name(device: torch.device) -> str:
+    """As a card names what a run computed on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads"

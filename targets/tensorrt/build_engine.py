@@ -401,6 +401,8 @@ def configure(
         config.default_device_type = trt.DeviceType.DLA
         config.DLA_core = options.dla
         config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
+    if options.level is not None:
+        config.builder_optimization_level = options.level
     if version >= (10,):
         config.progress_monitor = make_monitor(trt)
     config.set_timing_cache(config.create_timing_cache(cache), False)
@@ -764,6 +766,8 @@ def work(options: argparse.Namespace) -> dict[str, Any]:
         options.dla = spec["dla_core"]
     if options.flags and version >= (11,):
         raise Refusal("wrong-tensorrt", "TensorRT 11 has no flags for precision: it takes the typed file")
+    if options.level is not None and version < (8, 6):
+        raise Refusal("wrong-tensorrt", "--level is for TensorRT 8.6 and later")
     check_device(spec, cuda, version, options.dla)
     if options.check:
         return {**key, "spec_sha256": sha256(options.spec)}
@@ -843,6 +847,7 @@ def one_engine(
 ) -> dict[str, Any]:
     """Build unless it was built before and keep; then inspect, prove, measure, and write down what came of each."""
     key = {**found, "spec_sha256": sha256(options.spec), "batch": options.batch, "dla": options.dla}
+    key["level"] = options.level
     key["typed"] = is_typed(spec, version, options)
     names = tuple(f"batch{options.batch}-{name}" if options.batch > 1 else name for name in PRODUCTS)
     plan, record = built_before(options.output, names, key)
@@ -917,6 +922,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     command.add_argument("--precision", metavar="NAME", help="of the bundle's candidates; 'auto': the one that pays")
     command.add_argument("--budget-s", type=float, default=8.0, help="seconds of measuring")
     command.add_argument("--batch", type=int, default=1, help="images at a time")
+    command.add_argument("--level", type=int, choices=range(6), help="TensorRT's effort; its own default is 3")
     command.add_argument("--cuda-graph", action="store_true", help="measure launches of a CUDA graph")
     command.add_argument(
         "--dla", type=int, metavar="CORE", help="what DLA can, on this core of it; the rest on the GPU"

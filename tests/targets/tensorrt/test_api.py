@@ -38,6 +38,7 @@ API: dict[str, tuple[int, int]] = {
     "IBuilderConfig.default_device_type": EVER,
     "IBuilderConfig.DLA_core": EVER,
     "IBuilderConfig.hardware_compatibility_level": EVER,
+    "IBuilderConfig.builder_optimization_level": EVER,
     "IBuilderConfig.progress_monitor": (10, 12),
     "IBuilderConfig.create_timing_cache": EVER,
     "IBuilderConfig.set_timing_cache": EVER,

@@ -108,6 +108,15 @@ def test_precision_in_the_words_of_each_version(
     assert (json.dumps({"done": 1, "total": 2}) in done.stdout) == version.startswith("1")
 
 
+def test_the_builders_effort_is_passed_on_and_another_engine_results(artifact: Path, stand_in: StandIn) -> None:
+    for words, level in (((), 3), (("--level", "1"), 1), (("--level", "1"), 1)):
+        found = answer(stand_in.run(artifact, *words))
+        assert found["key"]["level"] == (1 if words else None)
+        assert f"level {level}" in stand_in.calls()
+    assert stand_in.calls().count("build") == 2
+    assert answer(stand_in.run(artifact, "--level", "1", version="8.5.2"))["error"] == "wrong-tensorrt"
+
+
 def test_flags_may_be_asked_for_where_both_ways_exist(artifact: Path, stand_in: StandIn) -> None:
     """TensorRT 10 takes either file; an engine of the one is none of the other."""
     answer(stand_in.run(artifact))

@@ -97,6 +97,7 @@ class TimingCache:
 
 class Config:
     profiling_verbosity = hardware_compatibility_level = progress_monitor = default_device_type = DLA_core = None
+    builder_optimization_level = 3
 
     def __init__(self) -> None:
         self.flags: list[str] = []
@@ -165,6 +166,7 @@ class Builder:
         chatter()
         self.logger.log(ILogger.WARNING, "stand-in: a warning")
         self.logger.log(ILogger.VERBOSE, "stand-in: nobody reads this")
+        record(f"level {config.builder_optimization_level}")
         monitor = config.progress_monitor
         if monitor:
             monitor.phase_start("building", None, 2)
