@@ -72,7 +72,7 @@ def train(
     Raises:
         EdgecError: ``unlabelled-data``, ``unreadable-image``, ``bad-mask``, ``training-diverged``, ``bad-checkpoint``.
     """
-    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(device).to(memory_format=layout(device))  # type: ignore[call-overload]
     run = Run(network, recipe)
     if checkpoint is not None and checkpoint.exists():
         run.load(checkpoint, device)
@@ -125,7 +125,7 @@ class Run:
 
     def step(self, inputs: Tensor, truth: Tensor, counts: Tensor, number: int) -> float:
         """One update of the weights and of their average; returns the loss."""
-        logits = self.network(inputs.contiguous(memory_format=torch.channels_last))
+        logits = self.network(inputs.contiguous(memory_format=layout(inputs.device)))
         weights = class_weights(counts, logits.shape[1], self.recipe.class_balance)
         weights = None if weights is None else weights.to(logits.device)
         loss = loss_of(logits, truth, weights, self.recipe.label_smoothing)
@@ -209,6 +209,11 @@ class Run:
             raise EdgecError("bad-checkpoint", f"cannot continue from '{path}': {error}", hint) from error
         if kept != json.loads(json.dumps(plain(self.recipe))):
             raise EdgecError("bad-checkpoint", f"'{path}' belongs to a run with other options", hint)
+
+
+def layout(device: torch.device) -> torch.memory_format:
+    """Faster in float32: channels last on a CPU, and NCHW on a GPU, whose depthwise kernels want it."""
+    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
 
 
 def let_learn(network: nn.Module, phase: Phase) -> None:

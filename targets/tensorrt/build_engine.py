@@ -25,6 +25,7 @@ import array
 import contextlib
 import ctypes
 import errno
+import functools
 import glob
 import hashlib
 import json
@@ -791,11 +792,13 @@ def candidates(
     if not set(names) <= set(table):
         raise Refusal("missing-file", f"the bundle holds {', '.join(table)}, not '{options.precision}'")
     results: dict[str, Any] = {}
+    runs: dict[str, Any] = {}
     for name in names:
         tell(f"candidate {name}")
         folder = os.path.join(os.path.dirname(options.spec), table[name]["folder"])
         files = {field: os.path.join(folder, file) for field, file in FILES.items()}
         own = argparse.Namespace(**{**vars(options), **files, "output": os.path.join(options.output, "built", name)})
+        own.predict = None  # only the one that is chosen is asked
         try:
             spec = read_spec(own)
             check_device(spec, cuda, version, options.dla)
@@ -803,12 +806,18 @@ def candidates(
         except Refusal as refusal:
             results[name] = refusal.answer()
             tell(f"candidate {name} is refused: {refusal.args[1]}")
-    p50_ms = {name: median(done["latency"]["gpu_ms"]) for name, done in results.items() if "latency" in done}
-    if not p50_ms:
+        else:
+            runs[name] = functools.partial(one_engine, trt, cuda, version, found, spec, own)
+    if not runs:
         raise Refusal(*next((done["error"], done["message"]) for done in results.values()))
-    chosen, verdict = weigh(p50_ms, {name: entry["loss_pp"] for name, entry in table.items()})
+    p50_ms = {name: median(done["latency"]["gpu_ms"]) for name, done in results.items() if "latency" in done}
+    losses = {name: entry["loss_pp"] for name, entry in table.items()}
+    chosen, verdict = weigh(p50_ms, losses) if p50_ms else (next(iter(runs)), "nothing was measured to choose by")
     tell(verdict)
     answer = results[chosen]
+    if options.predict:
+        runs[chosen].args[-1].predict = options.predict
+        answer = {**answer, **runs[chosen]()}
     kept = {os.path.basename(path): read_bytes(path) for path in answer["products"]}
     keep(options.output, kept)
     summary = {name: {"p50_ms": p50_ms.get(name), **table[name], **_refusal(done)} for name, done in results.items()}

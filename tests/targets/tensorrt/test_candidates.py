@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,21 @@ def test_one_candidate_by_its_name(choice: Path, stand_in: StandIn) -> None:
     assert stand_in.calls().count("build") == 1
     found = answer(stand_in.run(choice, "--precision", "mixed"))
     assert (found["error"], "int8, fp16" in found["message"]) == ("missing-file", True)
+
+
+@pytest.mark.parametrize(("precision", "budget_s"), [("fp16", "0.1"), ("auto", "0.1"), ("auto", "0")])
+def test_the_candidate_that_is_chosen_answers(
+    precision: str, budget_s: str, choice: Path, stand_in: StandIn, tmp_path: Path
+) -> None:
+    spec = json.loads((choice / "engine_spec.json").read_text())
+    num_bytes = 4 * math.prod(spec["input_shape"])
+    (tmp_path / "in.f32").write_bytes((choice / "golden.bin").read_bytes()[: 2 * num_bytes])
+    words = ("--precision", precision, "--budget-s", budget_s, "--predict", tmp_path / "in.f32", tmp_path / "out.f32")
+    found = answer(stand_in.run(choice, *map(str, words)))
+    assert found["num_images"] == 2
+    assert (tmp_path / "out.f32").stat().st_size == 2 * 4 * sum(map(math.prod, spec["outputs"].values()))
+    assert found["precision"] in {"int8", "fp16"} & ({precision} if precision != "auto" else {"int8", "fp16"})
+    assert ("nothing was measured" in found["verdict"]) == (budget_s == "0")
 
 
 def test_a_build_without_a_gpu_leaves_the_choice_to_the_board(
