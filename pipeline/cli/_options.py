@@ -41,7 +41,7 @@ _RECIPE_OPTIONS = (
     click.option(
         "--precision",
         type=click.Choice(["int8", "fp16", "mixed", "auto"]),
-        help="The board's own by default; 'auto' measures each and ships the one that pays; without a GPU the board chooses.",
+        help="The board's own by default; 'auto' measures each and ships the one that pays, or lets the board choose.",
     ),
     click.option(
         "--task", help="What the outputs are for: classification, segmentation, tensors; the outputs tell by default."

@@ -98,12 +98,15 @@ def _session(path: Path, threads: int, as_written: bool, integer_sums: bool) -> 
     options = session_options(threads)
     if as_written:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-    if not as_written or not integer_sums:
+    else:
         return onnxruntime.InferenceSession(str(path), options, providers=PROVIDERS)
+    kept_apart = ["DoubleQDQPairsRemover"]  # of two pairs in a row it leaves the finer one alone
+    if not integer_sums:
+        return onnxruntime.InferenceSession(str(path), options, providers=PROVIDERS, disabled_optimizers=kept_apart)
     import onnx
 
     from edgec.pipeline.forms.integer_sums import with_integer_sums
 
     content = with_integer_sums(onnx.load(path)).SerializeToString()
-    kept_apart = ["ConvMulFusion"]  # it would multiply the factor back into the weights
+    kept_apart.append("ConvMulFusion")  # it would multiply the factor back into the weights
     return onnxruntime.InferenceSession(content, options, providers=PROVIDERS, disabled_optimizers=kept_apart)

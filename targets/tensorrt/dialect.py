@@ -7,7 +7,8 @@ The differences, from the operator table of onnx-tensorrt (``docs/operators.md``
    become the float values that quantize back to the same integers.
 3. HardSwish is not in the table of 8.4: ``x * HardSigmoid(x)`` with alpha 1/6 and beta 1/2, its definition in ONNX.
 4. A constant per channel beside a Q or DQ stops 8.6: ``scales.py`` moves it elsewhere.
-5. Older versions read older operator sets (8.4 up to 13): the file declares the oldest one, from 13 on, in which its
+5. The bounds of a Clip between floats and a Q or DQ are cut in its steps by 8.6: ``bounds.py`` says them otherwise.
+6. Older versions read older operator sets (8.4 up to 13): the file declares the oldest one, from 13 on, in which its
    operators have their present definition.
 """
 
@@ -21,6 +22,7 @@ import onnx
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.network.graph import Array, Graph, Node
+from edgec.targets.tensorrt.bounds import separate_bounds
 from edgec.targets.tensorrt.scales import separate_scales
 
 OLDEST_OPSET = 13  # the first with a scale per channel
@@ -36,12 +38,12 @@ def to_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def in_dialect(model: onnx.ModelProto) -> Graph:
-    """Rules 1, 3 and 4: what TensorRT 10 and later reads; weights are stored integers."""
-    return separate_scales(_each(Graph.read(model), _plain))
+    """Rules 1 and 3 to 5: what TensorRT 10 and later reads; weights are stored integers."""
+    return separate_bounds(separate_scales(_each(Graph.read(model), _plain)))
 
 
 def with_float_weights(graph: Graph) -> onnx.ModelProto:
-    """Rules 2 and 5.
+    """Rules 2 and 6.
 
     Raises:
         EdgecError: ``bad-quantization``.

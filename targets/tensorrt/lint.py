@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from edgec.pipeline.network.graph import Graph, Node
+from edgec.targets.tensorrt.bounds import meets_quantizer
 from edgec.targets.tensorrt.scales import meets_quantization, scale_size
 
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -161,6 +162,17 @@ def one_granularity(graph: Graph, node: Node) -> Iterator[Finding]:
         yield Finding("violation", "scale-granularity", node.name, message)
 
 
+def bounds_in_one_unit(graph: Graph, node: Node) -> Iterator[Finding]:
+    """A Clip with a bound other than zero runs inside an integer convolution, or meets no Q and no DQ.
+
+    TensorRT moves Q and DQ over it, and 8.6 then takes the bounds for steps of the quantizer.
+    """
+    neighbour = meets_quantizer(graph, node)
+    if neighbour is not None:
+        message = f"its bounds would be taken for steps of '{neighbour.name}', which TensorRT moves over it"
+        yield Finding("violation", "clip-bounds", node.name, message)
+
+
 RULES: tuple[Rule, ...] = (
     symmetric_int8,
     one_scale_per_activation,
@@ -172,6 +184,7 @@ RULES: tuple[Rule, ...] = (
     activation_inside,
     enough_channels,
     one_granularity,
+    bounds_in_one_unit,
 )
 
 

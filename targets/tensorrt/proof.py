@@ -8,8 +8,6 @@ further apart than rounding has brought the reference from its own float functio
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import onnx
 from onnx import helper
@@ -29,20 +27,29 @@ SLACK_DB = 3.0  # of noise against noise, on a few inputs
 
 
 def without_rounding(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without Q and DQ of activations; those of weights stay, they are constants."""
+    """The model whose activations are cut where their Q saturates, and not rounded; Q and DQ of weights stay."""
     graph = Graph.read(model)
-    alias: dict[str, str] = {}
+    bounds: dict[str, Array] = {}
     nodes = []
     for node in graph.nodes:
-        inputs = tuple(alias.get(name, name) for name in node.inputs)
         if node.op not in ("QuantizeLinear", "DequantizeLinear") or _of_weight(graph, node):
-            nodes.append(replace(node, inputs=inputs))
+            nodes.append(node)
         elif node.op == "DequantizeLinear":  # of another type than its Q, or an output's
             kind = helper.np_dtype_to_tensor_dtype(graph.constants[node.inputs[1]].dtype)
-            nodes.append(Node("Cast", inputs[:1], node.outputs, {"to": kind}, node.name))
+            nodes.append(Node("Cast", node.inputs[:1], node.outputs, {"to": kind}, node.name))
         else:
-            alias[node.output] = inputs[0]
-    return graph.with_nodes(nodes).write()
+            names = (f"{node.output}.least", f"{node.output}.most")
+            bounds |= zip(names, _span(graph, node), strict=True)
+            nodes.append(Node("Clip", (node.inputs[0], *names), node.outputs, {}, node.name))
+    return graph.with_nodes(nodes, bounds).write()
+
+
+def _span(graph: Graph, quantizer: Node) -> tuple[Array, Array]:
+    """The least and the largest value that a Q of one scale can tell."""
+    scale, zero_point = (graph.constants[name] for name in quantizer.inputs[1:3])
+    kind, zero = np.iinfo(zero_point.dtype), int(zero_point.reshape(-1)[0])
+    least, most = (np.asarray((end - zero) * scale.max(), scale.dtype) for end in (kind.min, kind.max))
+    return least, most
 
 
 def without_types(model: onnx.ModelProto) -> onnx.ModelProto:

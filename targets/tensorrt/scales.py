@@ -57,7 +57,7 @@ def meets_quantization(graph: Graph, node: Node) -> Node | None:
     size = scale_size(graph, node)
     if size <= 1:
         return None
-    for neighbour in (*_dequantizers(graph, _data(graph, node)), *_quantizers(graph, node.output)):
+    for neighbour in (*dequantizers(graph, _data(graph, node)), *quantizers(graph, node.output)):
         if graph.constants[neighbour.inputs[1]].size != size:
             return neighbour
     return None
@@ -80,26 +80,27 @@ def _data(graph: Graph, node: Node) -> str:
     return next(name for name in node.inputs if name not in graph.constants)
 
 
-def _passes(graph: Graph, node: Node) -> bool:
-    return node.op in MOVING or scale_size(graph, node) == 1
+def _passes(graph: Graph, node: Node, also: tuple[str, ...]) -> bool:
+    return node.op in (*MOVING, *also) or scale_size(graph, node) == 1
 
 
-def _dequantizers(graph: Graph, tensor: str) -> Iterator[Node]:
-    """Those whose values arrive in ``tensor`` unchanged but for moves and one factor."""
+def dequantizers(graph: Graph, tensor: str, also: tuple[str, ...] = ()) -> Iterator[Node]:
+    """Those whose values arrive in ``tensor`` unchanged but for moves, one factor, and operators of ``also``."""
     made = graph.producer.get(tensor)
     if made is not None and made.op == "DequantizeLinear":
         yield made
-    elif made is not None and _passes(graph, made):
+    elif made is not None and _passes(graph, made, also):
         for name in graph.data_inputs(made):
-            yield from _dequantizers(graph, name)
+            yield from dequantizers(graph, name, also)
 
 
-def _quantizers(graph: Graph, tensor: str) -> Iterator[Node]:
+def quantizers(graph: Graph, tensor: str, also: tuple[str, ...] = ()) -> Iterator[Node]:
+    """Those that ``tensor`` arrives in, in the same way."""
     for reader in graph.consumers.get(tensor, ()):
         if reader.op == "QuantizeLinear":
             yield reader
-        elif _passes(graph, reader):
-            yield from _quantizers(graph, reader.output)
+        elif _passes(graph, reader, also):
+            yield from quantizers(graph, reader.output, also)
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ class _Move:
     def _gate(self, product: Node, factor: str = "") -> str | None:
         """The operand that may take a factor: not quantized, a vector rather than a map, made by an activation."""
         is_product = product.op == "Mul" and len(self.graph.data_inputs(product)) == 2
-        free = [name for name in product.inputs if name != factor and not any(_dequantizers(self.graph, name))]
+        free = [name for name in product.inputs if name != factor and not any(dequantizers(self.graph, name))]
         if not is_product or not free or (factor and len(free) != 1):
             return None
         return min(free, key=lambda name: (self._is_map(name), not self._is_activation(name)))
@@ -239,7 +240,7 @@ class _Move:
 
     def _before(self, relu: Node, factor: Array) -> Graph | None:
         """Rule 3."""
-        if any(_dequantizers(self.graph, relu.inputs[0])) or self.graph.only_consumer(relu.inputs[0]) is None:
+        if any(dequantizers(self.graph, relu.inputs[0])) or self.graph.only_consumer(relu.inputs[0]) is None:
             return None
         return self._multiplied(self.graph, relu, relu.inputs[0], factor)
 
