@@ -85,6 +85,10 @@ def rates(context: click.Context, parameter: click.Parameter, value: str) -> tup
 )
 @click.option("--weights", help="Start from these: a name, .safetensors, .pth or card .toml.  [default: from scratch]")
 @click.option(
+    "--backbone-weights",
+    help="Of the classifying network that a segmenting one is built on; the rest is trained from scratch.",
+)
+@click.option(
     "--head-epochs",
     type=click.IntRange(min=0),
     help="Epochs of a first phase for the classifier alone.  [default: 3 where --weights have another one]",
@@ -121,6 +125,7 @@ def command(
     batch_size: int | None,
     learning_rate: tuple[float, ...] | None,
     weights: str | None,
+    backbone_weights: str | None,
     head_epochs: int | None,
     class_balance: float,
     patience: int | None,
@@ -159,6 +164,7 @@ def command(
         check_plot(plot)
     objective, computes = objective_of(model), find_device(device)
     initial = resolve_weights(weights, get(model)) if weights is not None else None
+    backbone = backbone_of(model, weights, backbone_weights)
     usual = SCRATCH if initial is None else ((initial.preprocess.shape[1],), (12,), (5e-4,))
     phases = phases_of(px or usual[0], epochs or usual[1], learning_rate or usual[2])
     output = output or Path(f"{model}_{Path(data).resolve().name}.safetensors")
@@ -171,7 +177,9 @@ def command(
             config = initial.network_config(input_px=phases[-1].px, num_classes=sets.num_classes)
         if width_multiplier is not None:
             config = replace(config, width_multiplier=width_multiplier)
-        start = begin(config, initial, sets.training.classes, seed)
+        if backbone is not None:
+            config = replace(config, padding=backbone.padding)
+        start = begin(config, initial, sets.training.classes, seed, backbone)
         if initial is not None and start.new_head:
             click.echo(new_head_words(initial, sets.num_classes), err=True)
         recipe = TrainingRecipe(
@@ -187,6 +195,27 @@ def command(
     if plot is not None:
         plot_curve(trained.curve, objective.metric, f"{model} on {sets.name}", plot)
     click.echo(f"{output}: {objective.metric} {card.accuracy} % ({card.source})")
+
+
+def backbone_of(model: str, weights: str | None, argument: str | None) -> Weights | None:
+    """What ``--backbone-weights`` names.
+
+    Raises:
+        EdgecError: those of ``resolve_weights``; ``weights-mismatch`` for a model without such a backbone.
+    """
+    from edgec.pipeline.core.errors import EdgecError
+    from edgec.pipeline.network.models import get
+    from edgec.pipeline.network.models.weights import resolve_weights
+
+    if argument is None:
+        return None
+    if weights is not None:
+        raise click.UsageError("--weights holds the backbone too: give one of the two")
+    backbone = get(model).backbone
+    if backbone is None:
+        message = f"'{model}' is not built on a model that classifies here"
+        raise EdgecError("weights-mismatch", message, "leave --backbone-weights away")
+    return resolve_weights(argument, get(backbone))
 
 
 def phases_of(px: tuple[int, ...], epochs: tuple[int, ...], rates: tuple[float, ...]) -> tuple[Phase, ...]:

@@ -16,7 +16,7 @@ from edgec.pipeline.data.dataset import Dataset, batches
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.network.models.cards import Card, PreprocessTable
 from edgec.pipeline.network.models.spec import NetworkConfig, build_network
-from edgec.pipeline.network.models.weights import Weights, load_fitting
+from edgec.pipeline.network.models.weights import Weights, load_backbone, load_fitting
 from edgec.pipeline.train.curve import Epoch, curve_of
 from edgec.pipeline.train.data import TrainingData
 from edgec.pipeline.train.objective import Objective, objective_of
@@ -36,39 +36,54 @@ class Start:
     Attributes:
         initial: the weights in ``network``; None for a fresh initialisation.
         new_head: the classifier in ``network`` is a fresh one, whatever ``initial`` has.
+        backbone: the weights in the backbone of a network that is otherwise a fresh one.
     """
 
     config: NetworkConfig
     network: nn.Module
     initial: Weights | None = None
     new_head: bool = True
+    backbone: Weights | None = None
 
     @property
     def preprocess(self) -> Preprocess:
         """As the given weights know pictures; their sizes are the recipe's."""
-        return self.initial.preprocess if self.initial is not None else SIGNED
+        given = self.initial or self.backbone
+        return given.preprocess if given is not None else SIGNED
 
     @property
     def words(self) -> str:
         """Where the weights come from."""
+        if self.backbone is not None:
+            return (
+                f"backbone from {Path(self.backbone.name).name}, sha256 {self.backbone.sha256}; the rest from scratch"
+            )
         if self.initial is None:
             return "started from scratch"
         origin = f"started from {Path(self.initial.name).name}, sha256 {self.initial.sha256}"
         return f"{origin}, with a new classifier" if self.new_head else origin
 
 
-def begin(config: NetworkConfig, initial: Weights | None, classes: tuple[str, ...], seed: int) -> Start:
+def begin(
+    config: NetworkConfig,
+    initial: Weights | None,
+    classes: tuple[str, ...],
+    seed: int,
+    backbone: Weights | None = None,
+) -> Start:
     """The network of ``config``, filled from ``initial`` where there is one.
 
     The classifier is a new one where ``initial`` has another number of classes, or names others than ``classes``.
 
     Raises:
-        EdgecError: those of ``build_network`` and ``load_weights``.
+        EdgecError: those of ``build_network``, ``load_weights`` and ``load_backbone``.
     """
     torch.manual_seed(seed)
     network = build_network(config)
     if initial is None:
-        return Start(config, network)
+        if backbone is not None:
+            load_backbone(network, backbone)
+        return Start(config, network, backbone=backbone)
     means_others = bool(classes and initial.labels and classes != initial.labels)
     return Start(config, network, initial, load_fitting(network, initial, with_classifier=not means_others))
 

@@ -19,7 +19,7 @@ from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.network import models
 from edgec.pipeline.network.models.cards import read_card
 from edgec.pipeline.network.models.spec import NetworkConfig, build_network
-from edgec.pipeline.network.models.weights import load_fitting, resolve_weights
+from edgec.pipeline.network.models.weights import Weights, load_fitting, resolve_weights
 from edgec.pipeline.train.batch_norm import restate_batch_norm
 from edgec.pipeline.train.curve import Epoch, plot_curve
 from edgec.pipeline.train.objective import (
@@ -32,6 +32,7 @@ from edgec.pipeline.train.objective import (
 from edgec.pipeline.train.pictures import at_size, read_pictures
 from edgec.pipeline.train.recipe import Phase, TrainingRecipe
 from edgec.pipeline.train.train import Run, Trained, train
+from edgec.pipeline.train.weights import begin
 
 MODEL = "mobilenetv3-small"
 SMALL = NetworkConfig(MODEL, width_multiplier=0.35, input_px=32, num_classes=2)
@@ -314,3 +315,64 @@ def test_task_that_cannot_be_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EdgecError) as refusal:
         objective_of(MODEL)
     assert refusal.value.code == "wrong-task"
+
+
+SEGMENTING = NetworkConfig("deeplabv3plus-mobilenetv3", width_multiplier=0.35, input_px=64, num_classes=3)
+
+
+@pytest.fixture
+def classifying(tmp_path: Path) -> Path:
+    """Weights of the network that DeepLabV3+ is built on, with batch norm that has seen something."""
+    torch.manual_seed(5)
+    network = build_network(replace(SEGMENTING, model="mobilenetv3", num_classes=7))
+    for name, tensor in network.state_dict().items():
+        if name.endswith("running_mean"):
+            tensor.uniform_(-1, 1)
+    save_file(network.state_dict(), tmp_path / "classifying.safetensors")
+    return tmp_path / "classifying.safetensors"
+
+
+def weights_at(path: Path, width: float) -> Weights:
+    found = resolve_weights(str(path), models.get("mobilenetv3"))
+    return replace(found, width_multiplier=width, num_classes=7)
+
+
+def test_a_backbone_keeps_every_byte_and_the_rest_is_as_from_scratch(classifying: Path) -> None:
+    given = load_file(classifying)
+    start = begin(SEGMENTING, None, (), 1, weights_at(classifying, 0.35))
+    scratch = begin(SEGMENTING, None, (), 1)
+    for name, tensor in start.network.state_dict().items():
+        inside = name.removeprefix("backbone.")
+        expected = scratch.network.state_dict()[name] if inside == name else given.get(inside, tensor)
+        assert torch.equal(tensor, expected), name
+    assert sum(name.startswith("backbone.") for name in start.network.state_dict()) > 100
+    assert start.words.startswith("backbone from classifying.safetensors, sha256 ")
+    assert start.preprocess == weights_at(classifying, 0.35).preprocess != scratch.preprocess
+
+
+def test_a_backbone_of_another_width_is_refused(classifying: Path) -> None:
+    with pytest.raises(EdgecError) as refusal:
+        begin(replace(SEGMENTING, width_multiplier=0.5), None, (), 1, weights_at(classifying, 0.35))
+    assert refusal.value.code == "weights-mismatch"
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "expected"),
+    [
+        ("deeplabv3plus-xception65", [], "weights-mismatch"),
+        ("mobilenetv2", [], "weights-mismatch"),
+        ("deeplabv3plus-mobilenetv3", ["--weights", "random"], "2"),
+    ],
+)
+def test_a_backbone_that_nothing_is_built_on(model: str, more: list[str], expected: str) -> None:
+    result = CliRunner().invoke(command, [model, "--backbone-weights", "random", *more])
+    assert expected == (result.exception.code if isinstance(result.exception, EdgecError) else str(result.exit_code))
+
+
+@pytest.mark.parametrize("name", [name for name in models.names() if models.get(name).backbone])
+def test_every_backbone_is_a_model_that_classifies(name: str) -> None:
+    backbone = models.get(str(models.get(name).backbone))
+    assert backbone.task is None
+    given = replace(resolve_weights("random", backbone), width_multiplier=0.35)
+    config = replace(SEGMENTING, model=name)
+    assert begin(config, None, (), 0, given).backbone == given

@@ -103,6 +103,7 @@ class ModelSpec:
         options: fields of ``NetworkConfig`` beyond width, resolution, classes and padding that the family has.
         task: what the outputs are for; None where they tell.
         num_classes: where neither the weights nor the user say how many.
+        backbone: the classifying model whose layers its backbone has, under their names; None where there is none.
     """
 
     name: str
@@ -117,6 +118,7 @@ class ModelSpec:
     options: frozenset[str] = frozenset()
     task: str | None = None
     num_classes: int = 1000
+    backbone: str | None = None
 
 
 _FOREIGN = {

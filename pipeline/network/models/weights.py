@@ -266,6 +266,25 @@ def load_fitting(network: nn.Module, weights: Weights, *, with_classifier: bool 
     return is_new
 
 
+def load_backbone(network: nn.Module, weights: Weights) -> None:
+    """Fill ``network.backbone`` with the layers of a trained classifying network; everything else stays as it was made.
+
+    Raises:
+        EdgecError: as ``load_weights``; ``weights-mismatch`` where the backbone has another width or padding.
+    """
+    from edgec.pipeline.network.models.spec import build_network
+
+    classifier = build_network(weights.network_config())
+    load_weights(classifier, weights)
+    state, backbone = classifier.state_dict(), network.get_submodule("backbone")
+    wanted = backbone.state_dict()
+    odd = [name for name, tensor in wanted.items() if name not in state or state[name].shape != tensor.shape]
+    if odd:
+        message = f"'{weights.name}' does not fit the backbone: '{odd[0]}' has another shape there, or is missing"
+        raise EdgecError("weights-mismatch", message, "give both the same --width-multiplier")
+    backbone.load_state_dict({name: state[name] for name in wanted})
+
+
 def _renamed(network: nn.Module, weights: Weights, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """(the file's tensors under our names, names that were left)."""
     from edgec.pipeline.network.models import state_dict

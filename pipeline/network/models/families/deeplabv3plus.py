@@ -72,6 +72,7 @@ def _spec(
         options=frozenset({"output_stride", "argmax"}),
         task="segmentation",
         num_classes=NUM_CLASSES,
+        backbone=backbone if backbone.startswith("mobilenet") else None,
     )
 
 
