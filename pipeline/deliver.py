@@ -81,7 +81,11 @@ def _best(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release
     for precision in recipe.target.precisions:
         (work / precision).mkdir()
         candidate = replace(recipe, target=with_precision(recipe.target, precision))
-        releases[precision] = _judged(candidate, store, judging, work / precision)
+        try:
+            releases[precision] = _judged(candidate, store, judging, work / precision)
+        except EdgecError as error:
+            if error.code != "mixed-gains-nothing":
+                raise
     verdict = weigh({name: (release.accuracy, release.latency) for name, release in releases.items()})
     return replace(releases[verdict.precision], precision_verdict=verdict.text)
 

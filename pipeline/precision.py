@@ -27,6 +27,8 @@ class Verdict:
 def weigh(outcomes: Mapping[Precision, tuple[Accuracy, Latency]]) -> Verdict:
     """The fastest ships that beats FP16 by ``LEAST_GAIN`` and loses ``MOST_LOSS_PP`` at most; else FP16.
 
+    Where a board has no FP16, the fastest that loses at most so much against the best.
+
     Loss is the drop of top-1 against float beyond that of FP16; without labels, that of the agreement with float.
 
     Raises:
@@ -35,6 +37,8 @@ def weigh(outcomes: Mapping[Precision, tuple[Accuracy, Latency]]) -> Verdict:
     p50_ms = {name: latency.p50_ms for name, (_, latency) in outcomes.items() if latency.p50_ms is not None}
     if len(p50_ms) < len(outcomes):
         raise undecided()
+    if "fp16" not in outcomes:
+        return _fastest_near_the_best(outcomes, p50_ms)
     others: list[Precision] = [name for name in outcomes if name != "fp16"]
     gain: dict[Precision, float] = {name: p50_ms["fp16"] / p50_ms[name] for name in others}
     scores = {name: headline(accuracy, "target") for name, (accuracy, _) in outcomes.items()}
@@ -45,6 +49,18 @@ def weigh(outcomes: Mapping[Precision, tuple[Accuracy, Latency]]) -> Verdict:
         precision = max(paying, key=lambda name: gain[name])
     words = ", ".join(f"{name.upper()} gains {gain[name]:.2f}x for {loss_pp[name]:.1f} pp" for name in others)
     return Verdict(precision, f"ship {precision.upper()}: {words}")
+
+
+def _fastest_near_the_best(
+    outcomes: Mapping[Precision, tuple[Accuracy, Latency]], p50_ms: Mapping[Precision, float]
+) -> Verdict:
+    scores = {name: headline(accuracy, "target") for name, (accuracy, _) in outcomes.items()}
+    best = max(scores.values())
+    chosen = min((name for name in scores if best - scores[name] <= MOST_LOSS_PP), key=lambda name: p50_ms[name])
+    words = ", ".join(
+        f"{name.upper()} takes {p50_ms[name]:.3f} ms and loses {best - scores[name]:.1f} pp" for name in scores
+    )
+    return Verdict(chosen, f"ship {chosen.upper()}: {words}")
 
 
 def headline(accuracy: Accuracy, form: Literal["reference", "target"]) -> float:

@@ -98,6 +98,7 @@ def test_it_is_reproduced(
         (["--target", "arm", "--quantizer", "best"], "--quantizer best would change the parameters"),
         (["--target", "arm", "--quantizer", "fast"], "--quantizer fast would change the parameters"),
         (["--target", "jetson", "--precision", "fp16"], "nothing is in the precision 'fp16'"),
+        (["--target", "arm", "--precision", "mixed"], "its own Q/DQ say what is float"),
     ],
 )
 def test_what_contradicts_it_is_refused(

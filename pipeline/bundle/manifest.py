@@ -90,7 +90,8 @@ class TargetIdentity:
     @property
     def precision_words(self) -> str:
         """As people write it."""
-        return "INT8 and FP16" if self.precision == "mixed" else self.precision.upper()
+        others = "FP16" if self.compiler == "tensorrt" else "float"
+        return f"INT8 and {others}" if self.precision == "mixed" else self.precision.upper()
 
 
 @dataclass(frozen=True)

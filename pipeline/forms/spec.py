@@ -155,7 +155,8 @@ def _check_precisions(target: TargetSpec, path: Path) -> None:
 def with_precision(target: TargetSpec, precision: Precision) -> TargetSpec:
     """``target`` in another of its precisions. In FP16 nothing is quantized: the reference is the float network.
 
-    Mixed is INT8 but for the layers that gain least by it: depthwise convolutions and squeeze-excite.
+    Mixed is INT8 but for some layers: on a GPU those that gain least by it, depthwise convolutions and squeeze-excite;
+    where a core computes all in integers, the first ones, whose noise reaches all others.
 
     Raises:
         EdgecError: ``unsupported-precision``.
@@ -167,7 +168,9 @@ def with_precision(target: TargetSpec, precision: Precision) -> TargetSpec:
     if precision == target.precision:
         return target
     scheme = replace(target.scheme, name=f"{target.scheme.name}-{precision}")
-    if precision == "mixed":
+    if precision == "mixed" and scheme.quantize_output:
+        scheme = replace(scheme, float_prefix=True)
+    elif precision == "mixed":
         scheme = replace(scheme, float_classes=("depthwise", "pointwise"))
     else:
         scheme = replace(scheme, integer_operators=(), equalize=(), rescale_activations=False)

@@ -239,9 +239,12 @@ class Quantize:
     def _quantized(
         self, model: ModelProto, calibration: Calibration, given: Given | None, floats: Mapping[str, str]
     ) -> QuantizedModel:
+        from edgec.pipeline.quantize.prefix import quantize_behind_prefix
         from edgec.pipeline.quantize.quantizer import quantize
 
         progress = reporter("quantize")
+        if self.scheme.float_prefix and given is None:
+            return quantize_behind_prefix(model, calibration, self.scheme, self.level, self._stream, progress)
         return quantize(model, calibration, self.scheme, self.level, self._stream, progress, floats, given)
 
     def _within(

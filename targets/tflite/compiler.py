@@ -77,14 +77,20 @@ def to_tflite(
     require_schema()
     from edgec.targets.tflite.lowering import Lowering
     from edgec.targets.tflite.normalisation import fold_normalisation
+    from edgec.targets.tflite.prefix import lower_parts, parts_of
+    from edgec.targets.tflite.reader import read_graph
     from edgec.targets.tflite.rules import RULES
 
-    graph = _prepared(model, options)
-    if options.input_type == "uint8":
+    parts = parts_of(model) if options.xnnpack else None
+    graph = _prepared(model if parts is None else parts.rest, options)
+    if options.input_type == "uint8" and parts is None:
         graph = fold_normalisation(graph, preprocess)
     description = _description(labels, preprocess, outputs_in_model_order(graph))
     metadata = {"min_runtime_version": MIN_RUNTIME, METADATA_NAME: description}
-    return Lowering(graph, options).run(RULES, metadata)
+    if parts is None:
+        return Lowering(graph, options).run(RULES, metadata)
+    entry, prefix = read_graph(parts.entry), _prepared(parts.prefix, options)
+    return lower_parts(entry, prefix, graph, options, RULES, metadata)
 
 
 def outputs_in_model_order(graph: Graph) -> list[int]:

@@ -37,10 +37,10 @@ class Lowering:
         writer: the file.
     """
 
-    def __init__(self, graph: Graph, options: TfliteOptions) -> None:
+    def __init__(self, graph: Graph, options: TfliteOptions, writer: FlatbufferWriter | None = None) -> None:
         self.graph = graph
         self.options = options
-        self.writer = FlatbufferWriter()
+        self.writer = writer or FlatbufferWriter()
         self._index: dict[str, int] = {}
         self._public = {tensor: name for name, tensor in graph.outputs.items()}
 
@@ -89,10 +89,13 @@ class Lowering:
     def run(self, rules: Mapping[str, Any], metadata: Mapping[str, bytes]) -> bytes:
         """Lower every node by its rule and write the file."""
         inputs = {name: self._enter(name) for name in self.graph.inputs}
+        return self.writer.finish(inputs, self.run_nodes(rules), metadata)
+
+    def run_nodes(self, rules: Mapping[str, Any]) -> dict[str, int]:
+        """Lower every node; the outputs as they leave the file."""
         for node in self.graph.nodes:
             rules[node.op](self, node)
-        outputs = {name: self._leave(name, tensor) for name, tensor in self.graph.outputs.items()}
-        return self.writer.finish(inputs, outputs, metadata)
+        return {name: self._leave(name, tensor) for name, tensor in self.graph.outputs.items()}
 
     def _enter(self, name: str) -> int:
         """The fed tensor: the graph's own, or a float or uint8 one in front of a QUANTIZE."""

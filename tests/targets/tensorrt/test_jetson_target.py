@@ -120,6 +120,18 @@ def test_the_fastest_that_pays() -> None:
     assert weigh({**found, "int8": outcome(79.5, 1.00)}).precision == "int8"
 
 
+@pytest.mark.parametrize(
+    ("int8", "mixed", "chosen"),
+    [((78.0, 1.0), (79.5, 1.2), "mixed"), ((79.0, 1.0), (79.5, 1.2), "int8"), ((79.0, 1.3), (79.5, 1.2), "mixed")],
+)
+def test_without_fp16_the_fastest_near_the_best_ships(
+    int8: tuple[float, float], mixed: tuple[float, float], chosen: str
+) -> None:
+    verdict = weigh({"int8": outcome(*int8), "mixed": outcome(*mixed)})
+    assert verdict.precision == chosen
+    assert verdict.text.startswith(f"ship {chosen.upper()}: INT8 takes {int8[1]:.3f} ms and loses ")
+
+
 def test_mixed_leaves_the_layers_in_float_that_gain_least(tmp_path: Path) -> None:
     """Depthwise convolutions and squeeze-excite, beside pooling, which is float anyway."""
     from edgec.pipeline.network.export import export_onnx

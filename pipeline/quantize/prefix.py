@@ -1,0 +1,193 @@
+"""The first layers in float, everything behind one tensor in integers: fewer bits where the noise is made cost most.
+
+Noise of the first layers reaches every later one: in MobileNetV3-small the input, the stem and three blocks make half
+of it. The network is cut at a tensor that is its only way through. What lies before it is not touched; what lies behind
+is quantized as a network of its own, whose images are the values of that tensor, so that its ranges and biases are
+those of the network as it will be.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.scratch import scratch
+from edgec.pipeline.forms.format import Batch, Outputs
+from edgec.pipeline.forms.ort import OrtRunner
+from edgec.pipeline.forms.scheme import Level, Scheme
+from edgec.pipeline.network.cost import layer_macs
+from edgec.pipeline.network.graph import Array, Graph, Node
+from edgec.pipeline.quantize.calibrate import Batches, Calibration
+from edgec.pipeline.quantize.quantizer import Progress, QuantizedModel, load_images, quantize
+from edgec.pipeline.tasks.metrics import sqnr_db
+
+MOST_MACS = 0.3
+"""Of the network's multiplications, in the prefix: in float they take about twice the instructions on an Arm core."""
+
+MOST_CUTS = 5
+JUDGES = 48
+"""Images on which the cuts are compared."""
+
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+ABSORBED = ("Relu", "Clip", "HardSwish", "HardSigmoid", "Sigmoid", "LeakyRelu", "Elu", "Tanh", "PRelu")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A tensor that is the only way through, and the share of the multiplications before it."""
+
+    tensor: str
+    share: float
+
+
+def cuts(graph: Graph) -> list[Cut]:
+    """Where a prefix may end, the shortest first: behind a whole layer, at most ``MOST_CUTS`` within ``MOST_MACS``."""
+    shapes = {name: tuple(side or 1 for side in shape) for name, shape in graph.shapes.items()}
+    macs = [layer_macs(node.op, node.inputs, node.output, shapes) or 0 for node in graph.nodes]
+    total, before, found = max(sum(macs), 1), 0, list[Cut]()
+    last = {name: place for place, node in enumerate(graph.nodes) for name in graph.data_inputs(node)}
+    last |= dict.fromkeys(graph.outputs, len(graph.nodes))
+    needed = last.get(graph.inputs[0], -1)  # the last reader of anything made so far
+    for place, node in enumerate(graph.nodes):
+        before += macs[place]
+        if needed <= place and before and _ends_a_layer(graph, node) and before / total <= MOST_MACS:
+            found.append(Cut(node.output, before / total))
+        needed = max(needed, *(last.get(name, -1) for name in node.outputs))
+    if not found:
+        return []
+    chosen = np.unique(np.linspace(0, len(found) - 1, MOST_CUTS).round().astype(int))
+    return [found[place] for place in chosen]
+
+
+def _ends_a_layer(graph: Graph, node: Node) -> bool:
+    """A map that is read on, and by no activation that its maker would absorb."""
+    readers = graph.consumers.get(node.output, ())
+    absorbed = node.op in (*LAYERS, "Add") and any(reader.op in ABSORBED for reader in readers)
+    is_map = len(graph.shapes.get(node.output, ())) == 4
+    return bool(readers) and is_map and not absorbed and node.output not in graph.outputs
+
+
+def quantize_behind_prefix(
+    model: onnx.ModelProto,
+    calibration: Calibration,
+    scheme: Scheme,
+    level: Level,
+    batches_factory: Batches,
+    progress: Progress | None = None,
+) -> QuantizedModel:
+    """Quantize behind the cut that leaves least noise at the outputs.
+
+    Raises:
+        EdgecError: as ``quantize``; ``mixed-gains-nothing`` where no cut leaves less noise than integers alone.
+    """
+    start, source = time.perf_counter(), Graph.read(model)
+    whole = quantize(model, calibration, scheme, level, batches_factory, progress)
+    judges = load_images(batches_factory, JUDGES).numpy()
+    expected = _answers(model, judges)
+
+    def behind(cut: Cut, how: Level) -> QuantizedModel:
+        rest = quantize(
+            _rest(source, cut.tensor), calibration, scheme, how, _values(source, cut.tensor, batches_factory)
+        )
+        return replace(rest, model=_joined(source, cut.tensor, Graph.read(rest.model), Graph.read(whole.model)))
+
+    def worst_db(quantized: onnx.ModelProto) -> float:
+        return min(map(sqnr_db, _answers(quantized, judges), expected))
+
+    tried = {cut: worst_db(behind(cut, "fast").model) for cut in cuts(source)}
+    best = max(tried, key=lambda cut: tried[cut], default=None)
+    least = worst_db(whole.model)
+    if best is None or tried[best] <= least:
+        found = f"{tried[best]:.1f} dB against {least:.1f}" if best is not None else "there is no place to cut"
+        message = f"the first layers in float leave no less noise than all in integers: {found}"
+        raise EdgecError("mixed-gains-nothing", message, "build it with --precision int8")
+    made = behind(best, level)
+    reason = f"one of the first layers, in float up to '{best.tensor}': {100 * best.share:.0f} % of the multiplications"
+    floats = {node.name: reason for node in _before(source, best.tensor)}
+    return replace(made, floats={**floats, **made.floats}, seconds=time.perf_counter() - start)
+
+
+def _answers(model: onnx.ModelProto, images: Batch) -> Outputs:
+    """Every output, each Q and DQ executed as written."""
+    with scratch("prefix") as folder:
+        onnx.save(model, folder / "network.onnx")
+        return OrtRunner(folder / "network.onnx", as_written=True).predict(images)
+
+
+def _before(graph: Graph, tensor: str) -> list[Node]:
+    """The nodes that make a tensor, in order."""
+    wanted, nodes = {tensor}, list[Node]()
+    for node in reversed(graph.nodes):
+        if wanted.intersection(node.outputs):
+            nodes.append(node)
+            wanted.update(node.inputs)
+    return nodes[::-1]
+
+
+def _prefix(graph: Graph, tensor: str) -> onnx.ModelProto:
+    """The network up to a tensor."""
+    shell = _with_values(graph.model, list(graph.model.graph.input), [_value(graph, tensor)])
+    return replace(graph, nodes=tuple(_before(graph, tensor)), model=shell).write()
+
+
+def _rest(graph: Graph, tensor: str) -> onnx.ModelProto:
+    """The network behind a tensor, which is its input."""
+    gone = {node.name for node in _before(graph, tensor)}
+    shell = _with_values(graph.model, [_value(graph, tensor)], list(graph.model.graph.output))
+    return replace(graph, nodes=tuple(node for node in graph.nodes if node.name not in gone), model=shell).write()
+
+
+def _value(graph: Graph, tensor: str) -> onnx.ValueInfoProto:
+    batch, *sides = graph.shapes[tensor]
+    return helper.make_tensor_value_info(tensor, TensorProto.FLOAT, [batch or "N", *sides])
+
+
+def _with_values(
+    shell: onnx.ModelProto, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
+) -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    model.CopyFrom(shell)
+    for field, values in (("input", inputs), ("output", outputs)):
+        model.graph.ClearField(field)
+        getattr(model.graph, field).extend(values)
+    return model
+
+
+def _values(graph: Graph, tensor: str, batches_factory: Batches) -> Batches:
+    """The calibration images as a tensor has them."""
+
+    def stream() -> Iterator[Array]:
+        with scratch("prefix") as folder:
+            onnx.save(_prefix(graph, tensor), folder / "prefix.onnx")
+            runner = OrtRunner(folder / "prefix.onnx", as_written=True)
+            for batch in batches_factory():
+                yield runner.predict(batch)[0]
+
+    return stream
+
+
+def _joined(source: Graph, tensor: str, rest: Graph, whole: Graph) -> onnx.ModelProto:
+    """Q and DQ of the input as in ``whole``, the prefix in float, and the quantized rest.
+
+    Pixels lose nothing by the first pair, and the file's input stays what the board takes.
+    """
+    (name,) = source.inputs
+    pair = [node for node in whole.nodes if node.op == "QuantizeLinear" and node.inputs[0] == name]
+    pair += [node for node in whole.nodes if pair and node.inputs[0] == pair[0].output]
+    read = {name: pair[-1].output} if pair else {}
+    own = {constant: f"{constant}.in_prefix" for constant in source.constants}
+    prefix = [
+        replace(node, inputs=tuple({**own, **read}.get(given, given) for given in node.inputs))
+        for node in _before(source, tensor)
+    ]
+    constants = {own[given]: value for given, value in source.constants.items()}
+    constants |= {given: whole.constants[given] for node in pair for given in node.inputs if given in whole.constants}
+    shell = _with_values(rest.model, list(source.model.graph.input), list(rest.model.graph.output))
+    joined = replace(rest, model=shell, nodes=(*pair, *prefix, *rest.nodes), constants={**rest.constants, **constants})
+    return joined.write()

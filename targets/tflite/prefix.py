@@ -1,0 +1,118 @@
+"""A network whose first layers are in float: two graphs, joined at one tensor in one file.
+
+The input stays int8, as the board wants it: ``DEQUANTIZE``, float operators, ``QUANTIZE``, int8 operators. XNNPACK runs
+all of it in one piece, since it has both conversions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import onnx
+
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.network.graph import Graph, Node
+from edgec.targets.tflite.graph import Graph as TfliteGraph
+from edgec.targets.tflite.lowering import Lowering, stored_shape
+from edgec.targets.tflite.options import TfliteOptions
+from edgec.targets.tflite.writer import B, schema
+
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """A model in two.
+
+    Attributes:
+        prefix: float, from ``DequantizeLinear`` of the input to ``tensor``.
+        rest: with Q/DQ, from ``tensor`` on.
+        entry: the input's pair alone: what the caller feeds.
+        tensor: where they are joined.
+    """
+
+    prefix: onnx.ModelProto
+    rest: onnx.ModelProto
+    entry: onnx.ModelProto
+    tensor: str
+
+
+def parts_of(model: onnx.ModelProto) -> Parts | None:
+    """The parts of a model whose first layers, between the input's DQ and the next Q, compute in float; else None."""
+    graph = Graph.read(model)
+    quantizers = [n for n in graph.nodes if n.op == "QuantizeLinear" and n.inputs[0] not in graph.constants]
+    if len(quantizers) < 2 or quantizers[0].inputs[0] not in graph.inputs or len(graph.inputs) != 1:
+        return None
+    tensor, fed = quantizers[1].inputs[0], graph.only_consumer(quantizers[0].output)
+    if fed is None or tensor in graph.inputs:
+        return None
+    before = _before(graph, tensor)
+    inner = [node for node in before if node.name not in (quantizers[0].name, fed.name)]
+    has_layer = any(node.op in LAYERS and node.inputs[1] in graph.constants for node in inner)
+    if not has_layer or any(node.op in ("QuantizeLinear", "DequantizeLinear") for node in inner):
+        return None
+    gone = {node.name for node in before}
+    rest = [node for node in graph.nodes if node.name not in gone]
+    made = {name for node in before for name in node.outputs} - {tensor}
+    read = {name for node in rest for name in node.inputs}.union(graph.outputs)
+    if made & read or tensor in graph.outputs:
+        return None
+    values = (fed.output, tensor, *graph.outputs)
+    entry = _model(graph, [quantizers[0], fed], graph.inputs, (fed.output,))
+    return Parts(
+        _model(graph, inner, values[:1], values[1:2]), _model(graph, rest, values[1:2], values[2:]), entry, tensor
+    )
+
+
+def _before(graph: Graph, tensor: str) -> list[Node]:
+    wanted, nodes = {tensor}, list[Node]()
+    for node in reversed(graph.nodes):
+        if wanted.intersection(node.outputs):
+            nodes.append(node)
+            wanted.update(node.inputs)
+    return nodes[::-1]
+
+
+def _model(graph: Graph, nodes: list[Node], inputs: tuple[str, ...], outputs: tuple[str, ...]) -> onnx.ModelProto:
+    """Some nodes as a model of their own."""
+    known = {value.name: value for value in (*graph.model.graph.input, *graph.model.graph.output)}
+    shell = onnx.ModelProto()
+    shell.CopyFrom(graph.model)
+    for field, names in (("input", inputs), ("output", outputs)):
+        shell.graph.ClearField(field)
+        getattr(shell.graph, field).extend(known.get(name) or _value(graph, name) for name in names)
+    return replace(graph, nodes=tuple(nodes), model=shell).write()
+
+
+def _value(graph: Graph, name: str) -> onnx.ValueInfoProto:
+    sides = [side or 1 for side in graph.shapes[name]]
+    return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, sides)
+
+
+def lower_parts(
+    entry: TfliteGraph,
+    prefix: TfliteGraph,
+    rest: TfliteGraph,
+    options: TfliteOptions,
+    rules: Mapping[str, Any],
+    metadata: Mapping[str, bytes],
+) -> bytes:
+    """The three graphs of ``Parts``, prepared, in one file.
+
+    Raises:
+        EdgecError: ``unsupported-precision`` where the board wants another input than int8.
+    """
+    if options.input_type != "int8":
+        message = f"a float prefix needs input_type = 'int8', got '{options.input_type}'"
+        raise EdgecError("unsupported-precision", message, "choose --precision int8")
+    first = Lowering(prefix, options)
+    (fed,), (source,), (tensor,) = entry.inputs, prefix.inputs, rest.inputs
+    shape = stored_shape(prefix.tensors[source])
+    given = first.writer.tensor(fed, shape, "int8", entry.tensors[fed].quantization)
+    first.emit(B.DEQUANTIZE, [given], source, schema.DequantizeOptionsT())
+    (made,) = first.run_nodes(rules).values()
+    second = Lowering(rest, options, first.writer)
+    second.emit(B.QUANTIZE, [made], tensor, schema.QuantizeOptionsT())
+    return first.writer.finish({fed: given}, second.run_nodes(rules), metadata)
