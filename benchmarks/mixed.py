@@ -28,9 +28,8 @@ TARGETS = {"cortex-a76": "rpi5", "cortex-a53": "cortex-a53"}
 def main() -> None:
     """Print one Markdown row for each network and precision."""
     options = _arguments()
-    print(
-        "| network | precision | top-1 float, artifact | drop pp | agreement % | SQNR dB | % of MACs in float | M instructions |"
-    )
+    heads = ("network", "precision", "top-1 float, artifact", "drop pp", "agreement %", "SQNR dB", "% of MACs in float")
+    print(f"| {' | '.join(heads)} | M instructions |")
     print("|---|---|---|---|---|---|---|---|")
     for entry in options.weights:
         name, _, card = entry.partition("=")

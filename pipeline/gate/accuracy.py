@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgec.pipeline.gate.budgets import CONFIDENCE_LIMITS, LOWER_LIMITS
 from edgec.pipeline.gate.finding import Finding, Verdict
 from edgec.pipeline.gate.paired import (
     Share,
@@ -15,6 +16,7 @@ from edgec.pipeline.gate.paired import (
 from edgec.pipeline.tasks.accuracy import Accuracy, Drop
 from edgec.pipeline.tasks.task import Pairs
 
+Z_95 = 1.96
 PIXEL_LIMITS = ("miou_drop_pp", "pixel_agreement")
 
 
@@ -22,6 +24,8 @@ def judge_accuracy(limit: str, bound: float, accuracy: Accuracy) -> Finding:
     """One of ``ACCURACY_LIMITS`` on what an evaluation recorded."""
     if limit == "sqnr_db":
         return judge_sqnr(bound, accuracy)
+    if limit in CONFIDENCE_LIMITS:
+        return judge_confidence(limit, bound, accuracy)
     if (limit in PIXEL_LIMITS) != (accuracy.agreement_spread is not None):
         other = "pixel_agreement or miou_drop_pp" if limit not in PIXEL_LIMITS else "agreement or drop_pp"
         reason = f"the task '{accuracy.task}' has no such figure: limit {other} instead"
@@ -53,6 +57,25 @@ def judge_sqnr(bound: float, accuracy: Accuracy) -> Finding:
         return Finding("sqnr_db", bound, Verdict.PASS, "equal to the float network")
     verdict = Verdict.PASS if min(found) >= bound else Verdict.FAIL
     return Finding("sqnr_db", bound, verdict, f"on {accuracy.num_images} images", min(found))
+
+
+def judge_confidence(limit: str, bound: float, accuracy: Accuracy) -> Finding:
+    """A figure of certainty against its limit, with a normal interval of its error over the images."""
+    found = getattr(accuracy.confidence, limit, None)
+    if found is None:
+        reason = (
+            "the test images have no labels"
+            if accuracy.confidence
+            else f"the task '{accuracy.task}' has no such figure"
+        )
+        return Finding(limit, bound, Verdict.INCONCLUSIVE, reason)
+    sign = -1.0 if limit in LOWER_LIMITS else 1.0
+    reach = Z_95 * found.error
+    share = Share(found.value, found.value - reach, found.value + reach)
+    upper = Share(sign * found.value, sign * found.value - reach, sign * found.value + reach)
+    p_value = _normal_p(sign * (found.value - bound), found.error)
+    reason = f"on {accuracy.num_images} images"
+    return Finding(limit, bound, _verdict(upper, sign * bound), reason, share.estimate, share.low, share.high, p_value)
 
 
 def judge_lost(limit: str, bound: float, drop: Drop) -> Finding:

@@ -45,6 +45,9 @@ class Absolute:
         p50_ms, p99_ms: one image, on the device.
         drop_pp: top-1 of the float network less that of the artifact, in percentage points.
         sqnr_db: least signal-to-quantization-noise ratio of the worst output, in dB.
+        kl_divergence: of the artifact's probabilities from the float network's, in nats.
+        calibration_rise: of the expected calibration error against the float network's, in points.
+        top5_agreement: least share in percent of the float network's five first classes among the artifact's.
         agreement: least share in percent of images with the float network's first class.
         miou_drop_pp: mean IoU of the float network less that of the artifact, in points.
         pixel_agreement: least share in percent of pixels with the float network's class.
@@ -67,6 +70,9 @@ class Absolute:
     miou_drop_pp: Annotated[float, Field(ge=-100, le=100, strict=True)] | None = None
     pixel_agreement: Percent | None = None
     sqnr_db: Annotated[float, Field(strict=True, allow_inf_nan=False)] | None = None
+    kl_divergence: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] | None = None
+    calibration_rise: Annotated[float, Field(ge=-100, le=100, strict=True)] | None = None
+    top5_agreement: Percent | None = None
     size_bytes: Count | None = None
     arena_bytes: Count | None = None
     instructions: Count | None = None
@@ -84,8 +90,9 @@ class Absolute:
 
 
 LATENCY_LIMITS = ("p50_ms", "p99_ms")
-ACCURACY_LIMITS = ("drop_pp", "agreement", "miou_drop_pp", "pixel_agreement", "sqnr_db")
-LOWER_LIMITS = ("agreement", "pixel_agreement", "sqnr_db")
+CONFIDENCE_LIMITS = ("kl_divergence", "calibration_rise", "top5_agreement")
+ACCURACY_LIMITS = ("drop_pp", "agreement", "miou_drop_pp", "pixel_agreement", "sqnr_db", *CONFIDENCE_LIMITS)
+LOWER_LIMITS = ("agreement", "pixel_agreement", "sqnr_db", "top5_agreement")
 PROXY_LIMITS = tuple(f.name for f in fields(Absolute) if f.name not in (*LATENCY_LIMITS, *ACCURACY_LIMITS))
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from edgec.pipeline.tasks.confidence import Confidence
+
 Form = Literal["float", "reference", "target"]
 Percent = float  # inside Accuracy, ``float`` is a field
 Number = float
@@ -73,6 +75,7 @@ class Accuracy:
         class_iou: IoU by class index, by form; None where the masks have none of it.
         shipped: the form that answered as such: ``target``, or ``reference`` where no target could answer.
         metrics: further figures by name, each by form.
+        confidence: what classifiers say of their own certainty.
     """
 
     task: str
@@ -100,6 +103,7 @@ class Accuracy:
     agreement_spread: Spread | None = None
     class_iou: Mapping[str, tuple[Number | None, ...]] = field(default_factory=dict)
     shipped: Form = "target"
+    confidence: Confidence | None = None
 
     def interval(self, percent: Percent | None) -> tuple[Percent, Percent] | None:
         """95 % score interval of a rate over these images (Wilson, J. Am. Stat. Assoc. 22, 1927); pixels have none."""
@@ -168,6 +172,7 @@ def rows(found: Accuracy, labels: Sequence[str] = ()) -> list[Row]:
         shown += [Row(f"largest error of '{one.name}'", "", last(one.max_error)) for one in found.outputs]
     if found.tied:
         shown.append(Row("tied for the first class", "%", last(found.tied)))
+    shown += _confidence_rows(found, last)
     for name, forms in found.metrics.items():
         shown.append(Row(name, "", (forms.get("float"), forms.get("reference"), forms.get("target"))))
     return shown + list(_class_rows(found, labels))
@@ -175,6 +180,17 @@ def rows(found: Accuracy, labels: Sequence[str] = ()) -> list[Row]:
 
 def _db(value: Number | None) -> Cell:
     return "exact" if value is None else value
+
+
+def _confidence_rows(found: Accuracy, last: Callable[[Cell], tuple[Cell, Cell, Cell]]) -> Iterator[Row]:
+    if (said := found.confidence) is None:
+        return
+    if said.top5_agreement is not None:
+        yield Row("first five that float names too", "", last(f"{said.top5_agreement.value:.1f} %"))
+    yield Row("KL divergence from float, nats", "", last(f"{said.kl_divergence.value:.4f}"))
+    if said.calibration_error is not None:
+        _, *forms = last(f"{said.calibration_error:.2f}")
+        yield Row("calibration error, points", "", (f"{said.float_calibration_error or 0.0:.2f}", forms[0], forms[1]))
 
 
 def _class_rows(found: Accuracy, labels: Sequence[str]) -> Iterator[Row]:

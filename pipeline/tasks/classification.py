@@ -16,11 +16,13 @@ from edgec.pipeline.data.dataset import Dataset, check_classes
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.tasks import metrics
 from edgec.pipeline.tasks.accuracy import Accuracy, Fidelity
+from edgec.pipeline.tasks.confidence import Confidence, confidence
 from edgec.pipeline.tasks.metrics import Logits, finite, sqnr_db
 from edgec.pipeline.tasks.task import Kept, Labels, Outputs, Pairs, Reply, Shape, Task
 
 LOGITS = "logits"
 FORMS = ("float", "reference", "target")
+NEARLY_ONE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,17 @@ def probabilities(logits: Logits) -> npt.NDArray[np.float64]:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
+def are_distributions(outputs: Logits) -> bool:
+    """Whether a softmax inside the network made them: each row sums to one, and nothing is negative."""
+    return outputs.shape[1] > 1 and bool((outputs >= 0).all() and np.abs(outputs.sum(axis=1) - 1).max() < NEARLY_ONE)
+
+
+def distributions(outputs: Logits) -> npt.NDArray[np.float64]:
+    """Probabilities as they are; integers may miss a sum of one."""
+    kept = np.maximum(outputs.astype(np.float64), 0.0)
+    return np.asarray(kept / np.maximum(kept.sum(axis=1, keepdims=True), 1e-12))
+
+
 def _both(logits: Logits) -> Logits:
     """A column for each class: a single logit stands against zero."""
     return logits if logits.shape[1] > 1 else np.concatenate([np.zeros_like(logits), logits], axis=1)
@@ -129,8 +142,17 @@ def score_logits(logits: Mapping[str, Logits], labels: Labels | None) -> Accurac
         target_agreement=agreement("target", "reference") if shipped == "target" else None,
         tied=metrics.tied_percent(logits[shipped]),
         outputs=(fidelity,),
+        confidence=_confidence(logits, said, shipped, labels),
     )
     return unlabelled if labels is None else _labelled(unlabelled, logits, labels)
+
+
+def _confidence(
+    logits: Mapping[str, Logits], said: Mapping[str, metrics.Answers], shipped: str, labels: Labels | None
+) -> Confidence:
+    share = distributions if are_distributions(logits["float"]) else probabilities
+    before, after = (share(logits[form]) for form in ("float", shipped))
+    return confidence(before, after, (said["float"], said[shipped]), labels)
 
 
 def _labelled(unlabelled: Accuracy, logits: Mapping[str, Logits], labels: Labels) -> Accuracy:
