@@ -22,6 +22,9 @@ FEW_IMAGES = 64
 SATURATED_DB = 3.0
 """Less than the QDQ reference has; kernels that only round differently stay well within."""
 
+FINER = {"int8": ("mixed", "fp16"), "mixed": ("fp16",), "fp16": ()}
+"""Precisions with less noise, the nearest first."""
+
 HARMLESS_DB = 30.0
 """An artifact at this figure is not poor, whatever more it has elsewhere."""
 
@@ -118,7 +121,7 @@ def _steps(recipe: Recipe, saturated: bool) -> Iterator[str]:
         yield "--quantizer accurate"
     if not recipe.target.scheme.quantize_output and recipe.limit is None:
         yield "--max-drop-pp 1, which leaves the most sensitive layers in float"
-    others = [precision for precision in recipe.target.precisions if precision != recipe.target.precision]
+    others = [name for name in FINER[recipe.target.precision] if name in recipe.target.precisions]
     yield (
         f"--precision {others[0]}"
         if others

@@ -78,7 +78,7 @@ def confidence(
 
 
 def calibration_error(sure: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> float:
-    """Expected calibration error in points (1706.04599): ``sum |B| / N * |accuracy(B) - confidence(B)|`` over the bins."""
+    """Expected calibration error in points: the sum of ``|B| / N * |accuracy(B) - confidence(B)|`` (1706.04599)."""
     places = np.minimum((sure * BINS).astype(int), BINS - 1)
     gaps = np.bincount(places, weights=right - sure, minlength=BINS)
     return 100.0 * float(np.abs(gaps).sum()) / len(sure)

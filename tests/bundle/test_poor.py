@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from edgec.pipeline.bundle.poor import Poor, poor_of
+from edgec.pipeline.forms.spec import load_target, with_precision
 from edgec.pipeline.quantize.record import QuantizationRecord
+from edgec.pipeline.quantize.stages import DropLimit
 from edgec.pipeline.recipe import Choices, DataFolders, Recipe, make_recipe
 from edgec.pipeline.tasks.accuracy import Accuracy
 
@@ -77,4 +79,9 @@ def test_the_next_step_is_the_likeliest_that_was_not_tried(recipe: Recipe) -> No
     assert step(recipe) == "--quantizer accurate"
     assert "more images" in step(replace(recipe, calibration=recipe.calibration.take(20)))
     assert "trained weights" in step(replace(recipe, labelled=False, weights="random"))
-    assert "sensitivity" in step(replace(recipe, quantizer="best"))
+    best = replace(recipe, quantizer="best")
+    assert step(best) == "--precision mixed"
+    assert "sensitivity" in step(replace(best, target=with_precision(best.target, "mixed")))
+    jetson = replace(best, target=load_target("jetson"), limit=DropLimit(1.0, best.calibration))
+    assert step(jetson) == "--precision mixed"
+    assert step(replace(jetson, target=with_precision(jetson.target, "mixed"))) == "--precision fp16"
