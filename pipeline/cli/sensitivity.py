@@ -18,9 +18,17 @@ from edgec.pipeline.cli._options import FOLDER, json_option
 )
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Rows of the table.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the same rows into this .svg or .png file.")
+@click.option("--chaos", is_flag=True, help="Also say how far the quantized network is from itself.")
 @json_option
 def command(
-    model: str, scheme: str, data: Path, calibration_samples: int, top: int, plot: Path | None, as_json: bool
+    model: str,
+    scheme: str,
+    data: Path,
+    calibration_samples: int,
+    top: int,
+    plot: Path | None,
+    chaos: bool,
+    as_json: bool,
 ) -> None:
     """Rank the layers of MODEL (a name, an ONNX file or a model.toml) by the noise that each brings to the output."""
     import json
@@ -30,6 +38,7 @@ def command(
     from edgec.pipeline.core.plots import check_plot
     from edgec.pipeline.core.store import Store, default_root
     from edgec.pipeline.quantize import plot as plots
+    from edgec.pipeline.quantize_network import chaos as chaos_of
     from edgec.pipeline.quantize_network import rank_layers, scheme_recipe
     from edgec.pipeline.recipe import DataFolders
     from edgec.pipeline.tasks.metrics import finite
@@ -38,13 +47,14 @@ def command(
         check_plot(plot)
     with progress_bar():
         recipe = scheme_recipe(model, scheme, DataFolders(calibration=data, test=data), calibration_samples)
-        ranked = rank_layers(recipe, Store(default_root()))
+        store = Store(default_root())
+        ranked = rank_layers(recipe, store)
+        itself = chaos_of(recipe, store) if chaos else None
     if plot is not None:
         plots.plot(ranked, f"{Path(model).stem}, scheme {scheme}", plot, top)
     if as_json:
-        click.echo(
-            json.dumps([{**asdict(entry.layer), "sqnr_db": finite(entry.sqnr_db)} for entry in ranked], indent=2)
-        )
+        layers = [{**asdict(entry.layer), "sqnr_db": finite(entry.sqnr_db)} for entry in ranked]
+        click.echo(json.dumps(layers if itself is None else {"layers": layers, "chaos": asdict(itself)}, indent=2))
         return
     from rich.console import Console
     from rich.table import Table
@@ -59,3 +69,5 @@ def command(
         shown = "exact" if finite(entry.sqnr_db) is None else f"{entry.sqnr_db:.1f}"
         table.add_row(entry.layer.name, entry.layer.op, parts, shown)
     print_table(table, Console(highlight=False))
+    if itself is not None:
+        click.echo(itself.words())

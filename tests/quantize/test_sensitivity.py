@@ -12,7 +12,7 @@ import pytest
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import Store
-from edgec.pipeline.quantize_network import QuantizedFile, quantize_network, scheme_recipe
+from edgec.pipeline.quantize_network import Chaos, QuantizedFile, quantize_network, scheme_recipe
 from edgec.pipeline.recipe import DataFolders
 
 
@@ -25,6 +25,35 @@ def test_ranks_every_layer_once(model: Path, tiny_images: Path, capsys: pytest.C
     assert len(weights) == len(set(weights)) == 3
     assert len(stored) == len(set(stored))
     assert all(row["sqnr_db"] > 20 for row in rows)
+
+
+@pytest.mark.parametrize("scheme", ["tflite", "openvino"])
+def test_how_far_a_network_is_from_itself(
+    scheme: str, crowded: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sums of integers and sums of rounded floats: where the two differ, no figure of an artifact is surer."""
+    arguments = ["sensitivity", str(crowded), "--scheme", scheme, "--data", str(tiny_images), "--chaos"]
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {entry["name"] for entry in found["layers"]}
+    itself = found["chaos"]
+    assert itself["num_images"] == 24
+    assert itself["sqnr_db"] is None or itself["sqnr_db"] > 20
+    assert itself["agreement"] >= 80
+    assert main(arguments) == 0
+    assert "under equivalent arithmetic it " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (Chaos(None, 100.0, 9), "under equivalent arithmetic it answers the same, on 9 images"),
+        (Chaos(18.04, 96.9, 64), "it is 18.0 dB from itself, 96.9 % of the answers are the same, on 64 images"),
+        (Chaos(18.04, None, 64), "it is 18.0 dB from itself, on 64 images"),
+    ],
+)
+def test_the_words_of_chaos(found: Chaos, words: str) -> None:
+    assert found.words().endswith(words)
 
 
 def test_a_plot_without_matplotlib_is_refused_before_the_work(
