@@ -215,9 +215,14 @@ def built_before(folder: str, names: tuple[str, ...], key: dict[str, Any]) -> tu
 
 
 def shared_cache(key: dict[str, Any]) -> str:
-    """Where kernels' times are kept for every bundle that is built on this GPU with this TensorRT."""
+    """Where kernels' times are kept for every bundle that is built on this GPU with this TensorRT.
+
+    8.6 takes none that another network has left ("Myelin error from unknown graph"): a file for each network there.
+    """
     root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     name = re.sub(r"[^\w.]+", "-", f"{key['gpu']}-{key['compute_capability']}-{key['driver']}-{key['tensorrt']}")
+    if int(key["tensorrt"].split(".")[0]) < 10:
+        name += f"-{key['spec_sha256'][:16]}"
     return os.path.join(root, "edgec", "tensorrt", f"{name}.timing.cache")
 
 

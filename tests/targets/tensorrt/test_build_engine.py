@@ -324,6 +324,18 @@ def test_timing_caches_are_shared_between_bundles(artifact: Path, stand_in: Stan
     assert "the timing cache is not shared" in done.stderr
 
 
+def test_before_10_a_timing_cache_is_its_networks_own(artifact: Path, stand_in: StandIn, tmp_path: Path) -> None:
+    """Seen on a GPU: 8.6 takes none that another network has left."""
+    same, other = (Path(shutil.copytree(artifact, tmp_path / name)) for name in ("same", "other"))
+    spec = json.loads((other / "engine_spec.json").read_text())
+    (other / "engine_spec.json").write_text(json.dumps({**spec, "least_sqnr_db": 11.0}))
+    for folder, size in ((artifact, 0), (same, 21), (other, 0)):
+        assert answer(stand_in.run(folder, version="8.6.1"))["status"] == "proved"
+        assert [call for call in stand_in.calls() if call.startswith("timing cache")][
+            -1
+        ] == f"timing cache of {size} bytes"
+
+
 def test_kernels_load_when_they_are_used(artifact: Path, stand_in: StandIn) -> None:
     answer(stand_in.run(artifact))
     assert "CUDA_MODULE_LOADING=LAZY" in stand_in.calls()
