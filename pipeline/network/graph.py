@@ -131,6 +131,15 @@ class Graph:
         readers = self.consumers.get(tensor, ())
         return readers[0] if len(readers) == 1 and tensor not in self.outputs else None
 
+    def makers(self, tensor: str) -> tuple[Node, ...]:
+        """Every node that a tensor depends on, in order."""
+        wanted, nodes = {tensor}, list[Node]()
+        for node in reversed(self.nodes):
+            if wanted.intersection(node.outputs):
+                nodes.append(node)
+                wanted.update(node.inputs)
+        return tuple(reversed(nodes))
+
     def with_constants(self, changed: Mapping[str, Array]) -> Graph:
         return replace(self, constants={**self.constants, **changed})
 

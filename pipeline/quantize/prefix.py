@@ -109,7 +109,7 @@ def quantize_behind_prefix(
         raise EdgecError("mixed-gains-nothing", message, "build it with --precision int8")
     made = behind(best, level)
     reason = f"one of the first layers, in float up to '{best.tensor}': {100 * best.share:.0f} % of the multiplications"
-    floats = {node.name: reason for node in _before(source, best.tensor)}
+    floats = {node.name: reason for node in source.makers(best.tensor)}
     return replace(made, floats={**floats, **made.floats}, seconds=time.perf_counter() - start)
 
 
@@ -120,25 +120,15 @@ def _answers(model: onnx.ModelProto, images: Batch) -> Outputs:
         return OrtRunner(folder / "network.onnx", as_written=True).predict(images)
 
 
-def _before(graph: Graph, tensor: str) -> list[Node]:
-    """The nodes that make a tensor, in order."""
-    wanted, nodes = {tensor}, list[Node]()
-    for node in reversed(graph.nodes):
-        if wanted.intersection(node.outputs):
-            nodes.append(node)
-            wanted.update(node.inputs)
-    return nodes[::-1]
-
-
 def _prefix(graph: Graph, tensor: str) -> onnx.ModelProto:
     """The network up to a tensor."""
     shell = _with_values(graph.model, list(graph.model.graph.input), [_value(graph, tensor)])
-    return replace(graph, nodes=tuple(_before(graph, tensor)), model=shell).write()
+    return replace(graph, nodes=graph.makers(tensor), model=shell).write()
 
 
 def _rest(graph: Graph, tensor: str) -> onnx.ModelProto:
     """The network behind a tensor, which is its input."""
-    gone = {node.name for node in _before(graph, tensor)}
+    gone = {node.name for node in graph.makers(tensor)}
     shell = _with_values(graph.model, [_value(graph, tensor)], list(graph.model.graph.output))
     return replace(graph, nodes=tuple(node for node in graph.nodes if node.name not in gone), model=shell).write()
 
@@ -184,7 +174,7 @@ def _joined(source: Graph, tensor: str, rest: Graph, whole: Graph) -> onnx.Model
     own = {constant: f"{constant}.in_prefix" for constant in source.constants}
     prefix = [
         replace(node, inputs=tuple({**own, **read}.get(given, given) for given in node.inputs))
-        for node in _before(source, tensor)
+        for node in source.makers(tensor)
     ]
     constants = {own[given]: value for given, value in source.constants.items()}
     constants |= {given: whole.constants[given] for node in pair for given in node.inputs if given in whole.constants}

@@ -48,7 +48,7 @@ def parts_of(model: onnx.ModelProto) -> Parts | None:
     tensor, fed = quantizers[1].inputs[0], graph.only_consumer(quantizers[0].output)
     if fed is None or tensor in graph.inputs:
         return None
-    before = _before(graph, tensor)
+    before = graph.makers(tensor)
     inner = [node for node in before if node.name not in (quantizers[0].name, fed.name)]
     has_layer = any(node.op in LAYERS and node.inputs[1] in graph.constants for node in inner)
     if not has_layer or any(node.op in ("QuantizeLinear", "DequantizeLinear") for node in inner):
@@ -64,15 +64,6 @@ def parts_of(model: onnx.ModelProto) -> Parts | None:
     return Parts(
         _model(graph, inner, values[:1], values[1:2]), _model(graph, rest, values[1:2], values[2:]), entry, tensor
     )
-
-
-def _before(graph: Graph, tensor: str) -> list[Node]:
-    wanted, nodes = {tensor}, list[Node]()
-    for node in reversed(graph.nodes):
-        if wanted.intersection(node.outputs):
-            nodes.append(node)
-            wanted.update(node.inputs)
-    return nodes[::-1]
 
 
 def _model(graph: Graph, nodes: list[Node], inputs: tuple[str, ...], outputs: tuple[str, ...]) -> onnx.ModelProto:

@@ -91,7 +91,7 @@ def test_a_cut_is_the_only_way_through() -> None:
     assert [cut.tensor for cut in found] == ["stem_relu", "block", "wide_swish"]
     assert len(found) <= MOST_CUTS
     for cut in found:
-        before = {node.name for node in prefix._before(graph, cut.tensor)}
+        before = {node.name for node in graph.makers(cut.tensor)}
         made = {name for node in graph.nodes if node.name in before for name in node.outputs} | {"input"}
         read = {name for node in graph.nodes if node.name not in before for name in graph.data_inputs(node)}
         assert made & read == {cut.tensor}
