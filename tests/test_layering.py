@@ -116,6 +116,7 @@ SPEAKERS = {
 
 CATCHERS = {
     "edgec.pipeline.bundle.golden_run": "a process of its own: the refusal travels in its answer",
+    "edgec.pipeline.deliver": "a precision that gains nothing takes no part where all are weighed",
     "edgec.pipeline.core.extensions": "a refusal of ours passes where another package's code may raise anything",
     "edgec.pipeline.gate.check": "a count that cannot be had here leaves its limit open",
     "edgec.pipeline.gate.worker": "a process of its own: the refusal travels in its answer",

@@ -364,7 +364,7 @@ class TestDocuments:
         assert "not-measured" in card
         assert manifest.origin.calibration_set.sha256 in card
         assert card.splitlines()[2].startswith("INT8 network")
-        for precision, words in (("fp16", "FP16 network"), ("mixed", "INT8 and FP16 network")):
+        for precision, words in (("fp16", "FP16 network"), ("mixed", "INT8 and float network")):
             other = replace(manifest, target=replace(manifest.target, precision=precision))
             assert model_card(other).splitlines()[2].startswith(words)
             assert f'"{words.removesuffix(" network")} {manifest.target.runtime}' in sbom(other)
