@@ -154,9 +154,10 @@ def command(
     from edgec.pipeline.train.augment import ANY_SIDE_UP, Augment
     from edgec.pipeline.train.curve import plot_curve
     from edgec.pipeline.train.data import folder_data, parts_data, scenes_data
+    from edgec.pipeline.train.device import find_device
     from edgec.pipeline.train.objective import SEGMENTATION, objective_of
     from edgec.pipeline.train.recipe import TrainingRecipe
-    from edgec.pipeline.train.weights import begin, find_device, train_weights
+    from edgec.pipeline.train.weights import begin, train_weights
 
     if threads is not None:
         torch.set_num_threads(threads)

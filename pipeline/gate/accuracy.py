@@ -14,9 +14,9 @@ from edgec.pipeline.gate.paired import (
     share_p,
 )
 from edgec.pipeline.tasks.accuracy import Accuracy, Drop
+from edgec.pipeline.tasks.resampling import Spread
 from edgec.pipeline.tasks.task import Pairs
 
-Z_95 = 1.96
 PIXEL_LIMITS = ("miou_drop_pp", "pixel_agreement")
 
 
@@ -60,7 +60,7 @@ def judge_sqnr(bound: float, accuracy: Accuracy) -> Finding:
 
 
 def judge_confidence(limit: str, bound: float, accuracy: Accuracy) -> Finding:
-    """A figure of certainty against its limit, with a normal interval of its error over the images."""
+    """A figure of certainty against its limit, with its bootstrap over the images."""
     found = getattr(accuracy.confidence, limit, None)
     if found is None:
         reason = (
@@ -69,31 +69,29 @@ def judge_confidence(limit: str, bound: float, accuracy: Accuracy) -> Finding:
             else f"the task '{accuracy.task}' has no such figure"
         )
         return Finding(limit, bound, Verdict.INCONCLUSIVE, reason)
-    sign = -1.0 if limit in LOWER_LIMITS else 1.0
-    reach = Z_95 * found.error
-    share = Share(found.value, found.value - reach, found.value + reach)
-    upper = Share(sign * found.value, sign * found.value - reach, sign * found.value + reach)
-    p_value = _normal_p(sign * (found.value - bound), found.error)
-    reason = f"on {accuracy.num_images} images"
-    return Finding(limit, bound, _verdict(upper, sign * bound), reason, share.estimate, share.low, share.high, p_value)
+    return _judge_estimate(limit, bound, found.value, found.spread, f"bootstrap over {accuracy.num_images} images")
 
 
 def judge_lost(limit: str, bound: float, drop: Drop) -> Finding:
     """A drop of mean IoU, in points, against its limit; the interval is a bootstrap's over the images."""
-    share = Share(drop.drop_pp, drop.spread.low, drop.spread.high)
     reason = f"paired bootstrap over {drop.num_images} images"
-    p_value = _normal_p(drop.drop_pp - bound, drop.spread.error)
-    return Finding(limit, bound, _verdict(share, bound), reason, share.estimate, share.low, share.high, p_value)
+    return _judge_estimate(limit, bound, drop.drop_pp, drop.spread, reason)
+
+
+def _judge_estimate(limit: str, bound: float, value: float, spread: Spread, reason: str) -> Finding:
+    """A figure with a bootstrap's interval against an upper or a lower limit."""
+    share = upper = Share(value, spread.low, spread.high)
+    beyond, most = value - bound, bound
+    if limit in LOWER_LIMITS:
+        upper, beyond, most = Share(-value, -spread.high, -spread.low), -beyond, -bound
+    p_value = _normal_p(beyond, spread.error)
+    return Finding(limit, bound, _verdict(upper, most), reason, share.estimate, share.low, share.high, p_value)
 
 
 def _judge_pixels(limit: str, bound: float, accuracy: Accuracy) -> Finding:
     agreed, spread = accuracy.agreement, accuracy.agreement_spread
     if limit == "pixel_agreement" and agreed is not None and spread is not None:
-        share = Share(agreed, spread.low, spread.high)
-        verdict = _verdict(Share(-share.estimate, -share.high, -share.low), -bound)
-        reason = f"bootstrap over {accuracy.num_images} images"
-        p_value = _normal_p(bound - agreed, spread.error)
-        return Finding(limit, bound, verdict, reason, share.estimate, share.low, share.high, p_value)
+        return _judge_estimate(limit, bound, agreed, spread, f"bootstrap over {accuracy.num_images} images")
     if accuracy.drop_pp is None or accuracy.drop_spread is None:
         reason = "the test images have no masks that mean anything for these weights: limit pixel_agreement instead"
         return Finding(limit, bound, Verdict.INCONCLUSIVE, reason)

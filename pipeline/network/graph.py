@@ -14,6 +14,9 @@ from onnx import helper, numpy_helper
 
 Array = npt.NDArray[Any]
 
+LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Weighted sums."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -139,6 +142,20 @@ class Graph:
                 nodes.append(node)
                 wanted.update(node.inputs)
         return tuple(reversed(nodes))
+
+    def part(self, nodes: Iterable[Node], inputs: Iterable[str], outputs: Iterable[str]) -> onnx.ModelProto:
+        """Some of the nodes as a model of their own, from some tensors to others; an unknown batch is symbolic."""
+        known = {value.name: value for value in (*self.model.graph.input, *self.model.graph.output)}
+        shell = onnx.ModelProto()
+        shell.CopyFrom(self.model)
+        for field, names in (("input", inputs), ("output", outputs)):
+            shell.graph.ClearField(field)
+            getattr(shell.graph, field).extend(known.get(name) or self._value(name) for name in names)
+        return replace(self, nodes=tuple(nodes), model=shell).write()
+
+    def _value(self, name: str) -> onnx.ValueInfoProto:
+        batch, *sides = self.shapes[name]
+        return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [batch or "N", *sides])
 
     def with_constants(self, changed: Mapping[str, Array]) -> Graph:
         return replace(self, constants={**self.constants, **changed})

@@ -8,11 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from edgec.pipeline.forms.scheme import Scheme
-from edgec.pipeline.network.graph import Graph, Node
+from edgec.pipeline.network.graph import LINEAR, Graph, Node
 from edgec.pipeline.quantize.affine import Array, QuantParams, integer_range, same_grid
 from edgec.pipeline.quantize.calibrate import Calibration
 from edgec.pipeline.quantize.plan import (
-    LINEAR,
     Network,
     Plan,
     channel_axis,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgec.pipeline.forms.scheme import Scheme
-from edgec.pipeline.network.graph import Graph, Node
+from edgec.pipeline.network.graph import LINEAR, Graph, Node
 from edgec.pipeline.network.scalar_functions import ScalarFunction, scalar_functions
 from edgec.pipeline.quantize.affine import (
     Array,
@@ -23,7 +23,6 @@ from edgec.pipeline.quantize.channels import Channels, least_noise_range
 STEPS = 255
 """Of an 8-bit activation."""
 
-LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators with a constant weight at input 1 and an optional bias at input 2."""
 
 

@@ -9,22 +9,21 @@ those of the network as it will be.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.format import Batch, Outputs
 from edgec.pipeline.forms.ort import OrtRunner
-from edgec.pipeline.forms.scheme import Level, Scheme
+from edgec.pipeline.forms.scheme import Level
 from edgec.pipeline.network.cost import layer_macs
-from edgec.pipeline.network.graph import Array, Graph, Node
-from edgec.pipeline.quantize.calibrate import Batches, Calibration
-from edgec.pipeline.quantize.quantizer import Progress, QuantizedModel, load_images, quantize
+from edgec.pipeline.network.graph import LINEAR, Array, Graph, Node
+from edgec.pipeline.quantize.calibrate import Batches
+from edgec.pipeline.quantize.quantizer import QuantizedModel, load_images
 from edgec.pipeline.tasks.metrics import sqnr_db
 
 MOST_MACS = 0.3
@@ -34,7 +33,6 @@ MOST_CUTS = 5
 JUDGES = 48
 """Images on which the cuts are compared."""
 
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 ABSORBED = ("Relu", "Clip", "HardSwish", "HardSigmoid", "Sigmoid", "LeakyRelu", "Elu", "Tanh", "PRelu")
 
 
@@ -68,46 +66,47 @@ def cuts(graph: Graph) -> list[Cut]:
 def _ends_a_layer(graph: Graph, node: Node) -> bool:
     """A map that is read on, and by no activation that its maker would absorb."""
     readers = graph.consumers.get(node.output, ())
-    absorbed = node.op in (*LAYERS, "Add") and any(reader.op in ABSORBED for reader in readers)
+    absorbed = node.op in (*LINEAR, "Add") and any(reader.op in ABSORBED for reader in readers)
     is_map = len(graph.shapes.get(node.output, ())) == 4
     return bool(readers) and is_map and not absorbed and node.output not in graph.outputs
 
 
+Quantizer = Callable[[onnx.ModelProto, Level, Batches], QuantizedModel]
+"""Quantizes a float network by its images."""
+
+
 def quantize_behind_prefix(
-    model: onnx.ModelProto,
-    calibration: Calibration,
-    scheme: Scheme,
-    level: Level,
-    batches_factory: Batches,
-    progress: Progress | None = None,
+    model: onnx.ModelProto, level: Level, images: Batches, quantize: Quantizer
 ) -> QuantizedModel:
     """Quantize behind the cut that leaves least noise at the outputs.
 
+    Args:
+        images: of calibration; each call starts them anew.
+
     Raises:
-        EdgecError: as ``quantize``; ``mixed-gains-nothing`` where no cut leaves less noise than integers alone.
+        EdgecError: what ``quantize`` raises; ``mixed-gains-nothing`` where no cut leaves less noise than that.
     """
     start, source = time.perf_counter(), Graph.read(model)
-    whole = quantize(model, calibration, scheme, level, batches_factory, progress)
-    judges = load_images(batches_factory, JUDGES).numpy()
+    whole = quantize(model, level, images)
+    judges = load_images(images, JUDGES).numpy()
     expected = _answers(model, judges)
 
     def behind(cut: Cut, how: Level) -> QuantizedModel:
-        rest = quantize(
-            _rest(source, cut.tensor), calibration, scheme, how, _values(source, cut.tensor, batches_factory)
-        )
+        rest = quantize(_rest(source, cut.tensor), how, _values(source, cut.tensor, images))
         return replace(rest, model=_joined(source, cut.tensor, Graph.read(rest.model), Graph.read(whole.model)))
 
     def worst_db(quantized: onnx.ModelProto) -> float:
         return min(map(sqnr_db, _answers(quantized, judges), expected))
 
-    tried = {cut: worst_db(behind(cut, "fast").model) for cut in cuts(source)}
+    fast = {cut: behind(cut, "fast") for cut in cuts(source)}
+    tried = {cut: worst_db(found.model) for cut, found in fast.items()}
     best = max(tried, key=lambda cut: tried[cut], default=None)
     least = worst_db(whole.model)
     if best is None or tried[best] <= least:
         found = f"{tried[best]:.1f} dB against {least:.1f}" if best is not None else "there is no place to cut"
         message = f"the first layers in float leave no less noise than all in integers: {found}"
         raise EdgecError("mixed-gains-nothing", message, "build it with --precision int8")
-    made = behind(best, level)
+    made = fast[best] if level == "fast" else behind(best, level)
     reason = f"one of the first layers, in float up to '{best.tensor}': {100 * best.share:.0f} % of the multiplications"
     floats = {node.name: reason for node in source.makers(best.tensor)}
     return replace(made, floats={**floats, **made.floats}, seconds=time.perf_counter() - start)
@@ -120,33 +119,10 @@ def _answers(model: onnx.ModelProto, images: Batch) -> Outputs:
         return OrtRunner(folder / "network.onnx", as_written=True).predict(images)
 
 
-def _prefix(graph: Graph, tensor: str) -> onnx.ModelProto:
-    """The network up to a tensor."""
-    shell = _with_values(graph.model, list(graph.model.graph.input), [_value(graph, tensor)])
-    return replace(graph, nodes=graph.makers(tensor), model=shell).write()
-
-
 def _rest(graph: Graph, tensor: str) -> onnx.ModelProto:
     """The network behind a tensor, which is its input."""
     gone = {node.name for node in graph.makers(tensor)}
-    shell = _with_values(graph.model, [_value(graph, tensor)], list(graph.model.graph.output))
-    return replace(graph, nodes=tuple(node for node in graph.nodes if node.name not in gone), model=shell).write()
-
-
-def _value(graph: Graph, tensor: str) -> onnx.ValueInfoProto:
-    batch, *sides = graph.shapes[tensor]
-    return helper.make_tensor_value_info(tensor, TensorProto.FLOAT, [batch or "N", *sides])
-
-
-def _with_values(
-    shell: onnx.ModelProto, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
-) -> onnx.ModelProto:
-    model = onnx.ModelProto()
-    model.CopyFrom(shell)
-    for field, values in (("input", inputs), ("output", outputs)):
-        model.graph.ClearField(field)
-        getattr(model.graph, field).extend(values)
-    return model
+    return graph.part((node for node in graph.nodes if node.name not in gone), (tensor,), graph.outputs)
 
 
 def _values(graph: Graph, tensor: str, batches_factory: Batches) -> Batches:
@@ -154,7 +130,7 @@ def _values(graph: Graph, tensor: str, batches_factory: Batches) -> Batches:
 
     def stream() -> Iterator[Array]:
         with scratch("prefix") as folder:
-            onnx.save(_prefix(graph, tensor), folder / "prefix.onnx")
+            onnx.save(graph.part(graph.makers(tensor), graph.inputs, (tensor,)), folder / "prefix.onnx")
             runner = OrtRunner(folder / "prefix.onnx", as_written=True)
             for batch in batches_factory():
                 yield runner.predict(batch)[0]
@@ -178,6 +154,4 @@ def _joined(source: Graph, tensor: str, rest: Graph, whole: Graph) -> onnx.Model
     ]
     constants = {own[given]: value for given, value in source.constants.items()}
     constants |= {given: whole.constants[given] for node in pair for given in node.inputs if given in whole.constants}
-    shell = _with_values(rest.model, list(source.model.graph.input), list(rest.model.graph.output))
-    joined = replace(rest, model=shell, nodes=(*pair, *prefix, *rest.nodes), constants={**rest.constants, **constants})
-    return joined.write()
+    return replace(whole, nodes=(*pair, *prefix, *rest.nodes), constants={**rest.constants, **constants}).write()

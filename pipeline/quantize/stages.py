@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from edgec.pipeline.network.graph import Graph
-    from edgec.pipeline.quantize.calibrate import Calibration
+    from edgec.pipeline.quantize.calibrate import Batches, Calibration
     from edgec.pipeline.quantize.quantizer import QuantizedModel
     from edgec.pipeline.quantize.sensitivity import Sensitivity
     from edgec.pipeline.quantize.take_apart import Given
@@ -243,9 +243,13 @@ class Quantize:
         from edgec.pipeline.quantize.quantizer import quantize
 
         progress = reporter("quantize")
+
+        def make(network: ModelProto, level: Level, images: Batches) -> QuantizedModel:
+            return quantize(network, calibration, self.scheme, level, images, progress, floats, given)
+
         if self.scheme.float_prefix and given is None:
-            return quantize_behind_prefix(model, calibration, self.scheme, self.level, self._stream, progress)
-        return quantize(model, calibration, self.scheme, self.level, self._stream, progress, floats, given)
+            return quantize_behind_prefix(model, self.level, self._stream, make)
+        return make(model, self.level, self._stream)
 
     def _within(
         self,

@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.network.graph import Graph, Node
+from edgec.pipeline.network.graph import LINEAR, Graph, Node
 from edgec.pipeline.quantize.affine import Array, QuantParams, integer_range
-from edgec.pipeline.quantize.plan import LINEAR, is_linear
+from edgec.pipeline.quantize.plan import is_linear
 from edgec.pipeline.quantize.spelling import norm_affine
 
 STORED_AS = {

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgec.pipeline.tasks.confidence import Confidence
+from edgec.pipeline.tasks.resampling import LEVEL, Spread
 
 Form = Literal["float", "reference", "target"]
 Percent = float  # inside Accuracy, ``float`` is a field
 Number = float
 Cell = float | str | None
-
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -30,15 +29,6 @@ class Fidelity:
     sqnr_db: Number | None
     cosine: Number
     max_error: Number
-
-
-@dataclass(frozen=True)
-class Spread:
-    """How sure a figure is, from a bootstrap over images: its 95 % interval and standard error."""
-
-    low: Number
-    high: Number
-    error: Number
 
 
 @dataclass(frozen=True)

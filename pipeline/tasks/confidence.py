@@ -5,13 +5,13 @@ A threshold in a product moves with it: the same answers at other probabilities 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.tasks.metrics import Answers, Labels
+from edgec.pipeline.tasks.resampling import Numbers, Spread, draws, mean_spread, spread
 
 Probabilities = npt.NDArray[np.float64]
 """``(N, classes)``; each row sums to one."""
@@ -20,17 +20,16 @@ BINS = 15
 """Guo et al., 1706.04599, section 4: bins of equal width."""
 
 FIRST = 5
-SAMPLES, SEED = 400, 0
 LEAST = 1e-12
 """Of a probability inside a logarithm: integer outputs say zero."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its standard error over the images."""
+    """A figure and how sure it is."""
 
     value: float
-    error: float
+    spread: Spread
 
 
 @dataclass(frozen=True)
@@ -69,19 +68,23 @@ def confidence(
     right = [found == labels for found in said]
     sure = [form[np.arange(len(labels)), found] for form, found in zip((before, after), said, strict=True)]
     errors = [calibration_error(*pair) for pair in zip(sure, right, strict=True)]
-
-    def rise(rows: npt.NDArray[np.int64]) -> float:
-        then, now = (calibration_error(s[rows], r[rows]) for s, r in zip(sure, right, strict=True))
-        return now - then
-
-    return Confidence(shared, divergence, errors[1], errors[0], _bootstrap(rise, len(labels)))
+    drawn = draws(len(labels))
+    then, now = (_calibration_errors(*pair, drawn) for pair in zip(sure, right, strict=True))
+    rise = Estimate(errors[1] - errors[0], spread(now - then))
+    return Confidence(shared, divergence, errors[1], errors[0], rise)
 
 
 def calibration_error(sure: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> float:
     """Expected calibration error in points: the sum of ``|B| / N * |accuracy(B) - confidence(B)|`` (1706.04599)."""
+    return float(_calibration_errors(sure, right, np.ones((1, len(sure))))[0])
+
+
+def _calibration_errors(sure: Numbers, right: npt.NDArray[np.bool_], drawn: Numbers) -> Numbers:
+    """The same of the images as they are drawn, ``(B,)``."""
     places = np.minimum((sure * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(places, weights=right - sure, minlength=BINS)
-    return 100.0 * float(np.abs(gaps).sum()) / len(sure)
+    inside = places[:, None] == np.arange(BINS)
+    gaps = drawn @ (inside * (right - sure)[:, None])
+    return np.asarray(100.0 * np.abs(gaps).sum(axis=1) / len(sure))
 
 
 def _shared_first(before: Probabilities, after: Probabilities) -> npt.NDArray[np.float64]:
@@ -90,13 +93,5 @@ def _shared_first(before: Probabilities, after: Probabilities) -> npt.NDArray[np
     return np.asarray(np.mean(np.any(named[0][:, :, None] == named[1][:, None, :], axis=2), axis=1))
 
 
-def _mean(values: npt.NDArray[np.float64]) -> Estimate:
-    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("inf")
-    return Estimate(float(values.mean()), error if np.isfinite(error) else 0.0)
-
-
-def _bootstrap(figure: Callable[[npt.NDArray[np.int64]], float], count: int) -> Estimate:
-    """A figure of all images, and its spread over images drawn again."""
-    stream = np.random.default_rng(SEED)
-    drawn = [figure(stream.integers(0, count, count)) for _ in range(SAMPLES)]
-    return Estimate(figure(np.arange(count)), float(np.std(drawn)))
+def _mean(values: Numbers) -> Estimate:
+    return Estimate(float(values.mean()), mean_spread(values))

@@ -14,12 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.data.masks import VOID, ClassMap, fitted
-from edgec.pipeline.tasks.accuracy import LEVEL, Spread
-
-Numbers = npt.NDArray[np.float64]
+from edgec.pipeline.tasks.resampling import Numbers, Spread, draws, spread
 
 BOUNDARY_SHARE = 0.02  # of the diagonal: arXiv 2103.16562, section 4
-REPLICATES = 2000
 
 
 @dataclass(frozen=True)
@@ -96,24 +93,8 @@ def boundary(classes: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 def drop_spread(before: Counts, after: Counts) -> Spread:
     """Of the mean IoU that is lost, in points: the same images are drawn for both networks."""
-    return _spread(before.mean_iou(_weights(len(before.both))) - after.mean_iou(_weights(len(before.both))))
-
-
-def mean_spread(values: Numbers) -> Spread:
-    """Of a mean over images."""
-    return _spread(_weights(len(values)) @ values / len(values))
-
-
-def _weights(count: int) -> Numbers:
-    """How often each image is drawn, ``(B, N)``; seeded, so equal answers have equal intervals."""
-    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), REPLICATES)
-    return np.asarray(drawn, np.float64)
-
-
-def _spread(replicates: Numbers) -> Spread:
-    known = replicates[np.isfinite(replicates)]
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(known) else (math.nan, math.nan)
-    return Spread(float(low), float(high), float(known.std()) if len(known) else math.nan)
+    drawn = draws(len(before.both))
+    return spread(before.mean_iou(drawn) - after.mean_iou(drawn))
 
 
 def _histogram(classes: npt.NDArray[Any], num_classes: int) -> npt.NDArray[np.int64]:

@@ -20,7 +20,8 @@ from edgec.pipeline.tasks import metrics
 from edgec.pipeline.tasks.accuracy import Accuracy, Drop, Fidelity
 from edgec.pipeline.tasks.class_map import Picture, colored, difference, overlay, strip
 from edgec.pipeline.tasks.classification import class_name
-from edgec.pipeline.tasks.iou import Counts, boundary_counted, counted, drop_spread, mean_spread
+from edgec.pipeline.tasks.iou import Counts, boundary_counted, counted, drop_spread
+from edgec.pipeline.tasks.resampling import mean_spread
 from edgec.pipeline.tasks.task import Kept, Labels, Outputs, Reply, Shape, Task
 
 CLASSES, LOGITS = "classes", "logits"

@@ -19,6 +19,7 @@ from edgec.pipeline.network.models.spec import NetworkConfig, build_network
 from edgec.pipeline.network.models.weights import Weights, load_backbone, load_fitting
 from edgec.pipeline.train.curve import Epoch, curve_of
 from edgec.pipeline.train.data import TrainingData
+from edgec.pipeline.train.device import device_name
 from edgec.pipeline.train.objective import Objective, objective_of
 from edgec.pipeline.train.pictures import CPU, SIGNED, at_size
 from edgec.pipeline.train.recipe import TrainingRecipe
@@ -196,25 +197,3 @@ def remarks(
         lines.append(f"patience {recipe.patience}: {len(curve)} of {recipe.epochs} epochs ran, the best one is kept")
     lines.append(f"torch {torch.__version__}, {device_name(device)}")
     return tuple(lines)
-
-
-def find_device(wanted: str) -> torch.device:
-    """The device called ``wanted``: ``auto`` is a GPU where torch sees one.
-
-    Raises:
-        EdgecError: ``missing-gpu`` where a GPU is asked for and torch sees none.
-    """
-    has_gpu = torch.cuda.is_available()
-    if wanted == "auto":
-        wanted = "cuda" if has_gpu else "cpu"
-    if wanted == "cuda" and not has_gpu:
-        hint = "leave --device away, or install torch with CUDA for this machine's driver"
-        raise EdgecError("missing-gpu", f"torch {torch.__version__} sees no GPU", hint)
-    return torch.device(wanted)
-
-
-def device_name(device: torch.device) -> str:
-    """As a card names what a run computed on."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"

@@ -20,10 +20,9 @@ from itertools import chain
 
 import numpy as np
 
-from edgec.pipeline.network.graph import Array, Graph, Node
+from edgec.pipeline.network.graph import LINEAR, Array, Graph, Node
 from edgec.targets.tensorrt.scales import dequantizers, quantizers
 
-INTEGER_KERNELS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 ACTIVATIONS = ("Relu", "Clip")
 LEAST, MOST = -128, 127
 """Of the integers that TensorRT quantizes to."""
@@ -91,7 +90,7 @@ def separate_bounds(graph: Graph) -> Graph:
 def _is_fused(graph: Graph, node: Node) -> bool:
     """Whether an integer convolution or product takes the Clip into its kernel."""
     made = graph.producer.get(node.inputs[0])
-    if made is None or made.op not in INTEGER_KERNELS or graph.only_consumer(made.output) is None:
+    if made is None or made.op not in LINEAR or graph.only_consumer(made.output) is None:
         return False
     pairs = (graph.producer.get(name) for name in made.inputs[:2])
     return all(pair is not None and pair.op == "DequantizeLinear" for pair in pairs)

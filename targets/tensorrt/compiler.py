@@ -22,11 +22,12 @@ import numpy as np
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import file_sha256
 from edgec.pipeline.forms.format import Batch, Format
+from edgec.pipeline.network.graph import LINEAR
 from edgec.targets.tensorrt.build_engine import STORED, TYPED
 from edgec.targets.tensorrt.dialect import in_dialect, with_float_weights
 from edgec.targets.tensorrt.dla import dla_placement
 from edgec.targets.tensorrt.format import SCHEMA, SCRIPT, EngineFormat
-from edgec.targets.tensorrt.lint import LINEAR, Finding, is_dequantized, lint
+from edgec.targets.tensorrt.lint import Finding, is_dequantized, lint
 from edgec.targets.tensorrt.options import TensorRtSettings
 from edgec.targets.tensorrt.proof import FLOAT_DB, same_function, typed_function
 from edgec.targets.tensorrt.typed import largest_magnitudes, to_typed

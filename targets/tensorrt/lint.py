@@ -14,11 +14,10 @@ from typing import Literal
 import numpy as np
 import onnx
 
-from edgec.pipeline.network.graph import Graph, Node
+from edgec.pipeline.network.graph import LINEAR, Graph, Node
 from edgec.targets.tensorrt.bounds import meets_quantizer
 from edgec.targets.tensorrt.scales import meets_quantization, scale_size
 
-LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 AVERAGING = ("AveragePool", "GlobalAveragePool")
 POOLING = ("MaxPool", *AVERAGING)
 MOVING = ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Concat", "Resize", "Slice", "Pad")

@@ -19,12 +19,11 @@ import onnx
 
 from edgec.pipeline.forms.spec import Gpu
 from edgec.pipeline.network.cost import layer_macs
-from edgec.pipeline.network.graph import Graph, Node
+from edgec.pipeline.network.graph import LINEAR, Graph, Node
 
 FACTOR = 1.5
 """Published figures lay within this factor of the estimate, up or down."""
 
-LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 POINTWISE = ("Relu", "Clip", "HardSigmoid", "Sigmoid", "HardSwish", "Mul", "Add", "Tanh", "LeakyRelu")
 FREE = ("QuantizeLinear", "DequantizeLinear", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 

@@ -7,19 +7,17 @@ all of it in one piece, since it has both conversions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import onnx
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.network.graph import Graph, Node
+from edgec.pipeline.network.graph import LINEAR, Graph
 from edgec.targets.tflite.graph import Graph as TfliteGraph
 from edgec.targets.tflite.lowering import Lowering, stored_shape
 from edgec.targets.tflite.options import TfliteOptions
 from edgec.targets.tflite.writer import B, schema
-
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,16 +25,14 @@ class Parts:
     """A model in two.
 
     Attributes:
-        prefix: float, from ``DequantizeLinear`` of the input to ``tensor``.
-        rest: with Q/DQ, from ``tensor`` on.
+        prefix: float, from ``DequantizeLinear`` of the input to where they are joined.
+        rest: with Q/DQ, from there on.
         entry: the input's pair alone: what the caller feeds.
-        tensor: where they are joined.
     """
 
     prefix: onnx.ModelProto
     rest: onnx.ModelProto
     entry: onnx.ModelProto
-    tensor: str
 
 
 def parts_of(model: onnx.ModelProto) -> Parts | None:
@@ -50,7 +46,7 @@ def parts_of(model: onnx.ModelProto) -> Parts | None:
         return None
     before = graph.makers(tensor)
     inner = [node for node in before if node.name not in (quantizers[0].name, fed.name)]
-    has_layer = any(node.op in LAYERS and node.inputs[1] in graph.constants for node in inner)
+    has_layer = any(node.op in LINEAR and node.inputs[1] in graph.constants for node in inner)
     if not has_layer or any(node.op in ("QuantizeLinear", "DequantizeLinear") for node in inner):
         return None
     gone = {node.name for node in before}
@@ -59,27 +55,11 @@ def parts_of(model: onnx.ModelProto) -> Parts | None:
     read = {name for node in rest for name in node.inputs}.union(graph.outputs)
     if made & read or tensor in graph.outputs:
         return None
-    values = (fed.output, tensor, *graph.outputs)
-    entry = _model(graph, [quantizers[0], fed], graph.inputs, (fed.output,))
     return Parts(
-        _model(graph, inner, values[:1], values[1:2]), _model(graph, rest, values[1:2], values[2:]), entry, tensor
+        prefix=graph.part(inner, (fed.output,), (tensor,)),
+        rest=graph.part(rest, (tensor,), graph.outputs),
+        entry=graph.part((quantizers[0], fed), graph.inputs, (fed.output,)),
     )
-
-
-def _model(graph: Graph, nodes: list[Node], inputs: tuple[str, ...], outputs: tuple[str, ...]) -> onnx.ModelProto:
-    """Some nodes as a model of their own."""
-    known = {value.name: value for value in (*graph.model.graph.input, *graph.model.graph.output)}
-    shell = onnx.ModelProto()
-    shell.CopyFrom(graph.model)
-    for field, names in (("input", inputs), ("output", outputs)):
-        shell.graph.ClearField(field)
-        getattr(shell.graph, field).extend(known.get(name) or _value(graph, name) for name in names)
-    return replace(graph, nodes=tuple(nodes), model=shell).write()
-
-
-def _value(graph: Graph, name: str) -> onnx.ValueInfoProto:
-    sides = [side or 1 for side in graph.shapes[name]]
-    return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, sides)
 
 
 def lower_parts(

@@ -13,9 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.forms.scheme import load_scheme
+from edgec.pipeline.forms.scheme import Level, load_scheme
 from edgec.pipeline.network.graph import Graph
 from edgec.pipeline.quantize import prefix
+from edgec.pipeline.quantize.calibrate import Batches
 from edgec.pipeline.quantize.prefix import MOST_CUTS, MOST_MACS, cuts, quantize_behind_prefix
 from edgec.pipeline.quantize.quantizer import QuantizedModel, quantize
 from edgec.pipeline.tasks.metrics import sqnr_db
@@ -78,7 +79,14 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
 
 @pytest.fixture(scope="module")
 def mixed(net: Calibrated) -> QuantizedModel:
-    return quantize_behind_prefix(net.model, net.calibration, SCHEME, "fast", net.batches)
+    return behind_prefix(net)
+
+
+def behind_prefix(net: Calibrated) -> QuantizedModel:
+    def make(model: onnx.ModelProto, level: Level, images: Batches) -> QuantizedModel:
+        return quantize(model, net.calibration, SCHEME, level, images)
+
+    return quantize_behind_prefix(net.model, "fast", net.batches, make)
 
 
 def answers(model: onnx.ModelProto) -> np.ndarray:
@@ -147,12 +155,12 @@ def test_where_no_cut_is_better_it_says_so(
 ) -> None:
     monkeypatch.setattr(prefix, name, {"sqnr_db": lambda found, wanted: 20.0, "cuts": lambda graph: []}[name])
     with pytest.raises(EdgecError, match=says) as refusal:
-        quantize_behind_prefix(net.model, net.calibration, SCHEME, "fast", net.batches)
+        behind_prefix(net)
     assert refusal.value.code == "mixed-gains-nothing"
 
 
 def test_it_depends_on_nothing_but_its_arguments(net: Calibrated, mixed: QuantizedModel, tmp_path: Path) -> None:
-    again = quantize_behind_prefix(net.model, net.calibration, SCHEME, "fast", net.batches)
+    again = behind_prefix(net)
     assert again.model.SerializeToString(deterministic=True) == mixed.model.SerializeToString(deterministic=True)
 
 

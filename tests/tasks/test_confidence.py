@@ -88,9 +88,9 @@ def test_no_logits_make_a_figure_that_is_none(after: np.ndarray) -> None:
     assert found is not None
     assert found.kl_divergence.value >= -1e-9
     assert 0 <= (found.calibration_error or 0) <= 100
-    assert math.isfinite(found.kl_divergence.value + found.kl_divergence.error)
+    assert math.isfinite(found.kl_divergence.value + found.kl_divergence.spread.error)
     assert found.calibration_rise is not None
-    assert math.isfinite(found.calibration_rise.value + found.calibration_rise.error)
+    assert math.isfinite(found.calibration_rise.value + found.calibration_rise.spread.error)
 
 
 def test_one_logit_has_two_shares() -> None:

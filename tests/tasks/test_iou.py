@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgec.pipeline.data.masks import VOID
-from edgec.pipeline.tasks.iou import boundary, boundary_counted, confusion, counted, drop_spread, mean_spread
+from edgec.pipeline.tasks.iou import boundary, boundary_counted, confusion, counted, drop_spread
+from edgec.pipeline.tasks.resampling import mean_spread
 
 TRUTH = np.array([[[0, 0, 1, 1], [0, 0, 1, VOID]]], np.uint8)
 SAID = np.array([[[0, 1, 1, 1], [0, 0, 2, 2]]], np.uint8)

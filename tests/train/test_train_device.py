@@ -12,9 +12,9 @@ from test_train import STILL, TINY, Tiny, stop_after
 from edgec.pipeline.cli.train import command
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.dataset import Dataset
+from edgec.pipeline.train.device import device_name, find_device
 from edgec.pipeline.train.recipe import Phase, TrainingRecipe
 from edgec.pipeline.train.train import train
-from edgec.pipeline.train.weights import device_name, find_device
 
 CPU = torch.device("cpu")
 
