@@ -19,6 +19,7 @@ from edgec.pipeline.data.folders import check_inside
 from edgec.pipeline.data.labels import safe_path
 from edgec.pipeline.network.export import OPSET
 from edgec.pipeline.network.onnx_bounds import check_bounds, check_functions, check_text
+from edgec.pipeline.network.tensor_names import name_tensors_apart
 
 if TYPE_CHECKING:
     import onnx
@@ -76,7 +77,7 @@ class ImportOnnx:
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """Load and check a file; half precision comes back as float32.
+    """Load and check a file; half precision comes back as float32, and no name of its tensors is one that we make.
 
     Raises:
         EdgecError: ``no-such-file``, ``unsafe-path``, ``corrupt-onnx``, ``tensor-too-large``, ``unsupported-opset``,
@@ -108,6 +109,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
             )
     check_bounds(model, path)
     _check_outputs(model, path)
+    name_tensors_apart(model)
     return widened(model)
 
 
