@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgec.pipeline.bundle.release import Release
 from edgec.pipeline.forms.compiler import load_compiler
-from edgec.pipeline.forms.format import Candidate, size_bytes
+from edgec.pipeline.forms.format import Candidate, size_bytes, undecided
 from edgec.pipeline.forms.spec import with_precision
 from edgec.pipeline.precision import headline
 from edgec.pipeline.recipe import Recipe
@@ -26,14 +26,16 @@ def left_to_the_device(recipe: Recipe, release_for: Callable[[Recipe], Release],
     Raises:
         EdgecError: ``precision-undecided`` where the format holds one network; what ``release_for`` raises.
     """
-    target = recipe.target
+    target, format_ = recipe.target, load_compiler(recipe.target.compiler).FORMAT
+    if not format_.holds_candidates:
+        raise undecided()
     releases = {name: release_for(replace(recipe, target=with_precision(target, name))) for name in target.precisions}
     candidates: dict[str, Candidate] = {
         name: Candidate(release.built.binary.path, round(_loss_pp(release), 4)) for name, release in releases.items()
     }
     own = releases[target.precision]
     artifact = work / own.artifact.name
-    load_compiler(target.compiler).FORMAT.with_candidates(target.precision, candidates, artifact)
+    format_.with_candidates(target.precision, candidates, artifact)
     words = ", ".join(f"{name.upper()} loses {candidate.loss_pp:.1f} pp" for name, candidate in candidates.items())
     return replace(
         own,

@@ -23,7 +23,7 @@ from edgec.pipeline.forms.measure import Latency, measure
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.forms.spec import with_precision
 from edgec.pipeline.gate.fingerprint import read_fingerprint
-from edgec.pipeline.precision import weigh
+from edgec.pipeline.precision import Outcome, rows_of, weigh
 from edgec.pipeline.recipe import Recipe
 from edgec.pipeline.report.page import render_report
 
@@ -86,8 +86,12 @@ def _best(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release
         except EdgecError as error:
             if error.code != "mixed-gains-nothing":
                 raise
-    verdict = weigh({name: (release.accuracy, release.latency) for name, release in releases.items()})
-    return replace(releases[verdict.precision], precision_verdict=verdict.text)
+    outcomes = {
+        name: Outcome(release.accuracy, release.latency, release.instructions, size_bytes(release.artifact))
+        for name, release in releases.items()
+    }
+    verdict = weigh(outcomes)
+    return replace(releases[verdict.precision], precision_verdict=verdict.text, weighed=rows_of(outcomes))
 
 
 def _judged(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release:
@@ -107,9 +111,11 @@ def _measured_there(release: Release, form: ThereForm, timed: bool, work: Path) 
     """Latency on the device, and the files that it made of the artifact."""
     device, made = form.open(release.built.binary.path), work / "made"
     made.mkdir()
-    latency = device.cost().latency if timed else release.latency
+    if timed:
+        cost = device.cost()
+        release = replace(release, latency=cost.latency, instructions=cost.instructions)
     device.fetch(made)
-    return replace(release, latency=latency, made=tuple(sorted(made.iterdir())))
+    return replace(release, made=tuple(sorted(made.iterdir())))
 
 
 def latency_of(release: Release, threads: int) -> Latency:
@@ -157,11 +163,13 @@ def make_result(release: Release, runs: Sequence[Run], folder: Path) -> dict[str
         "size_bytes": size,
         "accuracy": asdict(release.accuracy),
         "latency": asdict(release.latency),
+        "instructions": release.instructions,
         "build_seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
         "cached_stages": [run.stage for run in runs if run.cached],
         "quantizer": recipe.quantizer,
         "precision": recipe.target.precision,
         "precision_verdict": release.precision_verdict,
+        "weighed": [asdict(row) for row in release.weighed],
         "candidates": list(release.candidates),
         "placement": asdict(release.placement),
         "memory": asdict(release.memory),

@@ -143,6 +143,7 @@ def _rebuild(bundle: Bundle, recipe: Recipe, work: Path, folder: Path) -> None:
         latency=read_latency(bundle.folder),
         integers_p50_ms=read_quantization(bundle.folder).integers_p50_ms,
         precision_verdict=stated.precision_verdict,
+        weighed=stated.weighed,
         version=stated.model.version,
         budgets=stated.budgets,
     )

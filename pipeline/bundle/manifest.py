@@ -182,6 +182,20 @@ class Licence:
 
 
 @dataclass(frozen=True)
+class Weighed:
+    """One row of what a choice was made from: the headline of the artifact, and what one inference costs."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    precision: Precision
+    headline: float
+    sqnr_db: float | None
+    p50_ms: float | None
+    instructions: int | None
+    size_bytes: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The whole file; unknown fields are refused.
 
@@ -191,6 +205,7 @@ class Manifest:
         latency: ``latency.json`` without its blocks and layers.
         evaluated_on: the device that answered for the artifact; None for the building machine.
         precision_verdict: why this precision ships, where several were weighed or are left to the device.
+        weighed: every precision that the choice was made from; empty where none was.
         notes: what a reader must know, in sentences.
         poor: why the result is a poor one, and what to try; None where it is none.
         candidates: precisions in the artifact among which the device chooses; empty where nothing is left to it.
@@ -217,6 +232,7 @@ class Manifest:
     notes: tuple[str, ...]
     poor: Poor | None = None
     candidates: tuple[Precision, ...] = ()
+    weighed: tuple[Weighed, ...] = ()
 
 
 def to_bytes(manifest: Manifest) -> bytes:

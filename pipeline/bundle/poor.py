@@ -119,7 +119,8 @@ def _steps(recipe: Recipe, saturated: bool) -> Iterator[str]:
         yield "use trained weights: answers of random ones differ by less than the noise"
     if recipe.quantizer == "fast":
         yield "--quantizer accurate"
-    if not recipe.target.scheme.quantize_output and recipe.limit is None:
+    scheme = recipe.target.scheme
+    if scheme.integer_operators and not scheme.quantize_output and recipe.limit is None:
         yield "--max-drop-pp 1, which leaves the most sensitive layers in float"
     others = [name for name in FINER[recipe.target.precision] if name in recipe.target.precisions]
     yield (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgec.pipeline.build import Build
-from edgec.pipeline.bundle.manifest import BudgetVerdict
+from edgec.pipeline.bundle.manifest import BudgetVerdict, Weighed
 from edgec.pipeline.bundle.poor import Poor, poor_of
 from edgec.pipeline.bundle.semver import FIRST
 from edgec.pipeline.core.json_file import read_record
@@ -38,6 +38,8 @@ class Release:
         latency: measured, or the words why not.
         integers_p50_ms: latency of the same network all in integers, where layers stayed in float to hold a drop.
         precision_verdict: why this precision ships, where several were weighed or are left to the device.
+        instructions: of one inference, where an emulated core counted them.
+        weighed: every precision that the choice was made from.
         candidates: precisions among which the device chooses; empty where nothing is left to it.
         holding: the artifact with all candidates in it.
         sensitivity: the ranking of the layers, where it was asked for.
@@ -52,7 +54,9 @@ class Release:
     accuracy: Accuracy
     latency: Latency
     integers_p50_ms: float | None = None
+    instructions: int | None = None
     precision_verdict: str | None = None
+    weighed: tuple[Weighed, ...] = ()
     candidates: tuple[Precision, ...] = ()
     holding: Path | None = None
     sensitivity: Path | None = None

@@ -125,6 +125,7 @@ def _manifest(release: Release, contract: Contract) -> Manifest:
         evaluated_on=release.built.on,
         precision_verdict=release.precision_verdict,
         candidates=release.candidates,
+        weighed=release.weighed,
         budgets=release.budgets,
         licences=_licences(recipe),
         notes=release.notes,

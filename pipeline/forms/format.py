@@ -112,6 +112,10 @@ class Format(Protocol):
     def device_script(self) -> Path | None:
         """What a device's own Python runs: one file that needs nothing of edgec. None where artifacts stay here."""
 
+    @property
+    def holds_candidates(self) -> bool:
+        """Several precisions can lie in one artifact, for the device to choose."""
+
     def contract(self, artifact: Path) -> Contract:
         """Read from the artifact itself; an engine is described by the file that it is built from.
 
@@ -146,6 +150,7 @@ class Alone:
     """The part of a ``Format`` that one runtime alone computes, here, and of which firmware registers nothing."""
 
     device_script: Path | None = None
+    holds_candidates: bool = False
 
     def kernel_sets(self, settings: Any) -> tuple[str, ...]:
         """None."""

@@ -46,6 +46,8 @@ class Scheme:
             not be faster; depthwise ones count as their number of groups.
         float_classes: layers that stay in float by what they are: ``"depthwise"`` convolutions, and ``"pointwise"``
             ones, convolutions of a map of one position as in squeeze-excite.
+        mixed: what the precision ``mixed`` leaves in float: the ``"first"`` layers, whose noise reaches all others, or
+            layers by ``"class"``, those that gain least by integers.
         float_prefix: the first layers stay in float, up to the tensor behind which integers leave least noise.
         tables: a function of single values that no integer operator is may be looked up in a table of 256 integers.
         max_requantization: upper bound of input_scale * weight_scale / output_scale, 0 for none; XNNPACK refuses 256.
@@ -72,6 +74,7 @@ class Scheme:
     equalize: tuple[Literal["conv", "residual", "squeeze_excite", "hard_swish"], ...] = ()
     min_channels: int = 0
     float_classes: tuple[Literal["depthwise", "pointwise"], ...] = ()
+    mixed: Literal["first", "class"] = "first"
     float_prefix: bool = False
     tables: bool = False
     max_requantization: float = 0.0

@@ -155,8 +155,8 @@ def _check_precisions(target: TargetSpec, path: Path) -> None:
 def with_precision(target: TargetSpec, precision: Precision) -> TargetSpec:
     """``target`` in another of its precisions. In FP16 nothing is quantized: the reference is the float network.
 
-    Mixed is INT8 but for some layers: on a GPU those that gain least by it, depthwise convolutions and squeeze-excite;
-    where a core computes all in integers, the first ones, whose noise reaches all others.
+    Mixed is INT8 but for some layers: the first ones, whose noise reaches all others, or on a GPU those that gain least
+    by integers, depthwise convolutions and squeeze-excite.
 
     Raises:
         EdgecError: ``unsupported-precision``.
@@ -168,12 +168,13 @@ def with_precision(target: TargetSpec, precision: Precision) -> TargetSpec:
     if precision == target.precision:
         return target
     scheme = replace(target.scheme, name=f"{target.scheme.name}-{precision}")
-    if precision == "mixed" and scheme.quantize_output:
+    if precision == "fp16":
+        scheme = replace(scheme, integer_operators=(), quantize_output=False, equalize=(), rescale_activations=False)
+        scheme = replace(scheme, tables=False, hard_swish="float")
+    elif scheme.mixed == "first":
         scheme = replace(scheme, float_prefix=True)
-    elif precision == "mixed":
-        scheme = replace(scheme, float_classes=("depthwise", "pointwise"))
     else:
-        scheme = replace(scheme, integer_operators=(), equalize=(), rescale_activations=False)
+        scheme = replace(scheme, float_classes=("depthwise", "pointwise"))
     return replace(target, precision=precision, scheme=scheme)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import onnx
@@ -76,12 +77,13 @@ Quantizer = Callable[[onnx.ModelProto, Level, Batches], QuantizedModel]
 
 
 def quantize_behind_prefix(
-    model: onnx.ModelProto, level: Level, images: Batches, quantize: Quantizer
+    model: onnx.ModelProto, level: Level, images: Batches, quantize: Quantizer, integer_input: bool = True
 ) -> QuantizedModel:
     """Quantize behind the cut that leaves least noise at the outputs.
 
     Args:
         images: of calibration; each call starts them anew.
+        integer_input: what the board takes is integers, in front of float layers too.
 
     Raises:
         EdgecError: what ``quantize`` raises; ``mixed-gains-nothing`` where no cut leaves less noise than that.
@@ -91,9 +93,11 @@ def quantize_behind_prefix(
     judges = load_images(images, JUDGES).numpy()
     expected = _answers(model, judges)
 
+    joined = partial(_joined, source, Graph.read(whole.model), integer_input)
+
     def behind(cut: Cut, how: Level) -> QuantizedModel:
         rest = quantize(_rest(source, cut.tensor), how, _values(source, cut.tensor, images))
-        return replace(rest, model=_joined(source, cut.tensor, Graph.read(rest.model), Graph.read(whole.model)))
+        return replace(rest, model=joined(cut.tensor, Graph.read(rest.model)))
 
     def worst_db(quantized: onnx.ModelProto) -> float:
         return min(map(sqnr_db, _answers(quantized, judges), expected))
@@ -138,13 +142,14 @@ def _values(graph: Graph, tensor: str, batches_factory: Batches) -> Batches:
     return stream
 
 
-def _joined(source: Graph, tensor: str, rest: Graph, whole: Graph) -> onnx.ModelProto:
-    """Q and DQ of the input as in ``whole``, the prefix in float, and the quantized rest.
+def _joined(source: Graph, whole: Graph, integer_input: bool, tensor: str, rest: Graph) -> onnx.ModelProto:
+    """Q and DQ of the input as in ``whole`` where the board takes integers, the prefix in float, the quantized rest.
 
-    Pixels lose nothing by the first pair, and the file's input stays what the board takes.
+    Pixels lose nothing by the first pair.
     """
     (name,) = source.inputs
-    pair = [node for node in whole.nodes if node.op == "QuantizeLinear" and node.inputs[0] == name]
+    of_input = [node for node in whole.nodes if node.op == "QuantizeLinear" and node.inputs[0] == name]
+    pair = of_input if integer_input else []
     pair += [node for node in whole.nodes if pair and node.inputs[0] == pair[0].output]
     read = {name: pair[-1].output} if pair else {}
     own = {constant: f"{constant}.in_prefix" for constant in source.constants}

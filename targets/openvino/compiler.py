@@ -60,7 +60,7 @@ def compile_model(qdq: Path, output: Path, settings: OpenVinoOptions) -> None:
     _rename(model, _names(qdq))
     output.mkdir()
     try:
-        openvino.save_model(model, output / "model.xml", compress_to_fp16=False)
+        openvino.save_model(model, output / "model.xml", compress_to_fp16=settings.constants == "f16")
     except RuntimeError:
         _ask_disk(output, num_bytes=4 * qdq.stat().st_size)
         raise

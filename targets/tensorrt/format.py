@@ -57,6 +57,7 @@ class EngineFormat(Alone):
     artifact: str = "tensorrt"
     linkable: bool = False
     device_script: Path | None = SCRIPT
+    holds_candidates: bool = True
 
     def contract(self, artifact: Path) -> Contract:
         """That of the ONNX file.

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 FORMAT: Format = TfliteFormat()
 TOOLCHAIN: tuple[str, ...] = ("ai-edge-litert", "flatbuffers")
 LABELS, PREPROCESS = "edgec.labels", "edgec.preprocess"  # ``metadata_props`` of an ONNX file, each one JSON
+HALF = "reduced_precision_support"  # of the metadata: XNNPACK may compute so
+HALF_REMARK = "this board computes in float16, this machine in float32: --on an emulated core gives the board's answers"
 MIN_RUNTIME = b"2.5.0".ljust(16, b"\0")  # a 16-byte text, as TensorFlow's converter writes it
 
 
@@ -39,7 +41,13 @@ def check(model: onnx.ModelProto, settings: TfliteOptions) -> tuple[str, ...]:
         return ()
     from edgec.targets.tflite.delegate import left_by_xnnpack
 
-    return left_by_xnnpack(to_tflite(model, replace(settings, input_type="int8")))
+    left = left_by_xnnpack(to_tflite(model, replace(settings, input_type="int8")))
+    return (*left, HALF_REMARK) if computes_in_half(settings) else left
+
+
+def computes_in_half(settings: TfliteOptions) -> bool:
+    """A network in float16 for a core that has instructions for it. Beside integers XNNPACK computes in float32."""
+    return settings.half_arithmetic and settings.constants == "float16"
 
 
 def compile_model(qdq: Path, output: Path, settings: TfliteOptions) -> None:
@@ -87,6 +95,7 @@ def to_tflite(
         graph = fold_normalisation(graph, preprocess)
     description = _description(labels, preprocess, outputs_in_model_order(graph))
     metadata = {"min_runtime_version": MIN_RUNTIME, METADATA_NAME: description}
+    metadata |= {HALF: b"fp16accfp16"} if computes_in_half(options) else {}
     if parts is None:
         return Lowering(graph, options).run(RULES, metadata)
     entry, prefix = read_graph(parts.entry), _prepared(parts.prefix, options)

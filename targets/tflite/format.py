@@ -32,6 +32,7 @@ class TfliteFormat:
     artifact: str = "model.tflite"
     linkable: bool = True
     device_script: Path | None = RUNNER
+    holds_candidates: bool = False
 
     def contract(self, artifact: Path) -> Contract:
         """Inputs, outputs and operators of the first subgraph.

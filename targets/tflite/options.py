@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from edgec.pipeline.core.toml_file import STRICT
@@ -21,6 +21,8 @@ class TfliteOptions:
         input_type: ``int8`` takes the quantized input, ``uint8`` takes pixels (normalisation folded into the first
             convolution), ``float32`` takes the normalised image and puts a QUANTIZE first and a DEQUANTIZE last.
         xnnpack: the runtime delegates to XNNPACK; its limits on int8 operators then count as constraints.
+        constants: of float operators, in the file; float16 ones are widened where the runtime computes in float32.
+        half_arithmetic: float operators with such constants compute in float16, which XNNPACK does where the core can.
         runtime: the Python package that runs the file on the board.
     """
 
@@ -31,13 +33,16 @@ class TfliteOptions:
     per_channel: bool = True
     input_type: Literal["int8", "uint8", "float32"] = "int8"
     xnnpack: bool = True
+    constants: Literal["float32", "float16"] = "float32"
+    half_arithmetic: bool = False
     runtime: Literal["ai-edge-litert", "tflite-runtime", "tflite-micro"] = "ai-edge-litert"
 
 
 def settings(target: TargetSpec) -> TfliteOptions:
-    """The board's options, checked.
+    """The board's options, checked; FP16 is what the constants of the file are.
 
     Raises:
         EdgecError: ``bad-board`` names the field.
     """
-    return read_options(TfliteOptions, target)
+    options = read_options(TfliteOptions, target)
+    return replace(options, constants="float16") if target.precision == "fp16" else options

@@ -27,8 +27,8 @@ VERSIONS = {
 FULLY_CONNECTED_OF_ROWS = 5  # or with a scale for each output
 TRANSPOSE_CONV_ACTIVATED = 4
 TENSOR_TYPES = {
-    "float32": schema.TensorType.FLOAT32, "int8": schema.TensorType.INT8, "uint8": schema.TensorType.UINT8,
-    "int32": schema.TensorType.INT32, "int64": schema.TensorType.INT64,
+    "float32": schema.TensorType.FLOAT32, "float16": schema.TensorType.FLOAT16, "int8": schema.TensorType.INT8,
+    "uint8": schema.TensorType.UINT8, "int32": schema.TensorType.INT32, "int64": schema.TensorType.INT64,
 }  # fmt: skip
 ALIGNMENT = 16
 
@@ -53,7 +53,9 @@ class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]
 class FlatbufferWriter:
     """Collects tensors and operators; equal calls give equal bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, constants: str = "float32") -> None:
+        """``constants``: what float ones are stored as, ``float32`` or ``float16``."""
+        self._halves = constants == "float16"
         self._buffers = [_AlignedBuffer()]  # buffer 0 is empty by definition
         self._tensors: list[Any] = []
         self._operators: list[Any] = []
@@ -74,7 +76,13 @@ class FlatbufferWriter:
         Args:
             name: made unique where it is taken.
             axis: the stored axis of a per-channel scale.
+            data: of a constant. Where float ones are stored as float16 the index is that of a DEQUANTIZE's output.
         """
+        if self._halves and data is not None and data.dtype == np.float32 and _fits_half(data):
+            half = self.tensor(f"{name}/float16", shape, "float16", data=data.astype(np.float16))
+            wide = self.tensor(name, shape, "float32")
+            self.operator(B.DEQUANTIZE, [half], [wide], schema.DequantizeOptionsT())
+            return wide
         while name in self._names:
             name += "_"
         self._names.add(name)
@@ -137,6 +145,11 @@ class FlatbufferWriter:
     def _metadata(self, name: str, value: bytes) -> Any:
         self._buffers.append(_AlignedBuffer(np.frombuffer(value, np.uint8)))
         return schema.MetadataT(name=name, buffer=len(self._buffers) - 1)
+
+
+def _fits_half(data: Array) -> bool:
+    """Nothing becomes infinite. One value alone is a parameter of its operator."""
+    return data.size > 1 and float(np.abs(data).max()) <= float(np.finfo(np.float16).max)
 
 
 def _parameters(quantization: Quantization, axis: int) -> Any:

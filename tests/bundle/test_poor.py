@@ -81,7 +81,8 @@ def test_the_next_step_is_the_likeliest_that_was_not_tried(recipe: Recipe) -> No
     assert "trained weights" in step(replace(recipe, labelled=False, weights="random"))
     best = replace(recipe, quantizer="best")
     assert step(best) == "--precision mixed"
-    assert "sensitivity" in step(replace(best, target=with_precision(best.target, "mixed")))
+    assert step(replace(best, target=with_precision(best.target, "mixed"))) == "--precision fp16"
+    assert "sensitivity" in step(replace(best, target=with_precision(best.target, "fp16")))
     jetson = replace(best, target=load_target("jetson"), limit=DropLimit(1.0, best.calibration))
     assert step(jetson) == "--precision mixed"
     assert step(replace(jetson, target=with_precision(jetson.target, "mixed"))) == "--precision fp16"

@@ -41,6 +41,7 @@ class ToyFormat:
     artifact: str = "model.toy"
     linkable: bool = False
     device_script: Path | None = None
+    holds_candidates: bool = False
 
     def contract(self, artifact: Path) -> Contract:
         return onnx_contract(_unwrapped(artifact))

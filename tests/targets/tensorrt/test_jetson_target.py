@@ -20,7 +20,7 @@ from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.forms.measure import Latency
 from edgec.pipeline.forms.spec import Gpu, load_target, names, read_options, with_precision
-from edgec.pipeline.precision import headline, weigh
+from edgec.pipeline.precision import Outcome, headline, weigh
 from edgec.pipeline.tasks.accuracy import Accuracy
 from edgec.targets.tensorrt import probe, runner
 from edgec.targets.tensorrt.compiler import takes_types
@@ -69,7 +69,7 @@ def test_precisions_that_a_board_lacks(
     tiny_onnx: Path, tiny_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ("--data", tiny_images, "--output", tmp_path / "out")
-    for target, precision in (("jetson-nano", "int8"), ("cpu", "fp16"), ("jetson-nano", "auto")):
+    for target, precision in (("jetson-nano", "int8"), ("mcu", "fp16"), ("jetson-nano", "auto")):
         arguments = ("build", tiny_onnx, "--target", target, "--precision", precision, *given)
         assert refused(capsys, *arguments) == "unsupported-precision"
     arguments = ("build", tiny_onnx, "--target", "cpu", "--on", "ssh://nobody@localhost", *given)
@@ -91,9 +91,9 @@ def test_the_first_nano_is_built_in_fp16_and_says_so(
     assert json.loads((tmp_path / "out" / "tensorrt" / "lint.json").read_text()) == []
 
 
-def outcome(top1: float, p50_ms: float | None) -> tuple[Accuracy, Latency]:
+def outcome(top1: float, p50_ms: float | None) -> Outcome:
     accuracy = Accuracy("classification", "top1", 80.0, 80.0, top1, 80.0 - top1, 95.0, 20.0, 100)
-    return accuracy, Latency("measured" if p50_ms else "not-measured", p50_ms=p50_ms)
+    return Outcome(accuracy, Latency("measured" if p50_ms else "not-measured", p50_ms=p50_ms))
 
 
 @pytest.mark.parametrize(
@@ -159,11 +159,11 @@ def test_mixed_leaves_the_layers_in_float_that_gain_least(tmp_path: Path) -> Non
 def test_equal_tensors_lose_nothing() -> None:
     """No noise is the best score, not the worst."""
     exact, noisy = (
-        replace(outcome(80.0, 1.0)[0], metric="sqnr", target=None, sqnr_db=db, reference_sqnr_db=db)
+        replace(outcome(80.0, 1.0).accuracy, metric="sqnr", target=None, sqnr_db=db, reference_sqnr_db=db)
         for db in (None, 30.0)
     )
-    latency, fast = outcome(80.0, 2.0)[1], outcome(80.0, 1.0)[1]
-    assert weigh({"int8": (noisy, fast), "fp16": (exact, latency)}).precision == "fp16"
+    latency, fast = outcome(80.0, 2.0).latency, outcome(80.0, 1.0).latency
+    assert weigh({"int8": Outcome(noisy, fast), "fp16": Outcome(exact, latency)}).precision == "fp16"
     assert headline(exact, "reference") > headline(noisy, "reference") == 30.0
 
 
