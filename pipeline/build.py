@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
+from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import Artifact, Stage
-from edgec.pipeline.forms.answer import Answer, judged, output_shapes
+from edgec.pipeline.forms.answer import Answer, judged, output_shapes, read_answers
 from edgec.pipeline.forms.compile import Compile
 from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.form import (
@@ -32,6 +33,7 @@ from edgec.pipeline.network.simplify import Simplify
 from edgec.pipeline.quantize.check import Check
 from edgec.pipeline.quantize.stages import Calibrate, FloatPart, GivenPart, Quantize, Rank
 from edgec.pipeline.recipe import OnnxSource, Recipe
+from edgec.pipeline.tasks.stability import Stability, stability
 from edgec.pipeline.tasks.task import Shape, Task, metrics_of, task_of
 
 
@@ -162,6 +164,26 @@ class Build:
             self.recipe.labelled,
         )
         return self.store.run(score, *self.answers.values(), images.artifact())
+
+    @cached_property
+    def stability(self) -> Stability:
+        """What it matters which images calibrate: the network quantized by each half of them.
+
+        Raises:
+            EdgecError: ``empty-data`` where there are fewer than two images.
+        """
+        images = judged(self.recipe.test, self.task, self.outputs)
+        halves = self.recipe.calibration.halves()
+        if not halves[0].samples:
+            raise EdgecError("empty-data", "one image cannot calibrate two networks", "give more images to calibrate")
+        kept = []
+        for half in halves:
+            made = Build(replace(self.recipe, calibration=half), self.store)
+            form, qdq = reference_form(), made.qdq
+            ask = Answer(form, self.task, self.recipe.preprocess, self.outputs, images)
+            kept.append(read_answers(self.store.run(ask, qdq, images.artifact()).path))
+        compared = self.task.score({FLOAT: kept[0], REFERENCE: kept[1]}, None)
+        return stability(compared, (len(halves[0]), len(halves[1])))
 
     @cached_property
     def golden(self) -> Artifact:

@@ -36,6 +36,7 @@ class Judging:
         on: the device that evaluates and measures; this machine where None.
         timed: False leaves latency unmeasured, and then equal requests give equal bundles.
         ranked: find out which layers quantize worst, for the report.
+        halved: find out how the answers hang on the calibration images.
         weigh_precisions: build every precision of the board and ship the one that pays.
     """
 
@@ -43,6 +44,7 @@ class Judging:
     on: str | None = None
     timed: bool = True
     ranked: bool = False
+    halved: bool = False
     weigh_precisions: bool = False
 
 
@@ -75,7 +77,7 @@ def _best(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release
         raise EdgecError("unsupported-precision", message, "leave --precision away")
     here = recipe.target.device.is_this_machine and load_compiler(recipe.target.compiler).probe(recipe.settings).can_run
     if judging.on is None and not here:
-        release = left_to_the_device(recipe, lambda one: release_of(build(one, store), judging.ranked), work)
+        release = left_to_the_device(recipe, lambda one: _built(one, store, judging), work)
         return replace(release, latency=latency_of(release, judging.threads)) if judging.timed else release
     releases = {}
     for precision in recipe.target.precisions:
@@ -94,9 +96,13 @@ def _best(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release
     return replace(releases[verdict.precision], precision_verdict=verdict.text, weighed=rows_of(outcomes))
 
 
+def _built(recipe: Recipe, store: Store, judging: Judging) -> Release:
+    return release_of(build(recipe, store, judging.on), judging.ranked, judging.halved)
+
+
 def _judged(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release:
     """Build; then measure, here or on the device."""
-    release = release_of(build(recipe, store, judging.on), judging.ranked)
+    release = _built(recipe, store, judging)
     started = time.perf_counter()
     form = release.built.forms[TARGET][0] if judging.on else None
     if isinstance(form, ThereForm):
@@ -177,5 +183,6 @@ def make_result(release: Release, runs: Sequence[Run], folder: Path) -> dict[str
         "left_out": sorted({*recipe.calibration.left_out, *recipe.test.left_out}),
         "notes": list(release.notes),
         "level_kept": asdict(kept) if (kept := release.quantization.kept) else None,
+        "stability": asdict(release.stability) if release.stability else None,
         "poor": asdict(poor) if (poor := release.poor) else None,
     }

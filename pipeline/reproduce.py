@@ -135,7 +135,7 @@ def _rebuild(bundle: Bundle, recipe: Recipe, work: Path, folder: Path) -> None:
     stated, store, ranked = bundle.manifest, Store(work / "store"), (bundle.folder / SENSITIVITY).is_file()
 
     def release_for(one: Recipe) -> Release:
-        return release_of(build(one, store), ranked)
+        return release_of(build(one, store), ranked, halved=stated.stability is not None)
 
     built = left_to_the_device(recipe, release_for, work) if stated.candidates else release_for(recipe)
     release = replace(

@@ -19,6 +19,7 @@ from edgec.pipeline.forms.memory import MemoryFit
 from edgec.pipeline.forms.scheme import Level
 from edgec.pipeline.forms.spec import Precision
 from edgec.pipeline.tasks.accuracy import Accuracy
+from edgec.pipeline.tasks.stability import Stability
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -206,6 +207,7 @@ class Manifest:
         evaluated_on: the device that answered for the artifact; None for the building machine.
         precision_verdict: why this precision ships, where several were weighed or are left to the device.
         weighed: every precision that the choice was made from; empty where none was.
+        stability: how the answers hang on the calibration images; None where nobody asked.
         notes: what a reader must know, in sentences.
         poor: why the result is a poor one, and what to try; None where it is none.
         candidates: precisions in the artifact among which the device chooses; empty where nothing is left to it.
@@ -233,6 +235,7 @@ class Manifest:
     poor: Poor | None = None
     candidates: tuple[Precision, ...] = ()
     weighed: tuple[Weighed, ...] = ()
+    stability: Stability | None = None
 
 
 def to_bytes(manifest: Manifest) -> bytes:

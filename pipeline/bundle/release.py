@@ -24,6 +24,7 @@ from edgec.pipeline.quantize.check import read_remarks
 from edgec.pipeline.quantize.record import QuantizationRecord
 from edgec.pipeline.recipe import Recipe, TorchSource
 from edgec.pipeline.tasks.accuracy import Accuracy
+from edgec.pipeline.tasks.stability import Stability
 from edgec.pipeline.tasks.task import Kept
 
 
@@ -43,6 +44,7 @@ class Release:
         candidates: precisions among which the device chooses; empty where nothing is left to it.
         holding: the artifact with all candidates in it.
         sensitivity: the ranking of the layers, where it was asked for.
+        stability: under two halves of the calibration images, where it was asked for.
         made: files that a device made of the artifact, an engine say.
         version: semver of the bundle.
         budgets: verdicts, where the build was judged.
@@ -60,6 +62,7 @@ class Release:
     candidates: tuple[Precision, ...] = ()
     holding: Path | None = None
     sensitivity: Path | None = None
+    stability: Stability | None = None
     made: tuple[Path, ...] = ()
     version: str = FIRST
     budgets: tuple[BudgetVerdict, ...] = ()
@@ -102,7 +105,7 @@ class Release:
         return tuple(_notes(self))
 
 
-def release_of(built: Build, ranked: bool = False) -> Release:
+def release_of(built: Build, ranked: bool = False, halved: bool = False) -> Release:
     """Everything but what is measured anew each time.
 
     Raises:
@@ -118,6 +121,7 @@ def release_of(built: Build, ranked: bool = False) -> Release:
         accuracy=read_accuracy(built.accuracy.path),
         latency=Latency("not-measured", note="not asked for", estimated_ms=estimated_ms),
         sensitivity=built.ranking.path if ranked else None,
+        stability=built.stability if halved else None,
     )
 
 
@@ -148,6 +152,8 @@ def _notes(release: Release) -> Iterator[str]:
         yield release.precision_verdict
     if release.poor:
         yield release.poor.words()
+    if release.stability:
+        yield release.stability.words()
     quantization = release.quantization
     if quantization.kept:
         yield quantization.kept.words()

@@ -126,6 +126,7 @@ def _manifest(release: Release, contract: Contract) -> Manifest:
         precision_verdict=release.precision_verdict,
         candidates=release.candidates,
         weighed=release.weighed,
+        stability=release.stability,
         budgets=release.budgets,
         licences=_licences(recipe),
         notes=release.notes,

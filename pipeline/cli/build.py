@@ -18,6 +18,7 @@ OVER_A_LIMIT = 3  # exit status: built, but the board has too little memory for 
 @click.option("--model-version", default="1.0.0", show_default=True, help="Semver of the bundle; see 'edgec diff'.")
 @click.option("--no-measure", is_flag=True, help="Leave latency unmeasured; equal requests then give equal bundles.")
 @click.option("--sensitivity", is_flag=True, help="Also rank the layers for the report; long for large networks.")
+@click.option("--stability", is_flag=True, help="Also quantize by each half of the calibration images, and compare.")
 @threads_option
 @on_option
 @json_option
@@ -26,6 +27,7 @@ def command(
     model_version: str,
     no_measure: bool,
     sensitivity: bool,
+    stability: bool,
     threads: int,
     on: str | None,
     as_json: bool,
@@ -52,6 +54,7 @@ def command(
             on=on,
             timed=not no_measure,
             ranked=sensitivity,
+            halved=stability,
             weigh_precisions=request["precision"] == "auto",
         )
         result = deliver(recipe, folder, judging, model_version)

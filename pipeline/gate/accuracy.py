@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgec.pipeline.gate.budgets import CONFIDENCE_LIMITS, LOWER_LIMITS
+from edgec.pipeline.gate.budgets import CONFIDENCE_LIMITS, LOWER_LIMITS, STABILITY_LIMIT
 from edgec.pipeline.gate.finding import Finding, Verdict
 from edgec.pipeline.gate.paired import (
     Share,
@@ -15,6 +15,7 @@ from edgec.pipeline.gate.paired import (
 )
 from edgec.pipeline.tasks.accuracy import Accuracy, Drop
 from edgec.pipeline.tasks.resampling import Spread
+from edgec.pipeline.tasks.stability import Stability
 from edgec.pipeline.tasks.task import Pairs
 
 PIXEL_LIMITS = ("miou_drop_pp", "pixel_agreement")
@@ -70,6 +71,15 @@ def judge_confidence(limit: str, bound: float, accuracy: Accuracy) -> Finding:
         )
         return Finding(limit, bound, Verdict.INCONCLUSIVE, reason)
     return _judge_estimate(limit, bound, found.value, found.spread, f"bootstrap over {accuracy.num_images} images")
+
+
+def judge_stability(bound: float, found: Stability | None) -> Finding:
+    """The share of answers that depend on which half of the images calibrated."""
+    if found is None or found.unstable_answers is None or found.spread is None:
+        reason = "not in the bundle: build it with --stability" if found is None else "the task knows no right answers"
+        return Finding(STABILITY_LIMIT, bound, Verdict.INCONCLUSIVE, reason)
+    reason = f"on {found.num_images} images, halves of {found.num_calibration[0]} and {found.num_calibration[1]}"
+    return _judge_estimate(STABILITY_LIMIT, bound, found.unstable_answers, found.spread, reason)
 
 
 def judge_lost(limit: str, bound: float, drop: Drop) -> Finding:

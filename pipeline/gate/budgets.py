@@ -51,6 +51,7 @@ class Absolute:
         agreement: least share in percent of images with the float network's first class.
         miou_drop_pp: mean IoU of the float network less that of the artifact, in points.
         pixel_agreement: least share in percent of pixels with the float network's class.
+        unstable_answers: most percent of images, or pixels, that depend on which half of the images calibrates.
         size_bytes: of the artifact.
         arena_bytes: what TFLite Micro takes of its arena.
         instructions: of one inference on the emulated core.
@@ -73,6 +74,7 @@ class Absolute:
     kl_divergence: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] | None = None
     calibration_rise: Annotated[float, Field(ge=-100, le=100, strict=True)] | None = None
     top5_agreement: Percent | None = None
+    unstable_answers: Percent | None = None
     size_bytes: Count | None = None
     arena_bytes: Count | None = None
     instructions: Count | None = None
@@ -92,8 +94,11 @@ class Absolute:
 LATENCY_LIMITS = ("p50_ms", "p99_ms")
 CONFIDENCE_LIMITS = ("kl_divergence", "calibration_rise", "top5_agreement")
 ACCURACY_LIMITS = ("drop_pp", "agreement", "miou_drop_pp", "pixel_agreement", "sqnr_db", *CONFIDENCE_LIMITS)
+STABILITY_LIMIT = "unstable_answers"
 LOWER_LIMITS = ("agreement", "pixel_agreement", "sqnr_db", "top5_agreement")
-PROXY_LIMITS = tuple(f.name for f in fields(Absolute) if f.name not in (*LATENCY_LIMITS, *ACCURACY_LIMITS))
+PROXY_LIMITS = tuple(
+    f.name for f in fields(Absolute) if f.name not in (*LATENCY_LIMITS, *ACCURACY_LIMITS, STABILITY_LIMIT)
+)
 
 
 @dataclass(frozen=True)

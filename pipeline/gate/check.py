@@ -10,9 +10,17 @@ from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import reporter
 from edgec.pipeline.forms.measure import cpu_model
-from edgec.pipeline.gate.accuracy import judge_accuracy
+from edgec.pipeline.gate.accuracy import judge_accuracy, judge_stability
 from edgec.pipeline.gate.baseline import Baseline, find_baseline, judge_drop_against, judge_recorded
-from edgec.pipeline.gate.budgets import ACCURACY_LIMITS, ANY_DEVICE, PROXY_LIMITS, Budget, Budgets, Waiver
+from edgec.pipeline.gate.budgets import (
+    ACCURACY_LIMITS,
+    ANY_DEVICE,
+    PROXY_LIMITS,
+    STABILITY_LIMIT,
+    Budget,
+    Budgets,
+    Waiver,
+)
 from edgec.pipeline.gate.finding import Finding, Verdict
 from edgec.pipeline.gate.latency import Limits, judge
 from edgec.pipeline.gate.opinions import holm
@@ -127,6 +135,8 @@ def _judge_bundle(bundle: Bundle, budget: Budget, conditions: Conditions) -> tup
     findings = list(judge_proxies(Proxies(bundle), {k: v for k, v in limits.items() if k in PROXY_LIMITS}))
     accuracy = read_accuracy(bundle, conditions.data)
     findings += [judge_accuracy(n, limits[n], accuracy) for n in ACCURACY_LIMITS if n in limits]
+    if STABILITY_LIMIT in limits:
+        findings.append(judge_stability(limits[STABILITY_LIMIT], bundle.manifest.stability))
     baseline = find_baseline(bundle, budget, conditions.baselines)
     if budget.relative and budget.relative.max_drop_pp is not None:
         findings.append(judge_drop_against(baseline, bundle, budget.relative, conditions.data))

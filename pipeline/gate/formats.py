@@ -17,12 +17,14 @@ SCHEMA_VERSION = 1
 AS_PERCENT = ("max_slowdown",)
 DECIMALS = {"p50_ms": 3, "p99_ms": 3, "max_slowdown": 2, "drop_pp": 2, "max_drop_pp": 2, "agreement": 2, "sqnr_db": 1}
 DECIMALS |= {"miou_drop_pp": 2, "pixel_agreement": 2, "kl_divergence": 4, "calibration_rise": 2, "top5_agreement": 2}
+DECIMALS |= {"unstable_answers": 2}
 UNITS = {"p50_ms": " ms", "p99_ms": " ms", "max_slowdown": " %", "drop_pp": " pp", "max_drop_pp": " pp"}
 UNITS |= {
     "miou_drop_pp": " pp",
     "kl_divergence": " nats",
     "calibration_rise": " pp",
     "top5_agreement": " %",
+    "unstable_answers": " %",
     "pixel_agreement": " %",
     "agreement": " %",
     "sqnr_db": " dB",
