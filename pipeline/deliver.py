@@ -71,7 +71,7 @@ def deliver(recipe: Recipe, folder: Path, judging: Judging, version: str = FIRST
 def _best(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release:
     """The recipe's own precision, the one that pays, or all of them where only the device can tell."""
     if not judging.weigh_precisions:
-        return _judged(recipe, store, judging, work)
+        return judged_release(recipe, store, judging, work)
     if len(recipe.target.precisions) < 2:
         message = f"'{recipe.target.name}' has one precision: {recipe.target.precision}"
         raise EdgecError("unsupported-precision", message, "leave --precision away")
@@ -84,7 +84,7 @@ def _best(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release
         (work / precision).mkdir()
         candidate = replace(recipe, target=with_precision(recipe.target, precision))
         try:
-            releases[precision] = _judged(candidate, store, judging, work / precision)
+            releases[precision] = judged_release(candidate, store, judging, work / precision)
         except EdgecError as error:
             if error.code != "mixed-gains-nothing":
                 raise
@@ -100,7 +100,7 @@ def _built(recipe: Recipe, store: Store, judging: Judging) -> Release:
     return release_of(build(recipe, store, judging.on), judging.ranked, judging.halved)
 
 
-def _judged(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release:
+def judged_release(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release:
     """Build; then measure, here or on the device."""
     release = _built(recipe, store, judging)
     started = time.perf_counter()
