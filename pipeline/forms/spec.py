@@ -169,8 +169,8 @@ def with_precision(target: TargetSpec, precision: Precision) -> TargetSpec:
         return target
     scheme = replace(target.scheme, name=f"{target.scheme.name}-{precision}")
     if precision == "fp16":
-        scheme = replace(scheme, integer_operators=(), quantize_output=False, equalize=(), rescale_activations=False)
-        scheme = replace(scheme, tables=False, hard_swish="float")
+        scheme = replace(scheme, integer_operators=(), tables=False, equalize=(), rescale_activations=False)
+        scheme = replace(scheme, hard_swish="float")
     elif scheme.mixed == "first":
         scheme = replace(scheme, float_prefix=True)
     else:

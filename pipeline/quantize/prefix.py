@@ -20,10 +20,11 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.format import Batch, Outputs
 from edgec.pipeline.forms.ort import OrtRunner
-from edgec.pipeline.forms.scheme import Level
+from edgec.pipeline.forms.scheme import Level, Scheme
 from edgec.pipeline.network.cost import layer_macs
 from edgec.pipeline.network.graph import LINEAR, Array, Graph, Node
 from edgec.pipeline.quantize.calibrate import Batches
+from edgec.pipeline.quantize.prepare import spelled
 from edgec.pipeline.quantize.quantizer import QuantizedModel, load_images
 from edgec.pipeline.tasks.metrics import sqnr_db
 
@@ -77,13 +78,13 @@ Quantizer = Callable[[onnx.ModelProto, Level, Batches], QuantizedModel]
 
 
 def quantize_behind_prefix(
-    model: onnx.ModelProto, level: Level, images: Batches, quantize: Quantizer, integer_input: bool = True
+    model: onnx.ModelProto, level: Level, images: Batches, quantize: Quantizer, scheme: Scheme
 ) -> QuantizedModel:
     """Quantize behind the cut that leaves least noise at the outputs.
 
     Args:
         images: of calibration; each call starts them anew.
-        integer_input: what the board takes is integers, in front of float layers too.
+        scheme: whether the board takes integers, in front of float layers too, and how it wants these spelled.
 
     Raises:
         EdgecError: what ``quantize`` raises; ``mixed-gains-nothing`` where no cut leaves less noise than that.
@@ -93,7 +94,7 @@ def quantize_behind_prefix(
     judges = load_images(images, JUDGES).numpy()
     expected = _answers(model, judges)
 
-    joined = partial(_joined, source, Graph.read(whole.model), integer_input)
+    joined = partial(_joined, source, Graph.read(whole.model), scheme)
 
     def behind(cut: Cut, how: Level) -> QuantizedModel:
         rest = quantize(_rest(source, cut.tensor), how, _values(source, cut.tensor, images))
@@ -142,21 +143,21 @@ def _values(graph: Graph, tensor: str, batches_factory: Batches) -> Batches:
     return stream
 
 
-def _joined(source: Graph, whole: Graph, integer_input: bool, tensor: str, rest: Graph) -> onnx.ModelProto:
+def _joined(source: Graph, whole: Graph, scheme: Scheme, tensor: str, rest: Graph) -> onnx.ModelProto:
     """Q and DQ of the input as in ``whole`` where the board takes integers, the prefix in float, the quantized rest.
 
     Pixels lose nothing by the first pair.
     """
     (name,) = source.inputs
     of_input = [node for node in whole.nodes if node.op == "QuantizeLinear" and node.inputs[0] == name]
-    pair = of_input if integer_input else []
+    pair = of_input if scheme.quantize_output else []
     pair += [node for node in whole.nodes if pair and node.inputs[0] == pair[0].output]
     read = {name: pair[-1].output} if pair else {}
-    own = {constant: f"{constant}.in_prefix" for constant in source.constants}
+    first = spelled(Graph.read(source.part(source.makers(tensor), source.inputs, (tensor,))), scheme)
+    own = {constant: f"{constant}.in_prefix" for constant in first.constants}
     prefix = [
-        replace(node, inputs=tuple({**own, **read}.get(given, given) for given in node.inputs))
-        for node in source.makers(tensor)
+        replace(node, inputs=tuple({**own, **read}.get(given, given) for given in node.inputs)) for node in first.nodes
     ]
-    constants = {own[given]: value for given, value in source.constants.items()}
+    constants = {own[given]: value for given, value in first.constants.items()}
     constants |= {given: whole.constants[given] for node in pair for given in node.inputs if given in whole.constants}
     return replace(whole, nodes=(*pair, *prefix, *rest.nodes), constants={**rest.constants, **constants}).write()

@@ -24,20 +24,24 @@ from edgec.pipeline.quantize.spelling import (
 
 
 def prepare(network: Network, scheme: Scheme) -> Network:
-    """Fold batch norms, give every linear node constants of its own, split hard-swish where the scheme says so.
-
-    A scheme without float operators gets what is left of affine functions, norms, copies and blocks in the integer
-    kernels' spelling.
-    """
-    graph = fold_batch_norms(plain_gemms(products_as_gemms(without_expands(network.graph))))
-    if scheme.quantize_output:
-        graph = norms_as_affines(affines_as_convolutions(differences_as_sums(norms_as_one(graph))))
-        graph = blocks_as_transposes(copies_as_concats(graph))
-    graph = own_constants(graph)
-    network = replace(network, graph=graph)
+    """Spell it for the runtime, give linear nodes constants of their own, split hard-swish where the scheme says so."""
+    network = replace(network, graph=own_constants(spelled(network.graph, scheme)))
     if scheme.hard_swish == "split":
         network = split_hard_swish(convolve_before_flatten(network))
     return insert_rescaling(network, scheme) if scheme.rescale_activations else network
+
+
+def spelled(graph: Graph, scheme: Scheme) -> Graph:
+    """Batch norms folded, products with constants as Gemm.
+
+    A scheme that computes outputs too gets what is left of affine functions, norms, copies and blocks in the spelling
+    of its runtime's kernels.
+    """
+    graph = fold_batch_norms(plain_gemms(products_as_gemms(without_expands(graph))))
+    if not scheme.quantize_output:
+        return graph
+    graph = norms_as_affines(affines_as_convolutions(differences_as_sums(norms_as_one(graph))))
+    return blocks_as_transposes(copies_as_concats(graph))
 
 
 def fold_batch_norms(graph: Graph) -> Graph:

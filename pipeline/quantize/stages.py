@@ -248,7 +248,7 @@ class Quantize:
             return quantize(network, calibration, self.scheme, level, images, progress, floats, given)
 
         if self.scheme.float_prefix and given is None:
-            return quantize_behind_prefix(model, self.level, self._stream, make, self.scheme.quantize_output)
+            return quantize_behind_prefix(model, self.level, self._stream, make, self.scheme)
         return make(model, self.level, self._stream)
 
     def _within(

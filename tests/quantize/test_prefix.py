@@ -86,7 +86,7 @@ def behind_prefix(net: Calibrated) -> QuantizedModel:
     def make(model: onnx.ModelProto, level: Level, images: Batches) -> QuantizedModel:
         return quantize(model, net.calibration, SCHEME, level, images)
 
-    return quantize_behind_prefix(net.model, "fast", net.batches, make)
+    return quantize_behind_prefix(net.model, "fast", net.batches, make, SCHEME)
 
 
 def answers(model: onnx.ModelProto) -> np.ndarray:

@@ -9,11 +9,12 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import ModelProto
+from onnx import ModelProto, shape_inference
 from qdq_graphs import QdqGraph, run_int8, run_onnx
 
 from edgec.pipeline.forms.compiler import settings_of
 from edgec.pipeline.forms.spec import load_target, names, with_precision
+from edgec.pipeline.quantize.check import pretended
 from edgec.targets.tflite.compiler import HALF, HALF_REMARK, check, to_tflite
 from edgec.targets.tflite.delegate import delegate_coverage
 from edgec.targets.tflite.flatbuffer import read_tflite
@@ -103,3 +104,28 @@ def test_integers_have_no_halves() -> None:
     model = g.model(g.op("Conv", [g.x, weights], 0.05, 4))
     assert to_tflite(model, SINGLE) == to_tflite(model, HALVES)
     assert "DEQUANTIZE" not in {operator.kind for operator in read_tflite(to_tflite(model, HALVES)).operators}
+
+
+SPELLINGS: dict[str, tuple[str, tuple[tuple[int, ...], ...]]] = {
+    "norm": ("BatchNormalization", ((8,), (8,), (8,), (8,))),
+    "gain": ("Mul", ((1, 8, 1, 1),)),
+    "offset": ("Add", ((8, 1, 1),)),
+    "difference": ("Sub", ((1, 8, 1, 1),)),
+}
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_what_integers_spell_otherwise_floats_spell_so_too(name: str) -> None:
+    """A batch norm that no convolution takes in, say: XNNPACK has no such operator in float either."""
+    op, shapes = SPELLINGS[name]
+    g, rng = QdqGraph((1, 4, 9, 9), quantized=False), np.random.default_rng(0)
+    y = g.op("Conv", ["input", g.constant("w", rng.normal(0, 0.3, (8, 4, 3, 3)).astype(np.float32))])
+    y = g.op("Relu", [y])
+    given_ = [g.constant(f"p{i}", rng.uniform(0.5, 1, shape).astype(np.float32)) for i, shape in enumerate(shapes)]
+    model = g.model(g.op(op, [y, *given_]))
+    target = with_precision(load_target("arm"), "fp16")
+    asked = pretended(shape_inference.infer_shapes(model), target.scheme)
+    options: TfliteOptions = settings_of(target)
+    x = rng.normal(0, 1, (1, 4, 9, 9)).astype(np.float32)
+    np.testing.assert_allclose(run_int8(asked, x, options), run_onnx(model, x), rtol=2e-2, atol=2e-2)
+    assert delegate_coverage(to_tflite(asked, options)).pieces == 1
