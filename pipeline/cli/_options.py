@@ -20,7 +20,6 @@ FOLDER = click.Path(path_type=Path)
 
 _RECIPE_OPTIONS = (
     click.argument("model"),
-    click.option("--target", required=True, help="Board, by name or as a TOML file; see 'edgec targets'."),
     click.option("--weights", help="Name ('parts', 'imagenet', 'random'), .safetensors, .pth or card .toml."),
     click.option(
         "--data", type=FOLDER, help="Images for calibration and test: folder per class, labels.csv, or unlabelled."
@@ -57,11 +56,40 @@ _RECIPE_OPTIONS = (
 )
 
 
+_TARGET_HELP = "Board, by name or as a TOML file; see 'edgec targets'."
+
+
 def recipe_options(function: F) -> F:
-    """MODEL and everything that decides a recipe."""
-    for option in reversed(_RECIPE_OPTIONS):
+    """MODEL, ``--target``, and everything else that decides a recipe."""
+    return _with_options(function, click.option("--target", required=True, help=_TARGET_HELP))
+
+
+def several_recipes_options(function: F) -> F:
+    """The same, but ``--target`` may name several boards: ``targets``, a tuple without repeats."""
+    several = click.option(
+        "--target",
+        "targets",
+        required=True,
+        multiple=True,
+        callback=_names,
+        metavar="BOARD[,BOARD...]",
+        help=f"{_TARGET_HELP} Several with commas, or the option again.",
+    )
+    return _with_options(function, several)
+
+
+def _with_options(function: F, target: Callable[[F], F]) -> F:
+    for option in (*reversed(_RECIPE_OPTIONS[1:]), target, _RECIPE_OPTIONS[0]):
         function = option(function)
     return function
+
+
+def _names(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Every name once, in order."""
+    found = tuple(dict.fromkeys(name.strip() for words in given for name in words.split(",") if name.strip()))
+    if not found:
+        raise click.BadParameter("expected the name of a board")
+    return found
 
 
 def threads_option(function: F) -> F:

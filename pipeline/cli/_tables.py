@@ -47,6 +47,30 @@ def print_result(result: dict[str, Any], labels: Sequence[str] = ()) -> None:
     console.print(bundle, soft_wrap=True, markup=False)
 
 
+def print_builds(done: Sequence[dict[str, Any]]) -> None:
+    """Several boards, a line each; ``error`` stands in the place of figures."""
+    table = Table("target", "precision", "float", "artifact", "SQNR dB", "latency", "size", "verdict", box=None)
+    for result in done:
+        name = escape(str(result["target"]))
+        if "error" in result:
+            table.add_row(name, *["-"] * 6, f"refused: {result['error']['code']}")
+            continue
+        accuracy, latency = result["accuracy"], result["latency"]
+        shipped = accuracy["target"] if accuracy["shipped"] == "target" else accuracy["reference"]
+        p50_ms = latency["p50_ms"]
+        table.add_row(
+            name,
+            result["precision"],
+            _percent(accuracy["float"]),
+            _percent(shipped if shipped is not None else accuracy["agreement"]),
+            _number(accuracy["sqnr_db"], "exact"),
+            "not measured" if p50_ms is None else f"{p50_ms:.3f} ms",
+            f"{result['size_bytes'] / 1e6:.2f} MB",
+            "over the board's limit" if result["memory"]["over"] else "built",
+        )
+    print_table(table, Console(highlight=False))
+
+
 def print_table(table: Table, console: Console) -> None:
     """As wide as the terminal; in a file or a pipe as wide as it likes, since names cut short are of no use there."""
     if not console.is_terminal:

@@ -82,6 +82,7 @@ COMMAND_LINES = {
     "explain": ["explain", "MODEL", "--target", "TARGET", "--data", "DATA"],
     "sensitivity": ["sensitivity", "MODEL", "--scheme", "openvino", "--data", "DATA"],
     "reproduce": ["reproduce", "OUT", "--model", "MODEL", "--data", "DATA"],
+    "search": ["search", "MODEL", "--target", "TARGET", "--data", "DATA", "--minutes", "0", "--output", "FOUND"],
     "check": ["check", "OUT"],
     "budget": ["budget", "--help"],
     "history": ["history", "--help"],
@@ -149,6 +150,7 @@ def test_no_command_tries_the_network(
         "OUT": tmp_path / "out",
         "Q": tmp_path / "q.onnx",
         "PAGE": tmp_path / "page.html",
+        "FOUND": tmp_path / "found",
         "IMAGE": next(tiny_images.rglob("*.png")),
         "TARGET": target,
     }
