@@ -21,7 +21,8 @@ def command() -> None:
 @click.option("--output", type=FOLDER, default=DEFAULT, show_default=True, help="File to write; never overwritten.")
 @click.option("--owner", required=True, help="Who answers for these limits.")
 @click.option("--reason", default="present state", show_default=True, help="Why they are what they are.")
-@click.option("--baseline", default="main", show_default=True, help="Name for relative limits.")
+@click.option("--baseline", help="Name of a build to compare with; without it no limit is relative to one.")
+@click.option("--device", help="'any' for limits that hold everywhere: no milliseconds.  [default: this machine]")
 @click.option("--latency-margin", type=click.FloatRange(min=0), default=0.25, show_default=True, help="Share.")
 @click.option("--count-margin", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Share.")
 @click.option("--accuracy-margin-pp", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Points.")
@@ -32,7 +33,8 @@ def init(
     output: Path,
     owner: str,
     reason: str,
-    baseline: str,
+    baseline: str | None,
+    device: str | None,
     latency_margin: float,
     count_margin: float,
     accuracy_margin_pp: float,
@@ -47,7 +49,7 @@ def init(
     if output.exists():
         raise EdgecError("output-exists", f"'{output}' exists", "see 'edgec budget update'")
     margins = Margins(latency_margin, count_margin, accuracy_margin_pp, max_slowdown)
-    drafts = [draft_budget(folder, owner, reason, margins, budget_s, baseline) for folder in bundles]
+    drafts = [draft_budget(folder, owner, reason, margins, budget_s, baseline, device) for folder in bundles]
     output.write_text(to_toml(Budgets(tuple(drafts)), HEAD.format(margins=margins)), encoding="utf-8")
     click.echo(f"{output}: {len(drafts)} budgets; read them before you commit them")
 
@@ -75,7 +77,7 @@ def update(
 
     before, old = load_budgets(budgets), budgets.read_bytes().decode()
     margins = Margins(latency_margin, count_margin, accuracy_margin_pp)
-    drafts = [draft_budget(folder, "", "", margins, budget_s, "") for folder in bundles]
+    drafts = [draft_budget(folder, "", "", margins, budget_s) for folder in bundles]
     new = updated(old, before, drafts)
     click.echo(diff(budgets, old, new) or "nothing would change", nl=False)
     if write:

@@ -51,24 +51,38 @@ class Margins:
         )
 
 
-def draft_budget(folder: Path, owner: str, reason: str, margins: Margins, budget_s: float, baseline: str) -> Budget:
+def draft_budget(
+    folder: Path,
+    owner: str,
+    reason: str,
+    margins: Margins,
+    budget_s: float,
+    baseline: str | None = None,
+    device: str | None = None,
+) -> Budget:
     """A budget that the bundle keeps now with room to spare.
+
+    Args:
+        baseline: name of a build that later ones are compared with; None limits nothing against another build.
+        device: whose limits these are; None for this machine where it is the target, else ``any``. Milliseconds are
+            measured for this machine alone.
 
     Raises:
         EdgecError: ``cannot-measure``; what opening the bundle raises.
     """
     bundle = open_bundle(folder)
-    here = bundle.target.device.is_this_machine
+    here = bundle.target.device.is_this_machine and device in (None, cpu_model())
+    usual = cpu_model() if here else ANY_DEVICE
     limits = {name: round(value * (1 + margins.count)) for name, value in Proxies(bundle).known().items()}
     times = _times(bundle, margins, budget_s) if here else {}
     return Budget(
         model=bundle.manifest.model.name,
         target=bundle.target.name,
-        device=cpu_model() if here else ANY_DEVICE,
+        device=device or usual,
         owner=owner,
         reason=reason,
         limits=validate(Absolute, {**times, **_accuracy(bundle, margins), **limits}, folder, "bad-budgets"),
-        relative=Relative(baseline, margins.slowdown) if here else None,
+        relative=Relative(baseline, margins.slowdown) if baseline and bundle.target.device.is_this_machine else None,
     )
 
 

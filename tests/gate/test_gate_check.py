@@ -406,7 +406,7 @@ def test_formats_to_files(run: Run, bundle: Path, tmp_path: Path) -> None:
 
 def test_init_writes_budgets_that_hold(run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float]) -> None:
     file = tmp_path / "budgets.toml"
-    status, _, _ = run("budget", "init", bundle, "--owner", "me", "--output", file)
+    status, _, _ = run("budget", "init", bundle, "--owner", "me", "--baseline", "main", "--output", file)
     assert status == 0
     assert "latency +25 %" in file.read_text()
     limits = load_budgets(file).budget[0].limits
@@ -415,11 +415,36 @@ def test_init_writes_budgets_that_hold(run: Run, bundle: Path, tmp_path: Path, t
     assert code(run("budget", "init", bundle, "--owner", "me", "--output", file)) == "output-exists"
 
 
+def test_without_a_baseline_the_next_check_can_decide(
+    run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float]
+) -> None:
+    file = tmp_path / "budgets.toml"
+    assert run("budget", "init", bundle, "--owner", "me", "--output", file)[0] == 0
+    assert load_budgets(file).budget[0].relative is None
+    assert run("check", bundle, "--budgets", file)[0] == 0
+
+
+@pytest.mark.parametrize("baseline", [(), ("--baseline", "main")])
+def test_limits_for_any_device_have_no_milliseconds(
+    baseline: tuple[str, ...], run: Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing is measured for them."""
+    monkeypatch.setattr(draft_module, "judge", lambda *_: pytest.fail("it was measured"))
+    file = tmp_path / "budgets.toml"
+    assert run("budget", "init", bundle, "--owner", "me", "--device", "any", *baseline, "--output", file)[0] == 0
+    (budget,) = load_budgets(file).budget
+    assert budget.device == "any"
+    assert not {"p50_ms", "p99_ms"} & budget.limits.given().keys()
+    assert {"size_bytes", "agreement"} <= budget.limits.given().keys()
+    assert (budget.relative is None) == (not baseline)
+    assert run("check", bundle, "--budgets", file, "--no-device")[0] == 0
+
+
 def test_update_shows_a_diff_and_writes_only_when_told(
     run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float]
 ) -> None:
     file = tmp_path / "budgets.toml"
-    run("budget", "init", bundle, "--owner", "me", "--output", file)
+    run("budget", "init", bundle, "--owner", "me", "--baseline", "main", "--output", file)
     before = file.read_text()
     status, out, _ = run("budget", "update", bundle, "--budgets", file)
     assert (status, out) == (0, "nothing would change")
