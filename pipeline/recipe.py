@@ -164,7 +164,7 @@ def make_recipe(
     """
     board = load_target(target)
     board = with_precision(board, precision) if precision else board
-    network = _onnx(Path(model), choices) if Path(model).suffix in (".onnx", ".toml") else _torch(model, choices)
+    network = _network(model, choices)
     calibration, test = _data(folders, network)
     check_names(network.labels, test)
     limit = None
@@ -186,6 +186,30 @@ def make_recipe(
         input_notes=network.input_notes,
         task=task or network.task,
     )
+
+
+def network_recipe(model: str, choices: Choices) -> Recipe:
+    """A request without images or a board, for what needs the float network alone.
+
+    Raises:
+        EdgecError: as ``make_recipe``, data apart.
+    """
+    network, none = _network(model, choices), Dataset(Path(), ())
+    return Recipe(
+        name=network.name,
+        weights=network.weights,
+        source=network.source,
+        target=load_target("onnxruntime"),
+        preprocess=network.preprocess,
+        calibration=none,
+        test=none,
+        labels=network.labels,
+        task=network.task,
+    )
+
+
+def _network(model: str, choices: Choices) -> _Network:
+    return _onnx(Path(model), choices) if Path(model).suffix in (".onnx", ".toml") else _torch(model, choices)
 
 
 def _level(asked: Level | None, network: _Network) -> Level:

@@ -13,6 +13,7 @@ import numpy as np
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.dataset import Dataset, open_dataset, read_image
+from edgec.pipeline.data.folders import Folder
 from edgec.pipeline.forms.answer import ask, judged, output_shapes
 from edgec.pipeline.forms.compiler import OnDevice, Runner, load_compiler
 from edgec.pipeline.forms.device import open_device
@@ -98,6 +99,35 @@ def measure_bundle(folder: Path, threads: int, on: str | None = None) -> Cost:
     return on_device(bundle, on, threads).cost()
 
 
+def artifact_file(folder: Path) -> Path:
+    """The one file of a bundle's artifact that says which operators there are.
+
+    Raises:
+        EdgecError: what ``open_bundle`` raises.
+    """
+    artifact = open_bundle(folder).artifact
+    inside = (artifact / name for name in ("model.xml", "model.onnx"))
+    return next((path for path in inside if path.is_file()), artifact)
+
+
+def images_in(given: Sequence[Path]) -> list[Path]:
+    """Image files: those that are given, and of a folder all in it and below, sorted.
+
+    Raises:
+        EdgecError: ``empty-data`` for a folder without images, ``unreadable-data``, ``unsafe-path``.
+    """
+    found: list[Path] = []
+    for path in given:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = [folder.path / name for folder in Folder(path, path).walk() for name in folder.listing.images]
+        if not inside:
+            raise EdgecError("empty-data", f"no images in '{path}'", "give image files, or a folder of them")
+        found += sorted(inside)
+    return found
+
+
 def ask_bundle(folder: Path, images: Sequence[Path], top: int = 5) -> list[Answered]:
     """The artifact's answer to each image file.
 
@@ -118,6 +148,8 @@ def ask_bundle(folder: Path, images: Sequence[Path], top: int = 5) -> list[Answe
 def save_tensors(folder: Path, answered: Sequence[Answered]) -> None:
     """One ``.npz`` for each image with its tensors by their names, and its pictures as ``.png`` each.
 
+    They are named as the image is, and numbered where several have one name.
+
     Raises:
         EdgecError: ``output-not-writable``.
     """
@@ -125,14 +157,27 @@ def save_tensors(folder: Path, answered: Sequence[Answered]) -> None:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for one in answered:
+        for one, stem in zip(answered, _apart([one.image.stem for one in answered]), strict=True):
             tensors: dict[str, Any] = dict(one.reply.tensors)
-            np.savez(folder / f"{one.image.stem}.npz", **tensors)
+            np.savez(folder / f"{stem}.npz", **tensors)
             for name, picture in one.reply.pictures.items():
-                Image.fromarray(picture).save(folder / f"{one.image.stem}.{name}.png")
+                Image.fromarray(picture).save(folder / f"{stem}.{name}.png")
     except OSError as error:
         message = f"cannot write into '{folder}': {error.strerror}"
         raise EdgecError("output-not-writable", message, "choose another --output") from error
+
+
+def _apart(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind what was there before."""
+    found: list[str] = []
+    taken = set(names)
+    for name in names:
+        number, apart = 1, name
+        while apart in found or (number > 1 and apart in taken):
+            number += 1
+            apart = f"{name}-{number}"
+        found.append(apart)
+    return found
 
 
 def task_of_bundle(bundle: Bundle) -> Task:

@@ -12,15 +12,29 @@ from edgec.pipeline.forms.scheme import Level
 
 if TYPE_CHECKING:
     from edgec.pipeline.network.models.spec import Padding
-    from edgec.pipeline.recipe import Recipe
+    from edgec.pipeline.recipe import Choices, Recipe
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path)
 
-_RECIPE_OPTIONS = (
-    click.argument("model"),
-    click.option("--weights", help="Name ('parts', 'imagenet', 'random'), .safetensors, .pth or card .toml."),
+_MODEL = click.argument("model")
+
+_WEIGHTS = click.option("--weights", help="Name ('parts', 'imagenet', 'random'), .safetensors, .pth or card .toml.")
+
+_NETWORK_OPTIONS = (
+    click.option(
+        "--width-multiplier", type=click.FloatRange(min=0.0, min_open=True), help="Factor on every layer's channels."
+    ),
+    click.option("--input-px", type=click.IntRange(min=32), help="Side of the input image."),
+    click.option("--num-classes", type=click.IntRange(min=1), help="Length of the network's answer."),
+    click.option("--output-stride", type=click.Choice(["8", "16"]), help="Of a segmentation network's encoder."),
+    click.option("--argmax", is_flag=True, default=None, help="Answer with classes inside the graph, not with logits."),
+    click.option("--padding", type=click.Choice(["torch", "tf-same"]), help="Where an odd row of padding goes."),
+)
+"""What ``Choices`` holds beside the weights."""
+
+_BUILD_OPTIONS = (
     click.option(
         "--data", type=FOLDER, help="Images for calibration and test: folder per class, labels.csv, or unlabelled."
     ),
@@ -45,14 +59,6 @@ _RECIPE_OPTIONS = (
     click.option(
         "--task", help="What the outputs are for: classification, segmentation, tensors; the outputs tell by default."
     ),
-    click.option(
-        "--width-multiplier", type=click.FloatRange(min=0.0, min_open=True), help="Factor on every layer's channels."
-    ),
-    click.option("--input-px", type=click.IntRange(min=32), help="Side of the input image."),
-    click.option("--num-classes", type=click.IntRange(min=1), help="Length of the network's answer."),
-    click.option("--output-stride", type=click.Choice(["8", "16"]), help="Of a segmentation network's encoder."),
-    click.option("--argmax", is_flag=True, default=None, help="Answer with classes inside the graph, not with logits."),
-    click.option("--padding", type=click.Choice(["torch", "tf-same"]), help="Where an odd row of padding goes."),
 )
 
 
@@ -79,7 +85,14 @@ def several_recipes_options(function: F) -> F:
 
 
 def _with_options(function: F, target: Callable[[F], F]) -> F:
-    for option in (*reversed(_RECIPE_OPTIONS[1:]), target, _RECIPE_OPTIONS[0]):
+    for option in (*reversed((target, _WEIGHTS, *_BUILD_OPTIONS, *_NETWORK_OPTIONS)), _MODEL):
+        function = option(function)
+    return function
+
+
+def network_options(function: F) -> F:
+    """MODEL and what decides its float network."""
+    for option in (*reversed((_WEIGHTS, *_NETWORK_OPTIONS)), _MODEL):
         function = option(function)
     return function
 
@@ -120,11 +133,27 @@ def json_option(function: F) -> F:
     )(function)
 
 
+def choices_of(
+    *,
+    weights: str | None,
+    width_multiplier: float | None,
+    input_px: int | None,
+    num_classes: int | None,
+    padding: Padding | None,
+    output_stride: str | None,
+    argmax: bool | None,
+) -> Choices:
+    """The options of ``network_options``, MODEL apart."""
+    from edgec.pipeline.recipe import Choices
+
+    stride = int(output_stride) if output_stride else None
+    return Choices(weights, width_multiplier, input_px, num_classes, padding, stride, argmax)
+
+
 def recipe_of(
     *,
     model: str,
     target: str,
-    weights: str | None,
     data: Path | None,
     calibration_data: Path | None,
     test_data: Path | None,
@@ -133,29 +162,21 @@ def recipe_of(
     max_drop_pp: float | None,
     precision: Literal["int8", "fp16", "mixed", "auto"] | None,
     task: str | None,
-    width_multiplier: float | None,
-    input_px: int | None,
-    num_classes: int | None,
-    padding: Padding | None,
-    output_stride: str | None,
-    argmax: bool | None,
+    **choices: Any,
 ) -> Recipe:
     """The options of ``recipe_options`` as a recipe.
 
     Raises:
         EdgecError: what ``make_recipe`` raises.
     """
-    from edgec.pipeline.recipe import Choices, DataFolders, make_recipe
+    from edgec.pipeline.recipe import DataFolders, make_recipe
 
     chosen = None if precision == "auto" else precision  # 'auto' starts from the board's own
-    choices = Choices(
-        weights, width_multiplier, input_px, num_classes, padding, int(output_stride) if output_stride else None, argmax
-    )
     return make_recipe(
         model,
         target,
         DataFolders(data, calibration_data, test_data),
-        choices,
+        choices_of(**choices),
         calibration_samples,
         quantizer,
         chosen,

@@ -1,4 +1,4 @@
-"""``edgec inspect``: what is inside a .tflite, .onnx or OpenVINO .xml file."""
+"""``edgec inspect``: what is inside a .tflite, .onnx or OpenVINO .xml file, or a bundle's artifact."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE|BUNDLE")
 @json_option
 def command(file: Path, as_json: bool) -> None:
-    """List the operators of FILE: types, shapes, scales, bytes, MACs, and XNNPACK's delegate pieces."""
+    """List the operators of a file or a bundle's artifact: types, shapes, scales, bytes, MACs, XNNPACK's pieces."""
     from edgec.targets.inspect import inspect_file
 
+    if file.is_dir():
+        from edgec.pipeline.bundle.use import artifact_file
+
+        file = artifact_file(file)
     found = inspect_file(file)
     if as_json:
         import json

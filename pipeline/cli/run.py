@@ -22,12 +22,12 @@ BAR_WIDTH = 30
 @click.option("--output", type=FOLDER, help="Folder for raw tensors and overlays.")
 @json_option
 def command(bundle: Path, images: tuple[Path, ...], top: int, output: Path | None, as_json: bool) -> None:
-    """Ask BUNDLE's artifact about IMAGES: classes, or tensors by name."""
+    """Ask BUNDLE's artifact about IMAGES, files or folders of them: classes, or tensors by name."""
     import json
 
-    from edgec.pipeline.bundle.use import ask_bundle, save_tensors
+    from edgec.pipeline.bundle.use import ask_bundle, images_in, save_tensors
 
-    answered = ask_bundle(bundle, images, top)
+    answered = ask_bundle(bundle, images_in(images), top)
     if output is not None:
         save_tensors(output, answered)
     if as_json:

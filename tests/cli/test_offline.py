@@ -76,6 +76,7 @@ COMMAND_LINES = {
     "measure": ["measure", "OUT"],
     "quantize": ["quantize", "MODEL", "--output", "Q", "--data", "DATA", "--scheme", "tflite"],
     "inspect": ["inspect", "Q"],
+    "export": ["export", "MODEL", "--output", "FLOAT"],
     "report": ["report", "OUT", "--output", "PAGE"],
     "diff": ["diff", "OUT", "OUT"],
     "pack": ["pack", "OUT"],
@@ -151,6 +152,7 @@ def test_no_command_tries_the_network(
         "Q": tmp_path / "q.onnx",
         "PAGE": tmp_path / "page.html",
         "FOUND": tmp_path / "found",
+        "FLOAT": tmp_path / "float.onnx",
         "IMAGE": next(tiny_images.rglob("*.png")),
         "TARGET": target,
     }

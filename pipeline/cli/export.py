@@ -1,0 +1,39 @@
+"""``edgec export``: the float network as ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgec.pipeline.cli._options import choices_of, json_option, network_options
+
+
+@click.command()
+@network_options
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="File; ./edgec-out/MODEL.onnx by default."
+)
+@json_option
+def command(model: str, output: Path | None, as_json: bool, **request: Any) -> None:
+    """Write MODEL (a name, an ONNX file or a model.toml) as float ONNX: simplified, its outputs proven equal.
+
+    A model.toml beside it says what the network needs, so that 'edgec build' takes it from there.
+    """
+    import json
+    from dataclasses import asdict
+
+    from edgec.pipeline.cli._progress import progress_bar
+    from edgec.pipeline.core.store import Store, default_root
+    from edgec.pipeline.export_network import export_network
+    from edgec.pipeline.recipe import network_recipe
+
+    with progress_bar():
+        recipe = network_recipe(model, choices_of(**request))
+        written = output or Path("edgec-out") / f"{recipe.name}.onnx"
+        exported = export_network(recipe, written, Store(default_root()))
+    if as_json:
+        click.echo(json.dumps(asdict(exported), indent=2))
+    else:
+        click.echo(f"{exported.output}: {exported.size_bytes / 1e6:.2f} MB; edgec build {exported.description}")
