@@ -306,7 +306,8 @@ def test_random_weights_keep_activations_in_scale(model: str) -> None:
 # Refusals.
 
 
-def test_model_without_bundled_weights_asks_for_them_by_name() -> None:
+def test_model_without_bundled_weights_asks_for_them_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "bundled", lambda model: {})
     with pytest.raises(EdgecError) as caught:
         resolve_weights(None, models.get("mobilenetv2"))
     assert caught.value.code == "weights-needed"
