@@ -63,7 +63,10 @@ class ImportOnnx:
         from edgec.pipeline.network.opset import opset_of, prove_equal, to_opset
         from edgec.pipeline.network.plain import plain
 
-        model = plain(read_onnx(inputs[0].path))
+        model = read_onnx(inputs[0].path)
+        if self.takes_image:  # otherwise its names are ours already
+            name_tensors_apart(model)
+        model = plain(model)
         image, taken = take_image(model, inputs[0].path, self.takes_image)
         converted = to_opset(taken, OPSET)
         _name_nodes_apart(converted)
@@ -77,7 +80,7 @@ class ImportOnnx:
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """Load and check a file; half precision comes back as float32, and no name of its tensors is one that we make.
+    """Load and check a file; half precision comes back as float32.
 
     Raises:
         EdgecError: ``no-such-file``, ``unsafe-path``, ``corrupt-onnx``, ``tensor-too-large``, ``unsupported-opset``,
@@ -109,7 +112,6 @@ def read_onnx(path: Path) -> onnx.ModelProto:
             )
     check_bounds(model, path)
     _check_outputs(model, path)
-    name_tensors_apart(model)
     return widened(model)
 
 

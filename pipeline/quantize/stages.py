@@ -74,9 +74,12 @@ def _apart(file: Artifact) -> tuple[Graph, Given]:
     from edgec.pipeline.network.graph import Graph
     from edgec.pipeline.network.import_onnx import read_onnx
     from edgec.pipeline.network.onnx_input import take_image
+    from edgec.pipeline.network.tensor_names import name_tensors_apart
     from edgec.pipeline.quantize.take_apart import take_apart
 
-    _, taken = take_image(read_onnx(file.path), file.path)
+    model = read_onnx(file.path)
+    name_tensors_apart(model)
+    _, taken = take_image(model, file.path)
     return take_apart(Graph.read(taken), file.path)
 
 

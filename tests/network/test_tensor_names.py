@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edgec.pipeline.cli import main
-from edgec.pipeline.network.import_onnx import read_onnx
 from edgec.pipeline.network.tensor_names import name_tensors_apart
 
 IMAGES = np.random.default_rng(0).normal(0, 1, (1, 3, 8, 8)).astype(np.float32)
@@ -99,4 +98,3 @@ def test_what_edgec_has_quantized_is_taken_again(
         main(["build", str(ours), "--target", target, *given, "--output", str(tmp_path / "out"), "--no-measure"]) == 0
     )
     assert "internal" not in capsys.readouterr().err
-    read_onnx(ours)

@@ -149,8 +149,11 @@ def test_a_file_that_is_no_journal(tmp_path: Path) -> None:
 
 def test_without_optuna(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(study, "find_spec", lambda name: None)
+    with pytest.raises(EdgecError) as refusal:
+        study.require_optuna()
+    assert refusal.value.code == "missing-optuna"
     assert main(["search", "mobilenetv3-small", "--target", "cpu"]) == 1
-    assert "error[missing-optuna]" in capsys.readouterr().err
+    assert "edgec[search]" in capsys.readouterr().err
 
 
 def test_points_have_names_of_their_own() -> None:
