@@ -62,7 +62,8 @@ def deliver(recipe: Recipe, folder: Path, judging: Judging, version: str = FIRST
     store = Store(default_root())
     with scratch("build") as work:
         release = _best(recipe, store, judging, work)
-        release = _with_integers(replace(release, version=version), store, judging)
+        stability = release.built.stability if judging.halved else None
+        release = _with_integers(replace(release, version=version, stability=stability), store, judging)
         result = make_result(release, store.runs, folder)
         write_bundle(folder, release, render_report, result)
     return result
@@ -77,7 +78,7 @@ def _best(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release
         raise EdgecError("unsupported-precision", message, "leave --precision away")
     here = recipe.target.device.is_this_machine and load_compiler(recipe.target.compiler).probe(recipe.settings).can_run
     if judging.on is None and not here:
-        release = left_to_the_device(recipe, lambda one: _built(one, store, judging), work)
+        release = left_to_the_device(recipe, lambda one: release_of(build(one, store), judging.ranked), work)
         return replace(release, latency=latency_of(release, judging.threads)) if judging.timed else release
     releases = {}
     for precision in recipe.target.precisions:
@@ -96,13 +97,9 @@ def _best(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release
     return replace(releases[verdict.precision], precision_verdict=verdict.text, weighed=rows_of(outcomes))
 
 
-def _built(recipe: Recipe, store: Store, judging: Judging) -> Release:
-    return release_of(build(recipe, store, judging.on), judging.ranked, judging.halved)
-
-
 def judged_release(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release:
     """Build; then measure, here or on the device."""
-    release = _built(recipe, store, judging)
+    release = release_of(build(recipe, store, judging.on), judging.ranked)
     started = time.perf_counter()
     form = release.built.forms[TARGET][0] if judging.on else None
     if isinstance(form, ThereForm):

@@ -135,7 +135,7 @@ def _rebuild(bundle: Bundle, recipe: Recipe, work: Path, folder: Path) -> None:
     stated, store, ranked = bundle.manifest, Store(work / "store"), (bundle.folder / SENSITIVITY).is_file()
 
     def release_for(one: Recipe) -> Release:
-        return release_of(build(one, store), ranked, halved=stated.stability is not None)
+        return release_of(build(one, store), ranked)
 
     built = left_to_the_device(recipe, release_for, work) if stated.candidates else release_for(recipe)
     release = replace(
@@ -144,6 +144,7 @@ def _rebuild(bundle: Bundle, recipe: Recipe, work: Path, folder: Path) -> None:
         integers_p50_ms=read_quantization(bundle.folder).integers_p50_ms,
         precision_verdict=stated.precision_verdict,
         weighed=stated.weighed,
+        stability=built.built.stability if stated.stability else None,
         version=stated.model.version,
         budgets=stated.budgets,
     )

@@ -105,7 +105,7 @@ class Release:
         return tuple(_notes(self))
 
 
-def release_of(built: Build, ranked: bool = False, halved: bool = False) -> Release:
+def release_of(built: Build, ranked: bool = False) -> Release:
     """Everything but what is measured anew each time.
 
     Raises:
@@ -121,7 +121,6 @@ def release_of(built: Build, ranked: bool = False, halved: bool = False) -> Rele
         accuracy=read_accuracy(built.accuracy.path),
         latency=Latency("not-measured", note="not asked for", estimated_ms=estimated_ms),
         sensitivity=built.ranking.path if ranked else None,
-        stability=built.stability if halved else None,
     )
 
 

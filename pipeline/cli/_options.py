@@ -34,7 +34,7 @@ _NETWORK_OPTIONS = (
 )
 """What ``Choices`` holds beside the weights."""
 
-_BUILD_OPTIONS = (
+_DATA_OPTIONS = (
     click.option(
         "--data", type=FOLDER, help="Images for calibration and test: folder per class, labels.csv, or unlabelled."
     ),
@@ -43,6 +43,13 @@ _BUILD_OPTIONS = (
     click.option(
         "--calibration-samples", type=click.IntRange(min=1), default=256, show_default=True, help="At most this many."
     ),
+    click.option(
+        "--task", help="What the outputs are for: classification, segmentation, tensors; the outputs tell by default."
+    ),
+)
+"""Images, and what is asked of the network about them."""
+
+_BUILD_OPTIONS = (
     click.option(
         "--quantizer", type=click.Choice(get_args(Level)), help="Effort: 'fast', or Q/DQ as given, by default."
     ),
@@ -56,18 +63,15 @@ _BUILD_OPTIONS = (
         type=click.Choice(["int8", "fp16", "mixed", "auto"]),
         help="The board's own by default; 'auto' measures each and ships the one that pays, or lets the board choose.",
     ),
-    click.option(
-        "--task", help="What the outputs are for: classification, segmentation, tensors; the outputs tell by default."
-    ),
 )
 
 
-_TARGET_HELP = "Board, by name or as a TOML file; see 'edgec targets'."
+TARGET_HELP = "Board, by name or as a TOML file; see 'edgec targets'."
 
 
 def recipe_options(function: F) -> F:
     """MODEL, ``--target``, and everything else that decides a recipe."""
-    return _with_options(function, click.option("--target", required=True, help=_TARGET_HELP))
+    return _with_options(function, click.option("--target", required=True, help=TARGET_HELP))
 
 
 def several_recipes_options(function: F) -> F:
@@ -79,13 +83,20 @@ def several_recipes_options(function: F) -> F:
         multiple=True,
         callback=_names,
         metavar="BOARD[,BOARD...]",
-        help=f"{_TARGET_HELP} Several with commas, or the option again.",
+        help=f"{TARGET_HELP} Several with commas, or the option again.",
     )
     return _with_options(function, several)
 
 
 def _with_options(function: F, target: Callable[[F], F]) -> F:
-    for option in (*reversed((target, _WEIGHTS, *_BUILD_OPTIONS, *_NETWORK_OPTIONS)), _MODEL):
+    for option in (*reversed((target, _WEIGHTS, *_DATA_OPTIONS, *_BUILD_OPTIONS, *_NETWORK_OPTIONS)), _MODEL):
+        function = option(function)
+    return function
+
+
+def data_options(function: F) -> F:
+    """Images to calibrate with and to judge by, and the task."""
+    for option in reversed(_DATA_OPTIONS):
         function = option(function)
     return function
 

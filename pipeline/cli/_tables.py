@@ -32,7 +32,10 @@ def print_result(result: dict[str, Any], labels: Sequence[str] = ()) -> None:
     console.print(f"[bold]{model}[/] for [bold]{target}[/], weights {weights}")
     print_accuracy(validate(Accuracy, result["accuracy"], Path("result.json"), "corrupt-bundle"), console, labels)
     print_latency(result["latency"], console)
-    print_float_layers(result["float_layers"], console)
+    if result["instructions"] is not None:
+        console.print(f"instructions per inference: {result['instructions']:,}")
+    if result["precision"] != "fp16":  # where everything is in float
+        print_float_layers(result["float_layers"], console)
     fit = validate(MemoryFit, result["memory"], Path("result.json"), "corrupt-bundle")
     for sentence in fit.sentences:
         console.print(sentence)

@@ -7,25 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgec.pipeline.cli._options import FOLDER, json_option, on_option, threads_option
+from edgec.pipeline.cli._options import FOLDER, TARGET_HELP, data_options, json_option, on_option, threads_option
 from edgec.pipeline.cli.train import int_list, optional
+from edgec.pipeline.forms.scheme import Level
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgec.pipeline.search.space import Found, Outcome
 
-LEVELS = ("fast", "accurate", "best")
+LEVELS: tuple[Level, ...] = ("fast", "accurate", "best")
 
 
 @click.command()
 @click.argument("model")
-@click.option("--target", required=True, help="Board, by name or as a TOML file; see 'edgec targets'.")
+@click.option("--target", required=True, help=TARGET_HELP)
 @click.option("--weights", multiple=True, help="As for 'edgec build'; several compare widths, or trainings.")
-@click.option("--data", type=FOLDER, help="Images for calibration and test, as for 'edgec build'.")
-@click.option("--calibration-data", type=FOLDER, help="Images for calibration only; needs --test-data.")
-@click.option("--test-data", type=FOLDER, help="Images for accuracy only; needs --calibration-data.")
-@click.option("--calibration-samples", type=click.IntRange(min=1), default=256, show_default=True)
+@data_options
 @click.option("--px", callback=optional(int_list(32)), help="Sizes of the input to try, such as 160,192,224.")
 @click.option(
     "--level",
@@ -44,7 +42,6 @@ LEVELS = ("fast", "accurate", "best")
     show_default=True,
     help="Built is the cheapest point that loses no more against the best.",
 )
-@click.option("--task", help="What the outputs are for; the outputs tell by default.")
 @click.option("--output", type=FOLDER, help="Journal, results and bundle; ./edgec-out/MODEL-TARGET-search by default.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="The front, .svg or .png.")
 @threads_option
@@ -59,7 +56,7 @@ def command(
     test_data: Path | None,
     calibration_samples: int,
     px: tuple[int, ...] | None,
-    levels: tuple[str, ...],
+    levels: tuple[Level, ...],
     minutes: float,
     max_loss_pp: float,
     task: str | None,
@@ -83,7 +80,7 @@ def command(
     from edgec.pipeline.core.store import Store, default_root
     from edgec.pipeline.deliver import Judging, deliver
     from edgec.pipeline.recipe import Choices, DataFolders, Recipe, make_recipe
-    from edgec.pipeline.search.judge import Judge, bundle_folder, check_measurable, space_of
+    from edgec.pipeline.search.judge import Judge, check_measurable, space_of
     from edgec.pipeline.search.plot import plot as draw
     from edgec.pipeline.search.space import Found, chosen
     from edgec.pipeline.search.study import require_optuna, search
@@ -102,22 +99,19 @@ def command(
         check_measurable(usual, on)
         space = space_of(usual, px or (), weights, levels or LEVELS)
         folder = (output or Path("edgec-out") / f"{usual.name}-{usual.target.name}-search").absolute()
-        check_replaceable(bundle_folder(folder))
+        bundle = folder / "bundle"
+        check_replaceable(bundle)
         folder.mkdir(parents=True, exist_ok=True)
         judge = Judge(make, Store(default_root()), on, threads)
         journal, report = folder / "search.journal", reporter("search")
         outcomes = search(space, judge, journal, judge.name(space), minutes, report=report)
         shipped = chosen(outcomes, max_loss_pp)
-        result = deliver(judge.recipe(shipped.point, decides=False), bundle_folder(folder), Judging(threads, on))
+        result = deliver(judge.recipe(shipped.point, decides=False), bundle, Judging(threads, on))
         record = record_of(outcomes, shipped, len(space.points()), result)
         write_record(folder / "search.json", record)
         if plot is not None:
-            draw(
-                [one for one in outcomes if isinstance(one, Found)],
-                shipped,
-                f"{usual.name} for {usual.target.name}",
-                plot,
-            )
+            found = [one for one in outcomes if isinstance(one, Found)]
+            draw(found, shipped, f"{usual.name} for {usual.target.name}", plot)
     if as_json:
         import json
 

@@ -114,7 +114,7 @@ def split_off_deciding(test: Dataset) -> tuple[Dataset, Dataset]:
     """
     deciding, rest = test.halves()
     if not deciding.samples:
-        message = f"'{test.root}' has one image for tests, and --max-drop-pp needs another that decides"
+        message = f"'{test.root}' has one image for tests, and what is built needs another that decides"
         raise EdgecError("empty-data", message, "give more images")
     return deciding, rest
 

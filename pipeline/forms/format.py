@@ -135,6 +135,9 @@ class Format(Protocol):
     def board_runs(self, name: str, settings: Any) -> bool:
         """The board itself may run this kernel set, so that its answers count for the tolerance."""
 
+    def counts_arena(self, settings: Any) -> bool:
+        """This machine can say what the artifact takes of the board's memory, where the board has no other latency."""
+
     def with_candidates(self, own: str, candidates: Mapping[str, Candidate], output: Path) -> None:
         """Write the artifact of precision ``own`` to ``output``, with all others in it for the device to choose.
 
@@ -166,6 +169,10 @@ class Alone:
 
     def board_runs(self, name: str, settings: Any) -> bool:
         """There are none."""
+        return False
+
+    def counts_arena(self, settings: Any) -> bool:
+        """It has none."""
         return False
 
     def with_candidates(self, own: str, candidates: Mapping[str, Candidate], output: Path) -> None:

@@ -17,20 +17,21 @@ def name_tensors_apart(model: onnx.ModelProto) -> None:
     Inputs and outputs are the user's and stay; what one of theirs begins with in that way is renamed instead.
     """
     public = {value.name for value in (*model.graph.input, *model.graph.output)}
-    nodes = {node.name for node in model.graph.node if node.name}
-    tensors = {name for node in model.graph.node for name in (*node.input, *node.output) if name}
-    tensors |= {tensor.name for tensor in model.graph.initializer}
+    graphs = list(_graphs(model.graph))
+    tensors = {name for graph in graphs for node in graph.node for name in (*node.input, *node.output) if name}
+    tensors |= {tensor.name for graph in graphs for tensor in graph.initializer}
+    nodes = {node.name for graph in graphs for node in graph.node if node.name}
     taken, renamed = tensors | nodes | public, dict[str, str]()
     before_public = {start for name in public for start in _starts(name)} & (tensors - public)
     for name in sorted(tensors - public):
         if name in before_public or not taken.isdisjoint(_starts(name)):
-            plain = name.replace(".", "_") if name not in before_public else f"{name}_"
-            while plain in taken:
-                plain += "_"
-            taken.add(plain)
-            renamed[name] = plain
-    if renamed:
-        _rename(model.graph, renamed)
+            apart = f"{name}_" if name in before_public else name.replace(".", "_")
+            while apart in taken:
+                apart += "_"
+            taken.add(apart)
+            renamed[name] = apart
+    for graph in graphs if renamed else ():
+        _rename(graph, renamed)
 
 
 def _starts(name: str) -> Iterator[str]:
@@ -38,17 +39,18 @@ def _starts(name: str) -> Iterator[str]:
     return (name[:place] for place, letter in enumerate(name) if letter == ".")
 
 
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """It, and those inside its nodes, which read what lies around them."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else []), *attribute.graphs):
+                yield from _graphs(inner)
+
+
 def _rename(graph: onnx.GraphProto, renamed: dict[str, str]) -> None:
-    """In a graph and in those inside its nodes, which read what lies around them."""
     for node in graph.node:
         for names in (node.input, node.output):
             names[:] = [renamed.get(name, name) for name in names]
-        for inner in _inside(node):
-            _rename(inner, renamed)
-    for value in (*graph.initializer, *graph.value_info):
+    for value in (*graph.initializer, *graph.value_info, *graph.output):
         value.name = renamed.get(value.name, value.name)
-
-
-def _inside(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        yield from (attribute.g, *attribute.graphs) if attribute.type == onnx.AttributeProto.GRAPH else attribute.graphs

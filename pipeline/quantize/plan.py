@@ -23,8 +23,6 @@ from edgec.pipeline.quantize.channels import Channels, least_noise_range
 STEPS = 255
 """Of an 8-bit activation."""
 
-"""Operators with a constant weight at input 1 and an optional bias at input 2."""
-
 
 @dataclass(frozen=True, eq=False)
 class Network:

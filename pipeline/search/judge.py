@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import rfc8785
 
 from edgec.pipeline.bundle.release import Release
+from edgec.pipeline.core.code import code_digests
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.core.store import Store, plain
@@ -18,10 +18,11 @@ from edgec.pipeline.deliver import Judging, judged_release
 from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.format import size_bytes
 from edgec.pipeline.forms.measure import cpu_model
+from edgec.pipeline.forms.scheme import Level
 from edgec.pipeline.forms.spec import with_precision
 from edgec.pipeline.precision import headline
 from edgec.pipeline.recipe import Recipe, TorchSource
-from edgec.pipeline.search.space import Found, Impossible, Outcome, Point, Space
+from edgec.pipeline.search.space import Found, Granularity, Impossible, Outcome, Point, Space
 
 MakeRecipe = Callable[[str | None, int | None], Recipe]
 """The user's request with other weights and another size of the input."""
@@ -72,17 +73,22 @@ class Judge:
         return replace(recipe, target=target, quantizer=level, test=deciding if decides else rest)
 
     def name(self, space: Space) -> str:
-        """Of all that decides an outcome: models, data, target, device and threads."""
+        """Of all that decides an outcome: the space, models, target, data, device, threads, and edgec's own code."""
         recipes = [self.make(weights, px) for weights in space.weights for px in space.px]
-        facts = [
-            (plain(one.source), plain(one.target), one.calibration.artifact().sha256, one.test.artifact().sha256)
-            for one in recipes
-        ]
-        where = self.on or cpu_model()
-        return hashlib.sha256(rfc8785.dumps([plain(tuple(facts)), where, self.threads])).hexdigest()
+        usual = recipes[0]
+        facts = {
+            "space": plain(space),
+            "sources": [plain(recipe.source) for recipe in recipes],
+            "target": plain(usual.target),
+            "data": [images.artifact().sha256 for images in (usual.calibration, usual.test)],
+            "where": self.on or cpu_model(),
+            "threads": self.threads,
+            "code": code_digests([__name__, f"edgec.targets.{usual.target.compiler}"]),
+        }
+        return hashlib.sha256(rfc8785.dumps(facts)).hexdigest()
 
 
-def space_of(recipe: Recipe, px: tuple[int, ...], weights: tuple[str, ...], levels: tuple[str, ...]) -> Space:
+def space_of(recipe: Recipe, px: tuple[int, ...], weights: tuple[str, ...], levels: tuple[Level, ...]) -> Space:
     """What may vary: of a network from PyTorch also the input's size.
 
     Raises:
@@ -92,8 +98,8 @@ def space_of(recipe: Recipe, px: tuple[int, ...], weights: tuple[str, ...], leve
         raise EdgecError("option-not-for-onnx", "--px does not apply to an ONNX file", "it carries its own shape")
     precisions = recipe.target.precisions
     own = recipe.target.scheme.weight_granularity
-    granularities = (own, "per_tensor") if own == "per_channel" else (own,)
-    return Space(precisions, levels, granularities, px or (None,), weights or (None,))  # type: ignore[arg-type]
+    granularities: tuple[Granularity, ...] = ("per_channel", "per_tensor") if own == "per_channel" else (own,)
+    return Space(precisions, levels, granularities, px or (None,), weights or (None,))
 
 
 def check_measurable(recipe: Recipe, on: str | None) -> None:
@@ -104,7 +110,7 @@ def check_measurable(recipe: Recipe, on: str | None) -> None:
     """
     compiler, target = load_compiler(recipe.target.compiler), recipe.target
     here = target.device.is_this_machine and compiler.probe(recipe.settings).can_run
-    if on is None and not here and "tflite-micro" not in target.options.values():
+    if on is None and not here and not compiler.FORMAT.counts_arena(recipe.settings):
         message = f"nothing at hand can say what an inference on '{target.name}' costs"
         raise EdgecError("precision-undecided", message, "give --on qemu:cortex-a76 or ssh://user@host")
 
@@ -126,8 +132,3 @@ def _cost(release: Release) -> tuple[float, str]:
         return float(release.memory.arena_bytes), ARENA
     message = f"nothing says what an inference on '{release.recipe.target.name}' costs"
     raise EdgecError("precision-undecided", message, "give --on DEVICE")
-
-
-def bundle_folder(output: Path) -> Path:
-    """Where the chosen point's bundle lies."""
-    return output / "bundle"

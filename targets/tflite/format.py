@@ -83,6 +83,10 @@ class TfliteFormat:
         """No microcontroller has XNNPACK."""
         return name != XNNPACK or settings.runtime != "tflite-micro"
 
+    def counts_arena(self, settings: TfliteOptions) -> bool:
+        """For microcontrollers, where TFLite Micro is installed."""
+        return MICRO in self.kernel_sets(settings)
+
     def with_candidates(self, own: str, candidates: Mapping[str, Candidate], output: Path) -> None:
         """It holds one network.
 

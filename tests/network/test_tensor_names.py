@@ -68,7 +68,27 @@ def test_no_name_begins_with_another_and_the_function_stays(tensors: list[str], 
     np.testing.assert_array_equal(answer(model), expected)
 
 
-def test_usual_names_stay(tmp_path: Path) -> None:
+def test_a_graph_inside_a_node_reads_what_was_renamed() -> None:
+    """Both branches read an outer tensor by its new name, which none of theirs has."""
+    branches = {}
+    for name, op in (("then_branch", "Neg"), ("else_branch", "Abs")):
+        value = helper.make_tensor_value_info("a_b", TensorProto.FLOAT, None)
+        branches[name] = helper.make_graph([helper.make_node(op, ["a.b"], ["a_b"], name)], name, [], [value])
+    nodes = [
+        helper.make_node("Relu", ["image"], ["a.b"], "a"),
+        helper.make_node("If", ["which"], ["out"], "choose", **branches),
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8]) for name in ("image", "out")]
+    constants = [numpy_helper.from_array(np.array(True), "which")]
+    graph = helper.make_graph(nodes, "inner", values[:1], values[1:], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    expected = answer(model)
+    name_tensors_apart(model)
+    assert model.graph.node[0].output[0] not in ("a.b", "a_b")
+    np.testing.assert_array_equal(answer(model), expected)
+
+
+def test_usual_names_stay() -> None:
     usual = ("features.0.weight", "/features/features.0/Conv_output_0", "onnx::Conv_41", "1", "fc.bias", "x")
     model = chain(usual, ("/features/features.0/Conv", "node_1", "Gemm_5"))
     before = model.SerializeToString()
@@ -76,7 +96,7 @@ def test_usual_names_stay(tmp_path: Path) -> None:
     assert model.SerializeToString() == before
 
 
-def test_an_output_keeps_its_name(tmp_path: Path) -> None:
+def test_an_output_keeps_its_name() -> None:
     model = chain(("c", "y", "d", "z"), ("one", "two"), output="y.float")
     name_tensors_apart(model)
     assert begins_with_another(model) == []

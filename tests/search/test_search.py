@@ -187,6 +187,9 @@ def test_from_the_command_to_the_bundle(
     assert again["points"] == found["points"]  # latencies too: nothing was measured again
     assert main(["search", *map(str, given)]) == 0
     assert "5 of 5 points tried" in capsys.readouterr().out
+    more = searched(capsys, *given, "--level", "accurate", "--minutes", 0)  # another space, in the same folder
+    assert more["num_points"] == 9
+    assert len(more["points"]) == 1
 
 
 def test_a_microcontroller_is_searched_by_its_arena(

@@ -58,6 +58,9 @@ class ToyFormat:
     def board_runs(self, name: str, settings: Any) -> bool:
         return True
 
+    def counts_arena(self, settings: Any) -> bool:
+        return False
+
     def with_candidates(self, own: str, candidates: Mapping[str, Candidate], output: Path) -> None:
         raise undecided()
 

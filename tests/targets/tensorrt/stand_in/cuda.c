@@ -1,9 +1,13 @@
-/* A stand-in for libcuda.so.1: host memory and the host's clock. No GPU, and no figure of one. */
+/* A stand-in for libcuda.so.1: the host's memory, and a clock that advances by what the stand-in for TensorRT states
+   an inference takes: no choice hangs on how busy this machine is. No GPU, and no figure of one. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+static double now_ms, captured_ms;
+
+void stand_in_takes(double ms) { now_ms += ms; }
 
 int cuInit(unsigned flags) { return getenv("STAND_IN_NO_GPU") ? 100 : 0; }
 int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return 0; }
@@ -24,16 +28,12 @@ int cuMemAlloc_v2(uint64_t *pointer, size_t size) { *pointer = (uint64_t)(uintpt
 int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t size) { memcpy((void *)(uintptr_t)to, from, size); return 0; }
 int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t size) { memcpy(to, (void *)(uintptr_t)from, size); return 0; }
 int cuStreamCreate(void **stream, unsigned flags) { *stream = malloc(1); return 0; }
-int cuStreamBeginCapture_v2(void *stream, int mode) { return 0; }
-int cuStreamEndCapture(void *stream, void **graph) { *graph = stream; return 0; }
+int cuStreamBeginCapture_v2(void *stream, int mode) { captured_ms = -now_ms; return 0; }
+int cuStreamEndCapture(void *stream, void **graph) { captured_ms += now_ms; *graph = stream; return 0; }
 int cuGraphInstantiateWithFlags(void **instance, void *graph, unsigned long long flags) { *instance = graph; return 0; }
-int cuGraphLaunch(void *instance, void *stream) { return instance && stream ? 0 : 1; }
+int cuGraphLaunch(void *instance, void *stream) { now_ms += captured_ms; return instance && stream ? 0 : 1; }
 int cuStreamSynchronize(void *stream) { return 0; }
-int cuEventCreate(void **event, unsigned flags) { *event = calloc(1, sizeof(struct timespec)); return 0; }
-int cuEventRecord(void *event, void *stream) { return clock_gettime(CLOCK_MONOTONIC, event); }
+int cuEventCreate(void **event, unsigned flags) { *event = calloc(1, sizeof(double)); return 0; }
+int cuEventRecord(double *event, void *stream) { *event = now_ms; return 0; }
 int cuEventSynchronize(void *event) { return 0; }
-
-int cuEventElapsedTime(float *milliseconds, struct timespec *start, struct timespec *end) {
-  *milliseconds = (end->tv_sec - start->tv_sec) * 1e3f + (end->tv_nsec - start->tv_nsec) / 1e6f;
-  return 0;
-}
+int cuEventElapsedTime(float *ms, double *start, double *end) { *ms = (float)(*end - *start); return 0; }
