@@ -78,14 +78,19 @@ def scheme_recipe(
     calibration_samples: int,
     level: Level | None = None,
     max_drop_pp: float | None = None,
+    *,
+    choices: Choices | None = None,
+    task: str | None = None,
 ) -> Recipe:
-    """The request of a build for no board: the scheme alone decides.
+    """The request of a build for no board: the scheme alone decides. Arguments as those of ``make_recipe``.
 
     Raises:
         EdgecError: ``unknown-scheme``; what ``make_recipe`` raises.
     """
     rules, board = load_scheme(scheme), load_target("onnxruntime")
-    recipe = make_recipe(model, board.name, folders, Choices(), calibration_samples, level, None, max_drop_pp)
+    recipe = make_recipe(
+        model, board.name, folders, choices or Choices(), calibration_samples, level, None, max_drop_pp, task
+    )
     return replace(recipe, target=replace(board, scheme=rules))
 
 

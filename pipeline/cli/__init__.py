@@ -6,6 +6,7 @@ One file per command; the file's name is the command's. A command imports what i
 
 from __future__ import annotations
 
+import json
 import pkgutil
 import sys
 from importlib import import_module
@@ -14,6 +15,7 @@ from io import TextIOWrapper
 import click
 
 from edgec.pipeline.cli._ending import KEPT, end_cleanly
+from edgec.pipeline.cli._progress import add_verbosity
 from edgec.pipeline.cli._report import check_surroundings, translated
 from edgec.pipeline.core.errors import EdgecError, printable
 
@@ -30,7 +32,7 @@ class _CommandFiles(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"{__name__}.{cmd_name}").command
-        return command
+        return add_verbosity(command)
 
 
 @click.group(cls=_CommandFiles, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -40,7 +42,7 @@ def group() -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command.
+    """Run one command; with ``--json`` a refusal is ``{"error": {code, message, hint}}`` on standard output as well.
 
     Exit status: 0 done, 1 refused, 2 usage, 3 over a budget, 4 inconclusive; 130 interrupted, 143
     ended by SIGTERM or SIGHUP.
@@ -58,9 +60,12 @@ def main(arguments: list[str] | None = None) -> int:
         return _run(given)
     except EdgecError as error:
         click.echo(printable(str(error)), err=True)
+        _in_json(given, error.code, error.message, error.hint)
         return 1
     except click.ClickException as error:
         error.show()
+        asked = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "edgec"
+        _in_json(given, "usage", error.format_message(), f"see '{asked} --help'")
         return error.exit_code
     except BrokenPipeError:
         sys.stderr.close()
@@ -68,6 +73,12 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         click.echo(f"interrupted; {KEPT}", err=True)
         return 130
+
+
+def _in_json(arguments: list[str], code: str, message: str, hint: str) -> None:
+    """Looked for among the words: those of a command line that is not understood ask for it too."""
+    if "--json" in arguments:
+        click.echo(json.dumps({"error": {"code": code, "message": message, "hint": hint}}, indent=2))
 
 
 def _run(arguments: list[str]) -> int:

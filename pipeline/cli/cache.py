@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from edgec.pipeline.cli._progress import tell
+
 
 @click.group()
 def command() -> None:
@@ -68,4 +70,4 @@ def clear() -> None:
 
 
 def _say_waiting() -> None:
-    click.echo("waiting for a build that uses the store", err=True)
+    tell("waiting for a build that uses the store")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from edgec.pipeline.cli._options import json_option
@@ -32,7 +34,17 @@ def command(as_json: bool) -> None:
         table.add_column(column, no_wrap=True)
     for column in ("found", "missing"):
         table.add_column(column)
-    for entry in diagnosis["targets"]:
+    for names, entry in _alike(diagnosis["targets"]):
         marks = ["[green]yes[/]" if entry[key] else "[red]no[/]" for key in ("can_build", "can_run")]
-        table.add_row(entry["target"], *marks, escape(entry["facts"]), escape(entry["missing"]))
+        table.add_row(escape("\n".join(names)), *marks, escape(entry["facts"]), escape(entry["missing"]))
     print_table(table, console)
+
+
+def _alike(targets: list[dict[str, Any]]) -> list[tuple[list[str], dict[str, Any]]]:
+    """Targets of which the same is to be said, together: a cause that they share is said once."""
+    found: dict[tuple[Any, ...], list[str]] = {}
+    for entry in targets:
+        found.setdefault(tuple(sorted((key, entry[key]) for key in entry if key != "target")), []).append(
+            entry["target"]
+        )
+    return [(names, dict(said)) for said, names in found.items()]

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 HISTORY = click.option(
     "--history", type=FOLDER, default=Path("history.jsonl"), show_default=True, help="File, or a folder that has one."
 )
-MEASURE = click.option("--measure", default="p50_ms", show_default=True, help="Latency or count, by its limit's name.")
+MEASURE = click.option(
+    "--measure", default="p50_ms", show_default=True, help="'accuracy', or a latency or count by its limit's name."
+)
 
 
 @click.group()
@@ -52,11 +54,11 @@ def show(history: Path, measure: str, as_json: bool) -> None:
         points = change_points([entry.values[measure] for entry in entries])
         values = [{"commit": entry.commit, "time": entry.time, measure: entry.values[measure]} for entry in entries]
         found = [{"commit": entries[point.index].commit, **asdict(point)} for point in points]
-        series = {"model": model, "target": target, "device": entries[0].device, "fingerprint": fingerprint}
+        device = entries[0].device if fingerprint else ""
+        series = {"model": model, "target": target, "device": device, "fingerprint": fingerprint}
         rows.append({**series, "values": values, "change_points": found})
         if not as_json:
-            where = f"measured on {entries[0].device}, fingerprint {fingerprint}"
-            click.echo(f"{model} for {target}, {where}: {measure} over {len(entries)} entries")
+            click.echo(f"{model} for {target}{entries[0].where(measure)}: {measure} over {len(entries)} entries")
             for entry in entries:
                 click.echo(f"  {entry.commit[:12]:12}  {entry.time}  {entry.values[measure]:.6g}")
             for point in points:
@@ -87,9 +89,9 @@ def plot(history: Path, measure: str, output: Path | None) -> None:
         to_file(output, measure, series)
         click.echo(f"{output}: {len(series)} series")
         return
-    for (model, target, fingerprint), entries in series.items():
+    for (model, target, _), entries in series.items():
         values = [entry.values[measure] for entry in entries]
-        click.echo(f"{model} for {target}, measured on {entries[0].device}, fingerprint {fingerprint}: {measure}")
+        click.echo(f"{model} for {target}{entries[0].where(measure)}: {measure}")
         click.echo(in_terminal(values, change_points(values)))
 
 

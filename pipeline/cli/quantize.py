@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
-from edgec.pipeline.cli._options import FOLDER, json_option
+from edgec.pipeline.cli._options import data_options, json_option, network_options
 from edgec.pipeline.forms.scheme import Level
 
 
 @click.command()
-@click.argument("model")
+@network_options
 @click.option("--scheme", required=True, help="Integer semantics: openvino, tflite, tflite-native or tensorrt.")
-@click.option("--data", type=FOLDER, required=True, help="Images: a part calibrates, the others judge.")
-@click.option(
-    "--calibration-samples", type=click.IntRange(min=1), default=256, show_default=True, help="At most this many."
-)
+@data_options
 @click.option("--quantizer", type=click.Choice(get_args(Level)), help="Effort: 'fast', or Q/DQ as given, by default.")
 @click.option("--output", type=click.Path(path_type=Path), help="File; ./edgec-out/MODEL-SCHEME.onnx by default.")
 @click.option(
@@ -30,18 +27,23 @@ from edgec.pipeline.forms.scheme import Level
 def command(
     model: str,
     scheme: str,
-    data: Path,
+    data: Path | None,
+    calibration_data: Path | None,
+    test_data: Path | None,
     calibration_samples: int,
+    task: str | None,
     quantizer: Level | None,
     output: Path | None,
     max_drop_pp: float | None,
     vnni_off: bool,
     as_json: bool,
+    **choices: Any,
 ) -> None:
     """Quantize MODEL (a name, a float ONNX file, or a model.toml: ONNX and its preprocessing) to QDQ ONNX."""
     import json
     from dataclasses import asdict
 
+    from edgec.pipeline.cli._options import choices_of
     from edgec.pipeline.cli._progress import progress_bar
     from edgec.pipeline.cli._tables import print_quantized
     from edgec.pipeline.core.store import Store, default_root
@@ -50,7 +52,10 @@ def command(
 
     written = output or Path("edgec-out") / f"{Path(model).stem}-{scheme}.onnx"
     with progress_bar():
-        recipe = scheme_recipe(model, scheme, DataFolders(data), calibration_samples, quantizer, max_drop_pp)
+        folders, chosen = DataFolders(data, calibration_data, test_data), choices_of(**choices)
+        recipe = scheme_recipe(
+            model, scheme, folders, calibration_samples, quantizer, max_drop_pp, choices=chosen, task=task
+        )
         quantized = quantize_network(recipe, written, Store(default_root()), vnni_off)
     if as_json:
         click.echo(json.dumps(asdict(quantized), indent=2))

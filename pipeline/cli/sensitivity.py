@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from edgec.pipeline.cli._options import FOLDER, json_option
+from edgec.pipeline.cli._options import FOLDER, json_option, network_options
 
 
 @click.command()
-@click.argument("model")
+@network_options
 @click.option("--scheme", required=True, help="Integer semantics: openvino, tflite, tflite-native or tensorrt.")
-@click.option("--data", type=FOLDER, required=True, help="Images to calibrate with.")
+@click.option("--data", type=FOLDER, help="Images to calibrate with; the bundled ones of a bundled network.")
 @click.option(
     "--calibration-samples", type=click.IntRange(min=1), default=256, show_default=True, help="At most this many."
 )
@@ -23,17 +24,19 @@ from edgec.pipeline.cli._options import FOLDER, json_option
 def command(
     model: str,
     scheme: str,
-    data: Path,
+    data: Path | None,
     calibration_samples: int,
     top: int,
     plot: Path | None,
     chaos: bool,
     as_json: bool,
+    **choices: Any,
 ) -> None:
     """Rank the layers of MODEL (a name, an ONNX file or a model.toml) by the noise that each brings to the output."""
     import json
     from dataclasses import asdict
 
+    from edgec.pipeline.cli._options import choices_of
     from edgec.pipeline.cli._progress import progress_bar
     from edgec.pipeline.core.plots import check_plot
     from edgec.pipeline.core.store import Store, default_root
@@ -46,7 +49,8 @@ def command(
     if plot is not None:
         check_plot(plot)
     with progress_bar():
-        recipe = scheme_recipe(model, scheme, DataFolders(calibration=data, test=data), calibration_samples)
+        folders = DataFolders(calibration=data, test=data)
+        recipe = scheme_recipe(model, scheme, folders, calibration_samples, choices=choices_of(**choices))
         store = Store(default_root())
         ranked = rank_layers(recipe, store)
         itself = chaos_of(recipe, store) if chaos else None

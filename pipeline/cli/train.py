@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from edgec.pipeline.cli._progress import progress_bar, tell
+
 if TYPE_CHECKING:
     from edgec.pipeline.network.models.weights import Weights
     from edgec.pipeline.train.curve import Epoch
@@ -144,7 +146,6 @@ def command(
     """
     import torch
 
-    from edgec.pipeline.cli._progress import progress_bar
     from edgec.pipeline.core.plots import check_plot
     from edgec.pipeline.core.progress import reporter
     from edgec.pipeline.core.store import default_root
@@ -182,7 +183,7 @@ def command(
             config = replace(config, padding=backbone.padding)
         start = begin(config, initial, sets.training.classes, seed, backbone)
         if initial is not None and start.new_head:
-            click.echo(new_head_words(initial, sets.num_classes), err=True)
+            tell(new_head_words(initial, sets.num_classes))
         recipe = TrainingRecipe(
             phases=with_head(phases, head_epochs, start.new_head and initial is not None),
             batch_size=batch_size or objective.batch_size,
@@ -247,4 +248,4 @@ def show_epoch(metric: str, epoch: Epoch) -> None:
     """One line per epoch, on standard error."""
     part = "  classifier alone" if epoch.head_only else ""
     figures = f"loss {epoch.loss:.4f}  validation {metric} {epoch.figure:.2f} %"
-    click.echo(f"epoch {epoch.number:3}  {epoch.px} px  {figures}{part}", err=True)
+    tell(f"epoch {epoch.number:3}  {epoch.px} px  {figures}{part}")

@@ -31,6 +31,7 @@ from edgec.pipeline.core.code import code_digests
 from edgec.pipeline.core.disk import FORBIDDEN, full_disk_named
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.kept import FOUND, Damaged, digest_of, discard, read_kept, sweep_discarded, write_kept
+from edgec.pipeline.core.progress import begins
 from edgec.pipeline.core.root import MARKER, claimed, is_store, kept_folders, lock_alone, lock_shared, not_writable
 from edgec.pipeline.core.root import default_root as default_root
 from edgec.pipeline.core.scratch import scratch, sweep
@@ -88,12 +89,10 @@ class Store:
 
     Attributes:
         root: the store's folder; made on first use.
-        on_start: told a stage's name just before it runs (not when its result is found).
         runs: what happened so far, in order.
     """
 
     root: Path
-    on_start: Callable[[str], None] | None = None
     runs: list[Run] = field(default_factory=list)
     _in_use: IO[bytes] | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -113,11 +112,11 @@ class Store:
             with self._writable(), self._lock(key):
                 found = self._find(stage, key)  # another process may have made it while we waited
                 if found is None:
-                    if self.on_start:
-                        self.on_start(name)
+                    begins(name)
                     found = self._make(stage, key, inputs)
                     self.runs.append(Run(name, key, False, time.perf_counter() - started))
                     return found
+        begins(name, is_found=True)
         self.runs.append(Run(name, key, True, time.perf_counter() - started))
         return found
 

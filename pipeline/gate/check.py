@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from edgec.pipeline.gate.finding import Finding, Verdict
 from edgec.pipeline.gate.latency import Limits, judge
 from edgec.pipeline.gate.opinions import holm
 from edgec.pipeline.gate.proxies import Proxies
-from edgec.pipeline.gate.record import Measured, measured, read_accuracy
+from edgec.pipeline.gate.record import Known, Measured, known_of, measured, read_accuracy
 from edgec.pipeline.gate.sampling import Sampler
 
 FAMILY_P = 0.025  # one-sided: the lower end of a 95 % interval, over all lines together
@@ -33,13 +34,18 @@ FAMILY_P = 0.025  # one-sided: the lower end of a 95 % interval, over all lines 
 
 @dataclass(frozen=True)
 class Line:
-    """One limit of one budget, judged."""
+    """One limit of one budget, judged.
+
+    Attributes:
+        seconds: that the verdict took; limits judged from one measurement share its time.
+    """
 
     model: str
     target: str
     device: str
     finding: Finding
     waiver: Waiver | None = None
+    seconds: float = 0.0
 
     @property
     def verdict(self) -> Verdict:
@@ -60,10 +66,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Report:
-    """All lines, and what was measured for them."""
+    """All lines, and what was measured for them.
+
+    Attributes:
+        measured: latency, of bundles whose limits ask for it.
+        known: what needs no device, of every bundle.
+    """
 
     lines: tuple[Line, ...]
     measured: tuple[Measured, ...] = ()
+    known: tuple[Known, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -99,14 +111,16 @@ def check(folders: Sequence[Path], budgets: Budgets, conditions: Conditions) -> 
     """
     lines: list[Line] = []
     records: list[Measured] = []
+    known: list[Known] = []
     report = reporter("check")
     for done, bundle in enumerate([open_bundle(folder) for folder in folders]):
+        known.append(known_of(bundle, read_accuracy(bundle, None)))
         for budget in _budgets_of(bundle, budgets, conditions):
             findings, record = _judge_bundle(bundle, budget, conditions)
-            lines += [Line(*budget.key, finding, budget.waiver_of(finding.limit)) for finding in findings]
+            lines += [Line(*budget.key, found, budget.waiver_of(found.limit), seconds) for found, seconds in findings]
             records += [record] if record else []
         report(done + 1, len(folders))
-    return Report(corrected(lines), tuple(records))
+    return Report(corrected(lines), tuple(records), tuple(known))
 
 
 def corrected(lines: Sequence[Line]) -> tuple[Line, ...]:
@@ -130,20 +144,36 @@ def _budgets_of(bundle: Bundle, budgets: Budgets, conditions: Conditions) -> tup
     return (budgets.find(model, target, conditions.device or here),)
 
 
-def _judge_bundle(bundle: Bundle, budget: Budget, conditions: Conditions) -> tuple[list[Finding], Measured | None]:
+def _judge_bundle(
+    bundle: Bundle, budget: Budget, conditions: Conditions
+) -> tuple[list[tuple[Finding, float]], Measured | None]:
+    """Findings with the seconds that each took, and the record of the latency."""
     limits = budget.limits.given()
-    findings = list(judge_proxies(Proxies(bundle), {k: v for k, v in limits.items() if k in PROXY_LIMITS}))
+    clock = _Clock()
+    counted = {k: v for k, v in limits.items() if k in PROXY_LIMITS}
+    findings = clock.timed(list(judge_proxies(Proxies(bundle), counted)))
     accuracy = read_accuracy(bundle, conditions.data)
-    findings += [judge_accuracy(n, limits[n], accuracy) for n in ACCURACY_LIMITS if n in limits]
+    findings += clock.timed([judge_accuracy(n, limits[n], accuracy) for n in ACCURACY_LIMITS if n in limits])
     if STABILITY_LIMIT in limits:
-        findings.append(judge_stability(limits[STABILITY_LIMIT], bundle.manifest.stability))
+        findings += clock.timed([judge_stability(limits[STABILITY_LIMIT], bundle.manifest.stability)])
     baseline = find_baseline(bundle, budget, conditions.baselines)
     if budget.relative and budget.relative.max_drop_pp is not None:
-        findings.append(judge_drop_against(baseline, bundle, budget.relative, conditions.data))
+        findings += clock.timed([judge_drop_against(baseline, bundle, budget.relative, conditions.data)])
     if conditions.no_device:
         return findings, None
-    timed, record = _judge_latency(bundle, budget, baseline, conditions)
-    return findings + timed, record
+    of_latency, record = _judge_latency(bundle, budget, baseline, conditions)
+    return findings + clock.timed(of_latency), record
+
+
+class _Clock:
+    """Splits the time since it was last asked among the findings made in it."""
+
+    def __init__(self) -> None:
+        self.since = time.perf_counter()
+
+    def timed(self, findings: list[Finding]) -> list[tuple[Finding, float]]:
+        before, self.since = self.since, time.perf_counter()
+        return [(finding, (self.since - before) / len(findings)) for finding in findings]
 
 
 def judge_proxies(proxies: Proxies, limits: Mapping[str, float]) -> Iterator[Finding]:

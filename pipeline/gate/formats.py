@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from xml.etree import ElementTree
@@ -35,7 +35,7 @@ SIGNS = {Verdict.PASS: "✅", Verdict.FAIL: "❌", Verdict.INCONCLUSIVE: "❔"}
 
 
 def as_json(report: Report) -> str:
-    """Everything, for programs: verdict, lines, and what was measured (a later ``--baseline``)."""
+    """Everything, for programs: verdict, lines, what was measured (a later ``--baseline``) and is known (history)."""
     lines = [
         {
             "model": line.model,
@@ -53,6 +53,7 @@ def as_json(report: Report) -> str:
         "verdict": report.verdict.value,
         "lines": lines,
         "measured": [record.plain() for record in report.measured],
+        "known": [record.plain() for record in report.known],
     }
     return json.dumps(content, indent=2, ensure_ascii=False)
 
@@ -80,9 +81,8 @@ def as_junit(report: Report) -> str:
         lines = list(group)
         suite = ElementTree.SubElement(root, "testsuite", {"name": " / ".join(key), **_counts(lines)})
         for line in lines:
-            case = ElementTree.SubElement(
-                suite, "testcase", classname=f"{line.model}.{line.target}", name=line.finding.limit, time="0"
-            )
+            told = {"classname": f"{line.model}.{line.target}", "name": line.finding.limit, "time": _seconds([line])}
+            case = ElementTree.SubElement(suite, "testcase", told)
             tag = {Verdict.FAIL: "failure", Verdict.INCONCLUSIVE: "error"}.get(line.verdict)
             if tag:
                 ElementTree.SubElement(case, tag, message=_sentence(line), type=line.verdict.value)
@@ -180,14 +180,18 @@ def _measured_text(record: Measured) -> str:
     )
 
 
-def _counts(lines: tuple[Line, ...] | list[Line]) -> dict[str, str]:
+def _counts(lines: Sequence[Line]) -> dict[str, str]:
     verdicts = [line.verdict for line in lines]
     return {
         "tests": str(len(verdicts)),
         "failures": str(verdicts.count(Verdict.FAIL)),
         "errors": str(verdicts.count(Verdict.INCONCLUSIVE)),
-        "time": "0",
+        "time": _seconds(lines),
     }
+
+
+def _seconds(lines: Sequence[Line]) -> str:
+    return f"{sum(line.seconds for line in lines):.3f}"
 
 
 def _message(text: str) -> str:

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.toml_file import validate
-from edgec.pipeline.gate.record import Measured
+from edgec.pipeline.gate.record import Known, Measured
 
 FILE = "history.jsonl"
+DEVICE_MEASURES = ("p50_ms", "p99_ms", "noise_floor", "num_spikes")
+"""What depends on the machine; the rest is one series, wherever it was found."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class Entry:
 
     Attributes:
         time: UTC, ISO 8601, of the moment it was added.
-        fingerprint: digest; series of unequal fingerprints are never joined.
-        values: latencies and counts by name.
+        device, fingerprint: empty where nothing was timed; latencies of unequal fingerprints are never joined.
+        values: latencies, accuracy and counts by name.
     """
 
     commit: str
@@ -34,10 +36,13 @@ class Entry:
     fingerprint: str
     values: dict[str, float]
 
-    @property
-    def series(self) -> tuple[str, str, str]:
-        """What must be equal for two entries to be comparable."""
-        return self.model, self.target, self.fingerprint
+    def series(self, measure: str) -> tuple[str, str, str]:
+        """What must be equal for two entries to be comparable in ``measure``."""
+        return self.model, self.target, self.fingerprint if measure in DEVICE_MEASURES else ""
+
+    def where(self, measure: str) -> str:
+        """The machine, in words, where ``measure`` depends on it."""
+        return f", measured on {self.device}, fingerprint {self.fingerprint}" if measure in DEVICE_MEASURES else ""
 
 
 def history_file(path: Path) -> Path:
@@ -84,24 +89,26 @@ def append_history(path: Path, entries: Sequence[Entry]) -> Path:
 
 
 def entries_of(report: Path, commit: str) -> list[Entry]:
-    """What a report of ``edgec check --format json`` measured.
+    """What a report of ``edgec check --format json`` measured and knows: a bundle that was not timed has its entry too.
 
     Raises:
         EdgecError: ``no-such-file``, ``bad-report``.
     """
     hint = "write it with 'edgec check ... --format json=report.json'"
     try:
-        records = [Measured.of(record) for record in json.loads(report.read_text(encoding="utf-8"))["measured"]]
+        content = json.loads(report.read_text(encoding="utf-8"))
+        records = [Measured.of(record) for record in content["measured"]]
+        known = {(found.model, found.target): found for found in map(Known.of, content.get("known", []))}
     except FileNotFoundError:
         raise EdgecError("no-such-file", f"no report '{report}'", hint) from None
     except (ValueError, KeyError, TypeError) as error:
         raise EdgecError("bad-report", f"'{report}' is no report of edgec check: {error}", hint) from error
-    if not records:
-        raise EdgecError(
-            "bad-report", f"'{report}' measured nothing", "check without --no-device, on a machine that can measure"
-        )
+    if not records and not known:
+        raise EdgecError("bad-report", f"'{report}' knows nothing of any bundle", hint)
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    return [_entry(record, commit, now) for record in records]
+    timed = [_entry(record, known.get((record.model, record.target)), commit, now) for record in records]
+    rest = known.keys() - {(record.model, record.target) for record in records}
+    return timed + [Entry(commit, now, *name, "", "", dict(known[name].values)) for name in sorted(rest)]
 
 
 def current_commit() -> str:
@@ -118,15 +125,16 @@ def current_commit() -> str:
 
 
 def series_of(entries: Sequence[Entry], measure: str) -> dict[tuple[str, str, str], list[Entry]]:
-    """Entries that have ``measure``, by model, target and fingerprint."""
+    """Entries that have ``measure``, by model, target and, where it depends on the machine, fingerprint."""
     series: dict[tuple[str, str, str], list[Entry]] = {}
     for entry in entries:
         if measure in entry.values:
-            series.setdefault(entry.series, []).append(entry)
+            series.setdefault(entry.series(measure), []).append(entry)
     return series
 
 
-def _entry(record: Measured, commit: str, now: str) -> Entry:
+def _entry(record: Measured, known: Known | None, commit: str, now: str) -> Entry:
     values = {name: value for name, value in record.figures.items() if value is not None}
     digest = record.fingerprint.digest
-    return Entry(commit, now, record.model, record.target, record.device, digest, {**values, **record.counts})
+    values |= {**record.counts, **(known.values if known else {})}
+    return Entry(commit, now, record.model, record.target, record.device, digest, values)

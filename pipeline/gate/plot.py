@@ -46,7 +46,8 @@ def to_file(path: Path, measure: str, series: Mapping[tuple[str, str, str], Sequ
         panel.plot(range(len(values)), values, marker="o", markersize=3, linewidth=1)
         for point in change_points(values):
             panel.axvline(point.index - 0.5, linestyle="-" if point.strong else ":", color="tab:red")
-        panel.set_title(f"{model} on {target}, fingerprint {fingerprint}", fontsize="medium")
+        where = f", fingerprint {fingerprint}" if fingerprint else ""
+        panel.set_title(f"{model} on {target}{where}", fontsize="medium")
         panel.set_ylabel(measure)
         panel.set_xticks(
             range(len(values)), [entry.commit[:SHORT] for entry in entries], rotation=90, fontsize="x-small"

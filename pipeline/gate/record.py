@@ -72,6 +72,45 @@ class Measured:
         return TypeAdapter(cls).validate_python(record)
 
 
+@dataclass(frozen=True)
+class Known:
+    """What a check knows of a bundle without a device.
+
+    Attributes:
+        values: ``accuracy`` (the headline of what ships, in percent) and the figures of its limits, counts by name.
+    """
+
+    model: str
+    target: str
+    values: Mapping[str, float]
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON data; ``of`` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Known:
+        """What ``plain`` wrote.
+
+        Raises:
+            ValueError: the record is none.
+        """
+        return TypeAdapter(cls).validate_python(record)
+
+
+def known_of(bundle: Bundle, accuracy: Accuracy) -> Known:
+    """The record of a bundle; what this machine cannot count is left out."""
+    pixels = accuracy.agreement_spread is not None
+    figures = {
+        "accuracy": accuracy.target if accuracy.shipped == "target" else accuracy.reference,
+        "miou_drop_pp" if pixels else "drop_pp": accuracy.drop_pp,
+        "pixel_agreement" if pixels else "agreement": accuracy.agreement,
+        "sqnr_db": accuracy.sqnr_db,
+    }
+    values = {name: float(value) for name, value in figures.items() if value is not None}
+    return Known(bundle.manifest.model.name, bundle.target.name, {**values, **Proxies(bundle).known()})
+
+
 def measured(bundle: Bundle, budget: Budget, outcome: Outcome) -> Measured | None:
     """The record of an outcome; None where it has too few processes to say anything."""
     processes = outcome.processes

@@ -90,6 +90,7 @@ COMMAND_LINES = {
     "device": ["device", "--help"],
     "train": ["train", "--help"],
     "cache": ["cache", "verify"],
+    "completion": ["completion", "zsh"],
     "doctor": ["doctor"],
     "models": ["models"],
     "targets": ["targets"],

@@ -364,6 +364,13 @@ def test_junit_follows_its_schema(report: Report) -> None:
     ]
 
 
+def test_junit_has_the_seconds_of_each_verdict(report: Report) -> None:
+    lines = tuple(replace(line, seconds=0.25 * (1 + i)) for i, line in enumerate(report.lines))
+    root = etree.fromstring(FORMATS["junit"](replace(report, lines=lines)).encode())
+    assert [case.get("time") for case in root.iter("testcase")] == ["0.250", "0.500", "0.750", "1.000", "1.250"]
+    assert ([suite.get("time") for suite in root], root.get("time")) == (["2.500", "1.250"], "3.750")
+
+
 def test_the_schema_refuses_what_junit_has_not(report: Report) -> None:
     schema = etree.XMLSchema(etree.parse(Path(__file__).with_name("junit.xsd")))
     root = etree.fromstring(FORMATS["junit"](report).encode().replace(b"failure", b"inconclusive"))

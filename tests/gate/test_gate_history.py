@@ -133,6 +133,36 @@ def test_counts_have_a_history_too(run: Run, kept: Path) -> None:
     assert (status, "macs over 16 entries" in out) == (0, True)
 
 
+def test_a_check_without_a_device_has_a_history(run: Run, bundle: Path, tmp_path: Path) -> None:
+    """Size, counts and accuracy are one series, whatever machine timed the commit before."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    names = f'model = "{manifest["model"]["name"]}"\ntarget = "{manifest["target"]["name"]}"\ndevice = "any"'
+    file = tmp_path / "budgets.toml"
+    file.write_text(f'[[budget]]\n{names}\nowner = "o"\nreason = "r"\n[budget.limits]\nsize_bytes = 100_000_000\n')
+    command = [
+        "check",
+        str(bundle),
+        "--budgets",
+        str(file),
+        "--no-device",
+        "--format",
+        f"json={tmp_path / 'gate.json'}",
+    ]
+    assert main(command) == 0
+    for commit in ("a", "b"):
+        assert run("add", tmp_path / "gate.json", "--history", tmp_path / "h", "--commit", commit)[0] == 0
+    timed = json.loads((tmp_path / "h").read_text().splitlines()[0]) | {"device": "x86", "fingerprint": "f" * 64}
+    timed["values"] |= {"p50_ms": 2.0}
+    with (tmp_path / "h").open("a") as stream:
+        stream.write(json.dumps(timed) + "\n")
+    for measure in ("size_bytes", "accuracy", "sqnr_db", "macs"):
+        (series,) = json.loads(run("show", "--history", tmp_path / "h", "--measure", measure, "--json")[1])
+        assert (len(series["values"]), series["fingerprint"], series["device"]) == (3, "", "")
+    assert "fingerprint" not in run("show", "--history", tmp_path / "h", "--measure", "macs")[1]
+    (series,) = json.loads(run("show", "--history", tmp_path / "h", "--json")[1])
+    assert (len(series["values"]), series["device"]) == (1, "x86")
+
+
 def test_a_folder_holds_the_file(run: Run, tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     run("add", report(tmp_path / "r.json", 2.0), "--history", tmp_path / "kept", "--commit", "x")
