@@ -20,6 +20,7 @@ from edgec.pipeline.gate.sampling import MeasurementFailed, Process, Source
 PER_ROUND = 6
 MAX_ROUNDS = 2
 CONFIRMING = 4
+MORE_TIME = "--budget-s gives more"
 CONFIRM_P = 0.05  # of the fresh processes alone; the alert itself had to clear 0.025
 SECOND_OPINION_P = 0.05
 CANDIDATE, BASELINE, BASELINE_AGAIN = 0, 1, 2  # contestants of a relative measurement
@@ -63,12 +64,12 @@ def judge(limits: Limits, source: Source) -> Outcome:
 def judge_limit(name: str, bound: float, processes: Sequence[Process]) -> Finding:
     """One limit on the processes there are, without confirmation."""
     if len(processes) < MIN_PROCESSES:
-        reason = f"{len(processes)} processes in the time given, at least {MIN_PROCESSES} are needed: --budget-s gives more"
+        reason = f"{len(processes)} processes in the time given, at least {MIN_PROCESSES} are needed: {MORE_TIME}"
         return Finding(name, bound, Verdict.INCONCLUSIVE, reason, num_processes=len(processes))
     if name == "max_slowdown":
         return _judge_slowdown(bound, processes)
     if name == "p99_ms" and (count := sum(p.blocks[CANDIDATE].size for p in processes)) < SAMPLES_FOR_P99:
-        reason = f"p99 needs {SAMPLES_FOR_P99} samples, the time given was enough for {count}: --budget-s gives more"
+        reason = f"p99 needs {SAMPLES_FOR_P99} samples, the time given was enough for {count}: {MORE_TIME}"
         return Finding(name, bound, Verdict.INCONCLUSIVE, reason, num_processes=len(processes))
     return _decided(name, bound, percentile(name, processes), len(processes), np.log(bound), np.exp)
 
@@ -132,7 +133,7 @@ def _decided(
     reason = {
         Verdict.FAIL: "the whole 95 % interval is above the limit",
         Verdict.PASS: "the whole 95 % interval is below the limit",
-        Verdict.INCONCLUSIVE: "the limit lies inside the 95 % interval: --budget-s gives more time, which narrows it",
+        Verdict.INCONCLUSIVE: f"the limit lies inside the 95 % interval, which more time narrows: {MORE_TIME}",
     }[verdict]
     value, low, high = (float(back(x)) for x in (found.estimate, low, high))
     return Finding(name, bound, verdict, reason, value, low, high, found.p_above(log_bound), least, count)
@@ -147,7 +148,7 @@ def _confirmed(finding: Finding, fresh: Sequence[Process], processes: Sequence[P
         return replace(pooled, reason=f"{pooled.reason}; confirmed in {len(fresh)} new processes")
     if pooled.verdict is Verdict.PASS:
         return pooled
-    why = "new processes did not confirm it" if fresh else "no time was left to confirm it in new processes: --budget-s gives more"
+    why = "new processes did not confirm it" if fresh else f"no time was left for new processes: {MORE_TIME}"
     return replace(pooled, verdict=Verdict.INCONCLUSIVE, reason=f"an alert, but {why}")
 
 
