@@ -9,7 +9,7 @@ from pathlib import Path
 from edgec.pipeline.build import build
 from edgec.pipeline.bundle.archive import pack
 from edgec.pipeline.bundle.diff import diff
-from edgec.pipeline.bundle.manifest import SIGNATURE, FileEntry, Manifest
+from edgec.pipeline.bundle.manifest import SIGNED, FileEntry, Manifest
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.records import SENSITIVITY, read_latency, read_quantization
 from edgec.pipeline.bundle.release import Release, release_of
@@ -160,7 +160,7 @@ def _compare(old: Bundle, new: Bundle, on: str | None) -> Reproduction:
     if engines:
         verify(old.folder, on=on)
     reasons = tuple(_reasons(old.manifest, new.manifest)) if differences else ()
-    whole = not (differences or of_device or (old.folder / SIGNATURE).exists())
+    whole = not (differences or of_device or any((old.folder / name).exists() for name in SIGNED))
     return Reproduction(
         len(paths) - len(differences) - len(of_device),
         engines,

@@ -12,10 +12,9 @@ from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.bundle.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
-    PUBLIC_KEY,
     RESULT,
     RESULT_SUM,
-    SIGNATURE,
+    SIGNED,
     SUMS,
     parse_manifest,
 )
@@ -121,7 +120,7 @@ def _unpack_entries(reader: _EntryReader, name: str, work: Path) -> None:
     expected = {entry.path: entry for entry in manifest.files}
     if sum(entry.bytes for entry in expected.values()) > MAX_BUNDLE_BYTES:
         raise _refused(name, f"it would take more than {MAX_BUNDLE_BYTES} bytes")
-    unlisted = {SUMS, SIGNATURE, PUBLIC_KEY}
+    unlisted = {SUMS, *SIGNED}
     while (found := reader.header()) is not None:
         path, size = found
         if path in unlisted and size <= MAX_SMALL_FILE_BYTES:

@@ -30,7 +30,11 @@ RESULT, RESULT_SUM = "result.json", "result.json.sha256"
 ENGINE = "engine"
 """Role of what a device made of the artifact."""
 
-UNLISTED = frozenset({MANIFEST, SUMS, SIGNATURE, PUBLIC_KEY, RESULT, RESULT_SUM})
+PROVENANCE, ENVELOPE, MODEL_SIGNATURE = "provenance.intoto.json", "provenance.dsse.json", "model.sig"
+SIGNED = frozenset({SIGNATURE, PUBLIC_KEY, ENVELOPE, MODEL_SIGNATURE})
+"""What signing adds: it vouches for the manifest, its statement, or all files, and is none of them."""
+
+UNLISTED = frozenset({MANIFEST, SUMS, RESULT, RESULT_SUM}) | SIGNED
 """Files that the manifest does not list: itself, what is made from it, and the log of one build with its times."""
 
 SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")

@@ -1,4 +1,4 @@
-"""``sbom.cdx.json``: CycloneDX 1.6 ML-BOM of the model, its data and the software that made it."""
+"""``sbom.cdx.json``: CycloneDX 1.7 ML-BOM of the model, its data and the software that made it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ BITWISE_ROLES = ("artifact", "float-network", "quantized-network")
 
 def sbom(manifest: Manifest) -> str:
     """The document as text: equal manifests give equal text, so it has neither a time nor a random serial number."""
-    from cyclonedx.output.json import JsonV1Dot6
+    from cyclonedx.output.json import JsonV1Dot7
 
-    document = json.loads(JsonV1Dot6(_bom(manifest)).output_as_string())
+    document = json.loads(JsonV1Dot7(_bom(manifest)).output_as_string())
     document["metadata"].pop("timestamp", None)
     model = next(part for part in document["components"] if part["type"] == "machine-learning-model")
     model["modelCard"] = _model_card(manifest)  # the library has no class for it
@@ -99,7 +99,7 @@ def _serial(manifest: Manifest) -> uuid.UUID:
 
 
 def _model_card(manifest: Manifest) -> dict[str, Any]:
-    """https://cyclonedx.org/docs/1.6/json/#components_items_modelCard"""
+    """https://cyclonedx.org/docs/1.7/json/#components_items_modelCard"""
     tensors = (manifest.contract.inputs, manifest.contract.outputs)
     inputs, outputs = (
         [{"format": f"{tensor.dtype} {tensor.layout} {'x'.join(map(str, tensor.shape))}"} for tensor in side]

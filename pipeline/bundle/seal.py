@@ -6,14 +6,25 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgec.pipeline.bundle.manifest import ENGINE, MANIFEST, SUMS, UNLISTED, FileEntry, Manifest, sums, to_bytes
+from edgec.pipeline.bundle.attestation import statement
+from edgec.pipeline.bundle.manifest import (
+    ENGINE,
+    MANIFEST,
+    PROVENANCE,
+    SUMS,
+    UNLISTED,
+    FileEntry,
+    Manifest,
+    sums,
+    to_bytes,
+)
 from edgec.pipeline.bundle.model_card import model_card
 from edgec.pipeline.bundle.records import ACCURACY, LATENCY, QUANTIZATION, SENSITIVITY, TRAINING
 from edgec.pipeline.bundle.sbom import sbom
 from edgec.pipeline.core.store import file_sha256
 from edgec.pipeline.forms.golden import DEVICE
 
-DOCUMENTS = ("README.md", "report.html", "sbom.cdx.json")
+DOCUMENTS = ("README.md", "report.html", "sbom.cdx.json", PROVENANCE)
 TIMED = frozenset({LATENCY, "report.html", "README.md"})
 ANSWERED = frozenset(
     {ACCURACY, "predictions.csv", "sbom.cdx.json", "golden/golden.json", "c/selftest.c", "c/selftest.h"}
@@ -34,6 +45,7 @@ ROLES = {
     "report.html": "report",
     "README.md": "model-card",
     "sbom.cdx.json": "sbom",
+    PROVENANCE: "provenance",
     "verify.py": "verifier",
 }
 
@@ -56,7 +68,7 @@ def seal(folder: Path, manifest: Manifest, render: Render, engines: Collection[s
 
     files = entries(path for path in _listed(folder) if path.relative_to(folder).as_posix() not in DOCUMENTS)
     draft = replace(manifest, files=_sorted(files))
-    texts = {"README.md": model_card(draft), "sbom.cdx.json": sbom(draft)}
+    texts = {"README.md": model_card(draft), "sbom.cdx.json": sbom(draft), PROVENANCE: statement(draft)}
     texts["report.html"] = render([(folder, draft)])
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")

@@ -7,11 +7,14 @@ manifest.json.sig``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgec.pipeline.bundle.manifest import HINT, MANIFEST, PUBLIC_KEY, SIGNATURE
+from edgec.pipeline.bundle.attestation import check_envelope, seal_envelope
+from edgec.pipeline.bundle.manifest import HINT, MANIFEST, MODEL_SIGNATURE, PUBLIC_KEY, SIGNATURE
+from edgec.pipeline.bundle.model_signature import check_model_signature, is_elliptic, sign_model
 from edgec.pipeline.core.errors import EdgecError
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ INSTALL = "pip install 'edgec[sign]'"
 
 
 def sign(folder: Path, key_file: Path, password: bytes | None = None) -> None:
-    """Write ``manifest.json.sig`` (64 raw bytes) and ``manifest.json.pub`` beside the manifest.
+    """Write ``manifest.json.sig`` (64 raw bytes), ``manifest.json.pub`` and the statement's envelope.
 
     Raises:
         EdgecError: ``missing-cryptography``, ``bad-key``.
@@ -34,6 +37,7 @@ def sign(folder: Path, key_file: Path, password: bytes | None = None) -> None:
     (folder / SIGNATURE).write_bytes(key.sign((folder / MANIFEST).read_bytes()))
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (folder / PUBLIC_KEY).write_bytes(public)
+    seal_envelope(folder, key)
 
 
 def check_signature(folder: Path, trusted: Path | None) -> str:
@@ -64,7 +68,33 @@ def check_signature(folder: Path, trusted: Path | None) -> str:
         enclosed.verify((folder / SIGNATURE).read_bytes(), (folder / MANIFEST).read_bytes())
     except InvalidSignature:
         raise EdgecError("bad-signature", f"the signature of '{folder}' does not fit its manifest", HINT) from None
+    check_envelope(folder, enclosed)
     return "signed with the trusted key" if trusted else "signed, by a key that nobody vouched for"
+
+
+def check_signatures(folder: Path, trusted: Sequence[Path]) -> tuple[str, ...]:
+    """What every signature proves, in words; keys of elliptic curves are for ``model.sig``, Ed25519 for the manifest.
+
+    Raises:
+        EdgecError: what ``check_signature`` and ``check_model_signature`` raise.
+    """
+    for_model = [key for key in trusted if is_elliptic(key)]
+    for_manifest = [key for key in trusted if key not in for_model]
+    said = [check_signature(folder, key) for key in for_manifest or [None]]
+    said += [check_model_signature(folder, key) for key in for_model]
+    if not for_model and (folder / MODEL_SIGNATURE).exists():
+        said.append(f"{MODEL_SIGNATURE} was not checked: give its public key with --key")
+    return tuple(said)
+
+
+def sign_with(folder: Path, keys: Sequence[Path]) -> None:
+    """Sign the manifest with Ed25519 keys, and then the whole folder with those of elliptic curves.
+
+    Raises:
+        EdgecError: what ``sign`` and ``sign_model`` raise.
+    """
+    for key in sorted(keys, key=is_elliptic):
+        (sign_model if is_elliptic(key) else sign)(folder, key)
 
 
 def _raw(key: Ed25519PublicKey) -> bytes:
@@ -108,5 +138,7 @@ def _bad_key(path: Path, why: str) -> EdgecError:
 
 
 def _require() -> None:
-    if find_spec("cryptography") is None:
-        raise EdgecError("missing-cryptography", "signatures need cryptography, which is not installed", INSTALL)
+    for package in ("cryptography", "securesystemslib"):
+        if find_spec(package) is None:
+            message = f"signatures need {package}, which is not installed"
+            raise EdgecError("missing-cryptography", message, INSTALL)

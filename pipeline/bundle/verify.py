@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from edgec.pipeline.bundle.archive import SUFFIX, unpack
 from edgec.pipeline.bundle.golden_run import read_vectors, run_vectors
 from edgec.pipeline.bundle.manifest import ENGINE, corrupt
 from edgec.pipeline.bundle.read import Bundle, open_bundle
-from edgec.pipeline.bundle.signature import check_signature
+from edgec.pipeline.bundle.signature import check_signatures
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.compiler import load_compiler
@@ -57,24 +57,24 @@ def opened(path: Path) -> Iterator[Bundle]:
         yield open_bundle(folder / "bundle")
 
 
-def verify(path: Path, trusted_key: Path | None = None, run: bool = True, on: str | None = None) -> Verified:
+def verify(path: Path, trusted_keys: Sequence[Path] = (), run: bool = True, on: str | None = None) -> Verified:
     """Check everything that this machine, and the device ``on``, can check.
 
     Where the artifact cannot run here, its quantized network runs in its place, and the artifact is named as skipped.
 
     Args:
         path: folder or archive.
-        trusted_key: PEM file; the bundle must be signed with it.
+        trusted_keys: PEM files; the bundle must be signed with each.
         run: run the golden vectors too.
         on: a device that runs them, instead of this machine.
 
     Raises:
-        EdgecError: what opening, devices and ``check_signature`` raise; ``contract-mismatch`` where the artifact is not
-            what the manifest states; ``golden-mismatch`` where it answers otherwise than recorded.
+        EdgecError: what opening, devices and ``check_signatures`` raise; ``contract-mismatch`` where the artifact is
+            not what the manifest states; ``golden-mismatch`` where it answers otherwise than recorded.
     """
     with opened(path) as bundle:
         checked = [f"{len(bundle.manifest.files)} files have the size and sha256 that the manifest lists"]
-        checked.append(f"signature: {check_signature(bundle.folder, trusted_key)}")
+        checked += [f"signature: {words}" for words in check_signatures(bundle.folder, trusted_keys)]
         _check_semantics(bundle)
         checked.append("the artifact has the inputs, outputs, scales and operators that the manifest states")
         golden = _checked_golden(bundle)

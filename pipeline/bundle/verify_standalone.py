@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 
 UNLISTED = ("manifest.json", "SHA256SUMS", "manifest.json.sig", "manifest.json.pub")
+FOR_OTHERS = ("provenance.dsse.json", "model.sig")  # signatures that other tools check
 RESULT, RESULT_SUM = "result.json", "result.json.sha256"  # log of the build, not part of the release
 SCHEMA_VERSION = 2
 MAX_BYTES = 16 << 20  # of the files that are read at once
@@ -61,7 +62,7 @@ def checked_manifest(folder: str) -> dict[str, Any]:
     if len(listed) != len(manifest["files"]):
         raise Refused("manifest.json lists a file twice")
     for name in present(folder):
-        if name not in listed and name not in (*UNLISTED, RESULT, RESULT_SUM):
+        if name not in listed and name not in (*UNLISTED, *FOR_OTHERS, RESULT, RESULT_SUM):
             raise Refused(f"{name!r} was added: the manifest does not list it")
     for name, entry in listed.items():
         check_file(folder, name, entry)
@@ -127,7 +128,7 @@ def check_file(folder: str, name: str, entry: dict[str, Any]) -> None:
 
 def check_signature(folder: str, trusted: str | None) -> str:
     """What the signature proves, in words."""
-    signature, enclosed = (os.path.join(folder, name) for name in UNLISTED[2:])
+    signature, enclosed = (os.path.join(folder, name) for name in UNLISTED[2:4])
     there = [os.path.lexists(signature), os.path.lexists(enclosed)]
     if not any(there):
         if trusted:

@@ -137,7 +137,7 @@ def _manifest(release: Release, contract: Contract) -> Manifest:
 def _target(release: Release) -> TargetIdentity:
     target, artifact = release.recipe.target, release.artifact
     format_ = load_compiler(target.compiler).FORMAT
-    runtime = format_.runtime()
+    runtime = format_.runtime(release.recipe.settings)
     return TargetIdentity(
         name=target.name,
         compiler=target.compiler,

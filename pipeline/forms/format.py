@@ -123,7 +123,7 @@ class Format(Protocol):
             EdgecError: ``corrupt-artifact-file`` and what the format's reader raises.
         """
 
-    def runtime(self) -> Runtime:
+    def runtime(self, settings: Any) -> Runtime:
         """What reads it."""
 
     def kernel_sets(self, settings: Any) -> tuple[str, ...]:

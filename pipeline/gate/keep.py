@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgec.pipeline.bundle.folder import copy_folder, replacing
 from edgec.pipeline.bundle.integrity import read_checked_manifest
-from edgec.pipeline.bundle.manifest import SIGNATURE, BudgetVerdict, Manifest
+from edgec.pipeline.bundle.manifest import SIGNED, BudgetVerdict, Manifest
 from edgec.pipeline.bundle.records import LATENCY, read_latency
 from edgec.pipeline.bundle.seal import engines_of, seal
 from edgec.pipeline.bundle.write import write_json
@@ -26,7 +26,7 @@ def check_unsigned(folders: Iterable[Path]) -> None:
         EdgecError: ``signed-bundle``.
     """
     for folder in folders:
-        if (folder / SIGNATURE).exists():
+        if any((folder / name).exists() for name in SIGNED):
             hint = "check and record first, then 'edgec pack --sign'"
             raise EdgecError("signed-bundle", f"'{folder}' is signed and cannot take verdicts", hint)
 

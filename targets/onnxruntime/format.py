@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgec.pipeline.forms.format import Alone, Contract, Runtime, TensorContract, counts, damaged, layout_of
 
@@ -34,7 +34,7 @@ class OnnxFormat(Alone):
         """
         return onnx_contract(artifact)
 
-    def runtime(self) -> Runtime:
+    def runtime(self, settings: Any) -> Runtime:
         """1.12 is the first with operator set 17."""
         return Runtime("ONNX Runtime", ">=1.12")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from edgec.pipeline.forms.format import Alone, Contract, Runtime, TensorContract, counts, damaged, layout_of
@@ -37,7 +38,7 @@ class IrFormat(Alone):
         kinds = (layer.get("type", "") for layer in layers)
         return Contract(tuple(inputs), tuple(outputs), counts(kind for kind in kinds if kind not in NO_OPERATORS))
 
-    def runtime(self) -> Runtime:
+    def runtime(self, settings: Any) -> Runtime:
         """An IR is read by its writer's release and later ones."""
         year_and_release = ".".join(metadata.version("openvino").split(".")[:2])
         return Runtime("OpenVINO", f">={year_and_release}")

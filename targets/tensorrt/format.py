@@ -67,7 +67,7 @@ class EngineFormat(Alone):
         """
         return onnx_contract(artifact / "model.onnx")
 
-    def runtime(self) -> Runtime:
+    def runtime(self, settings: Any) -> Runtime:
         """What ``build_engine.py`` knows."""
         return Runtime("TensorRT", ">=8.5,<12")
 

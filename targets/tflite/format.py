@@ -21,6 +21,8 @@ from edgec.targets.tflite.options import TfliteOptions
 
 RUNNER = Path(__file__).with_name("board_runner.py")
 XNNPACK, REFERENCE_KERNELS, MICRO = "xnnpack", "tflite-reference", "tflite-micro"
+MICRO_TESTED = ">=0.dev20261023"
+"""What edgec's own tests run; older sources may lack an operator."""
 RESOLVER_NAMES = {"PADV2": "PadV2"}  # where TFLite Micro's method is not the operator's name in camel case
 
 
@@ -54,9 +56,11 @@ class TfliteFormat:
         outputs = [tensor(file.tensors[i], place not in as_ordered) for place, i in enumerate(file.outputs)]
         return Contract(tuple(inputs), tuple(outputs), counts(operator.kind for operator in file.operators))
 
-    def runtime(self) -> Runtime:
-        """As the file's ``min_runtime_version`` says."""
-        return Runtime("TensorFlow Lite, LiteRT or TFLite Micro", ">=2.5.0")
+    def runtime(self, settings: TfliteOptions) -> Runtime:
+        """As the file's ``min_runtime_version`` says; TFLite Micro, without releases, is named by its date."""
+        if settings.runtime == "tflite-micro":
+            return Runtime("TFLite Micro (versions of tflite-micro on PyPI: the date of its sources)", MICRO_TESTED)
+        return Runtime("TensorFlow Lite or LiteRT", ">=2.5.0")
 
     def kernel_sets(self, settings: TfliteOptions) -> tuple[str, ...]:
         """TFLite's reference kernels and XNNPACK; for microcontrollers TFLite Micro too, where it is installed."""

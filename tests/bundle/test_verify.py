@@ -333,9 +333,9 @@ class TestDocuments:
 
         manifest = read_checked_manifest(mcu_bundle)
         text = (mcu_bundle / "sbom.cdx.json").read_text()
-        assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+        assert JsonStrictValidator(SchemaVersion.V1_7).validate_str(text) is None
         document = json.loads(text)
-        assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
+        assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.7")
         (model,) = (part for part in document["components"] if part["type"] == "machine-learning-model")
         (artifact,) = (entry for entry in manifest.files if entry.role == "artifact")
         assert model["hashes"] == [{"alg": "SHA-256", "content": artifact.sha256}]
@@ -354,7 +354,7 @@ class TestDocuments:
         from cyclonedx.validation.json import JsonStrictValidator
 
         text = (mcu_bundle / "sbom.cdx.json").read_text().replace('"modelParameters"', '"parameters"')
-        assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is not None
+        assert JsonStrictValidator(SchemaVersion.V1_7).validate_str(text) is not None
 
     def test_model_card(self, mcu_bundle: Path) -> None:
         manifest = read_checked_manifest(mcu_bundle)

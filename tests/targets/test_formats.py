@@ -30,7 +30,8 @@ def test_every_function_of_the_seam_takes_what_it_is_given(name: str) -> None:
             if inspect.isfunction(wanted):
                 expected = [parameter for parameter in inspect.signature(wanted).parameters if parameter != "self"]
                 assert list(inspect.signature(getattr(found, member)).parameters) == expected, (name, member)
-    assert compiler.FORMAT.runtime().versions.startswith(">=")
+    settings = settings_of(next(board for board in map(load_target, names()) if board.compiler == name))
+    assert compiler.FORMAT.runtime(settings).versions.startswith(">=")
     assert isinstance(compiler.TOOLCHAIN, tuple)
 
 

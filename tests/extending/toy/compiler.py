@@ -46,7 +46,7 @@ class ToyFormat:
     def contract(self, artifact: Path) -> Contract:
         return onnx_contract(_unwrapped(artifact))
 
-    def runtime(self) -> Runtime:
+    def runtime(self, settings: Any) -> Runtime:
         return Runtime("the toy runtime", ">=1.0")
 
     def kernel_sets(self, settings: Any) -> tuple[str, ...]:
