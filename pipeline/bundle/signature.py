@@ -80,7 +80,7 @@ def check_signatures(folder: Path, trusted: Sequence[Path]) -> tuple[str, ...]:
     """
     for_model = [key for key in trusted if is_elliptic(key)]
     for_manifest = [key for key in trusted if key not in for_model]
-    said = [check_signature(folder, key) for key in for_manifest or [None]]
+    said = [check_signature(folder, key) for key in for_manifest] or [check_signature(folder, None)]
     said += [check_model_signature(folder, key) for key in for_model]
     if not for_model and (folder / MODEL_SIGNATURE).exists():
         said.append(f"{MODEL_SIGNATURE} was not checked: give its public key with --key")
