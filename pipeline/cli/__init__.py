@@ -7,19 +7,19 @@ One file per command; the file's name is the command's. A command imports what i
 from __future__ import annotations
 
 import json
-import pkgutil
+import os
 import sys
-from importlib import import_module
 from io import TextIOWrapper
+from pathlib import Path
 
 import click
 
+from edgec.pipeline.cli._config import CACHE_META, CACHE_VARIABLE, META, Config, command_of, read_config
+from edgec.pipeline.cli._config import COMMANDS as COMMANDS
 from edgec.pipeline.cli._ending import KEPT, end_cleanly
-from edgec.pipeline.cli._progress import add_verbosity
+from edgec.pipeline.cli._options import FOLDER
 from edgec.pipeline.cli._report import check_surroundings, translated
 from edgec.pipeline.core.errors import EdgecError, printable
-
-COMMANDS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))
 
 
 class _CommandFiles(click.Group):
@@ -31,13 +31,39 @@ class _CommandFiles(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"{__name__}.{cmd_name}").command
-        return add_verbosity(command)
+        command, config = command_of(cmd_name), ctx.meta.get(META, Config())
+        ctx.default_map = {cmd_name: config.defaults(command, cmd_name)}
+        return command
+
+
+def _configure(context: click.Context, _parameter: click.Parameter, chosen: Path | None) -> Path | None:
+    """What the file states becomes what options default to, and the store's place."""
+    if context.resilient_parsing:  # completing a word
+        return chosen
+    left_out = context.params.get("no_config", False)
+    if left_out and chosen:
+        raise click.UsageError("--config and --no-config exclude each other")
+    config = Config() if left_out else read_config(chosen)
+    context.meta[META] = config
+    context.meta[CACHE_META] = config.cache is not None and not os.environ.get(CACHE_VARIABLE)
+    if config.cache is not None and context.meta[CACHE_META]:
+        os.environ[CACHE_VARIABLE] = config.cache  # processes that this one starts share the store
+        context.call_on_close(lambda: os.environ.pop(CACHE_VARIABLE, None))
+    return chosen
 
 
 @click.group(cls=_CommandFiles, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="edgec")
-def group() -> None:
+@click.option("--no-config", is_flag=True, is_eager=True, help="Read no file of options.")
+@click.option(
+    "--config",
+    type=FOLDER,
+    is_eager=True,
+    callback=_configure,
+    expose_value=False,
+    help="Options; ./edgec.toml, or [tool.edgec] of ./pyproject.toml by default.",
+)
+def group(no_config: bool) -> None:
     """Compile small CNNs to measured INT8 artifacts for edge devices."""
 
 

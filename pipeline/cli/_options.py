@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args
 
 import click
+from click.core import ParameterSource
 
 from edgec.pipeline.forms.scheme import Level
 
@@ -17,10 +19,75 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path)
+FILES = (".toml", ".safetensors", ".pth", ".pt", ".ckpt", ".tar", ".bin")
+"""Ends of names that a board, a scheme or weights have where they are a file."""
+
+
+class NameOrFile(click.ParamType):
+    """A name that edgec knows, or a file."""
+
+    name = "text"
+
+    def anchored(self, value: str, beside: Callable[[str], str]) -> str:
+        """``value`` with its path, where it is one, as ``beside`` puts it."""
+        is_file = "://" not in value and ("/" in value or value.partition("#")[0].endswith(FILES))
+        return beside(value) if is_file else value
+
+
+@dataclass(frozen=True)
+class NamedPath(click.ParamType):
+    """``NAME=PATH``, or one of the two alone.
+
+    Attributes:
+        alone_is_path: which one.
+    """
+
+    alone_is_path: bool
+    name = "text"
+
+    def anchored(self, value: str, beside: Callable[[str], str]) -> str:
+        """``value`` with its path, where there is one, as ``beside`` puts it."""
+        name, equals, path = value.partition("=")
+        if equals:
+            return f"{name}={beside(path)}"
+        return beside(value) if self.alone_is_path else value
+
+
+NAME_OR_FILE = NameOrFile()
+
+
+class OneOrOther(click.Option):
+    """An option that makes way for its rivals where these were given nearer to the command line.
+
+    The command line comes before the environment, and this before a file of options: ``--calibration-data`` there puts
+    ``data`` of the file out.
+    """
+
+    rivals: ClassVar = {
+        "data": ("calibration_data", "test_data"),
+        "calibration_data": ("data",),
+        "test_data": ("data",),
+    }
+
+    def consume_value(self, ctx: click.Context, opts: Any) -> tuple[Any, ParameterSource]:
+        """As click finds it, or nothing."""
+        value, source = super().consume_value(ctx, opts)
+        rivals = [option for option in ctx.command.params if option.name in self.rivals.get(self.name or "", ())]
+        nearest = [ParameterSource.COMMANDLINE] if any(option.name in opts for option in rivals) else []
+        if any(option.value_from_envvar(ctx) is not None for option in rivals):
+            nearest.append(ParameterSource.ENVIRONMENT)
+        if source in NEARNESS and any(NEARNESS.index(near) < NEARNESS.index(source) for near in nearest):
+            return None, ParameterSource.DEFAULT
+        return value, source
+
+
+NEARNESS = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
 
 _MODEL = click.argument("model")
 
-_WEIGHTS = click.option("--weights", help="Name ('parts', 'imagenet', 'random'), .safetensors, .pth or card .toml.")
+_WEIGHTS = click.option(
+    "--weights", type=NAME_OR_FILE, help="Name ('parts', 'imagenet', 'random'), .safetensors, .pth or card .toml."
+)
 
 _NETWORK_OPTIONS = (
     click.option(
@@ -36,10 +103,17 @@ _NETWORK_OPTIONS = (
 
 _DATA_OPTIONS = (
     click.option(
-        "--data", type=FOLDER, help="Images for calibration and test: folder per class, labels.csv, or unlabelled."
+        "--data",
+        type=FOLDER,
+        cls=OneOrOther,
+        help="Images for calibration and test: folder per class, labels.csv, or unlabelled.",
     ),
-    click.option("--calibration-data", type=FOLDER, help="Images for calibration only; needs --test-data."),
-    click.option("--test-data", type=FOLDER, help="Images for accuracy only; needs --calibration-data."),
+    click.option(
+        "--calibration-data", type=FOLDER, cls=OneOrOther, help="Images for calibration only; needs --test-data."
+    ),
+    click.option(
+        "--test-data", type=FOLDER, cls=OneOrOther, help="Images for accuracy only; needs --calibration-data."
+    ),
     click.option(
         "--calibration-samples", type=click.IntRange(min=1), default=256, show_default=True, help="At most this many."
     ),
@@ -71,7 +145,7 @@ TARGET_HELP = "Board, by name or as a TOML file; see 'edgec targets'."
 
 def recipe_options(function: F) -> F:
     """MODEL, ``--target``, and everything else that decides a recipe."""
-    return _with_options(function, click.option("--target", required=True, help=TARGET_HELP))
+    return _with_options(function, click.option("--target", required=True, type=NAME_OR_FILE, help=TARGET_HELP))
 
 
 def several_recipes_options(function: F) -> F:
@@ -81,6 +155,7 @@ def several_recipes_options(function: F) -> F:
         "targets",
         required=True,
         multiple=True,
+        type=NAME_OR_FILE,
         callback=_names,
         metavar="BOARD[,BOARD...]",
         help=f"{TARGET_HELP} Several with commas, or the option again.",

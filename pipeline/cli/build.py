@@ -23,9 +23,17 @@ OVER_A_LIMIT = 3  # exit status: built, but the board has too little memory for 
     "--output", type=FOLDER, help="Bundle folder, or of several boards the folder of theirs; ./edgec-out by default."
 )
 @click.option("--model-version", default="1.0.0", show_default=True, help="Semver of the bundle; see 'edgec diff'.")
-@click.option("--no-measure", is_flag=True, help="Leave latency unmeasured; equal requests then give equal bundles.")
-@click.option("--sensitivity", is_flag=True, help="Also rank the layers for the report; long for large networks.")
-@click.option("--stability", is_flag=True, help="Also quantize by each half of the calibration images, and compare.")
+@click.option(
+    "--no-measure/--measure", is_flag=True, help="Leave latency unmeasured; equal requests then give equal bundles."
+)
+@click.option(
+    "--sensitivity/--no-sensitivity", is_flag=True, help="Also rank the layers for the report; long for large networks."
+)
+@click.option(
+    "--stability/--no-stability",
+    is_flag=True,
+    help="Also quantize by each half of the calibration images, and compare.",
+)
 @threads_option
 @on_option
 @json_option

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgec.pipeline.cli._options import FOLDER
+from edgec.pipeline.cli._options import FOLDER, NamedPath
 
 FORMATS = ("text", "json", "junit", "github", "markdown")
 EXIT_STATUS = {"pass": 0, "fail": 3, "inconclusive": 4}
@@ -18,6 +18,7 @@ EXIT_STATUS = {"pass": 0, "fail": 3, "inconclusive": 4}
 @click.option(
     "--baseline",
     "baselines",
+    type=NamedPath(alone_is_path=True),
     multiple=True,
     metavar="[NAME=]PATH",
     help="Bundle, folder of bundles, or a JSON report of this machine, for relative limits.",
@@ -30,6 +31,7 @@ EXIT_STATUS = {"pass": 0, "fail": 3, "inconclusive": 4}
 @click.option(
     "--format",
     "formats",
+    type=NamedPath(alone_is_path=False),
     multiple=True,
     metavar="NAME[=FILE]",
     help=f"One of {', '.join(FORMATS)}; to a file, or to standard output. Repeatable.",

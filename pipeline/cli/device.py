@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edgec.pipeline.cli._options import json_option
+from edgec.pipeline.cli._options import NAME_OR_FILE, json_option
 
 
 @click.group()
@@ -38,7 +38,9 @@ def qemu(cpu: str, mirror: str | None) -> None:
 
 @command.command()
 @click.argument("spec", metavar="DEVICE")
-@click.option("--target", default="arm", show_default=True, help="The board whose runtime is asked for there.")
+@click.option(
+    "--target", default="arm", show_default=True, type=NAME_OR_FILE, help="The board whose runtime is asked for there."
+)
 @json_option
 def show(spec: str, target: str, as_json: bool) -> None:
     """Connect to DEVICE and print what it is: processor or GPU, clock, temperature, runtime."""

@@ -7,12 +7,14 @@ from typing import Any
 
 import click
 
-from edgec.pipeline.cli._options import json_option
+from edgec.pipeline.cli._options import NAME_OR_FILE, json_option
 
 
 @click.command()
 @click.option("--explain", "explained", metavar="MODEL", help="One network layer by layer: a name, or an ONNX file.")
-@click.option("--target", "board", help="With the roofline of this board, where its rates are known.")
+@click.option(
+    "--target", "board", type=NAME_OR_FILE, help="With the roofline of this board, where its rates are known."
+)
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the layers into this .svg or .png file.")
 @click.option("--width-multiplier", type=click.FloatRange(min=0.0, min_open=True), help="Factor on every channel.")
 @click.option("--input-px", type=click.IntRange(min=32), help="Side of the input image.")

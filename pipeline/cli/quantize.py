@@ -7,13 +7,18 @@ from typing import Any, get_args
 
 import click
 
-from edgec.pipeline.cli._options import data_options, json_option, network_options
+from edgec.pipeline.cli._options import NAME_OR_FILE, data_options, json_option, network_options
 from edgec.pipeline.forms.scheme import Level
 
 
 @click.command()
 @network_options
-@click.option("--scheme", required=True, help="Integer semantics: openvino, tflite, tflite-native or tensorrt.")
+@click.option(
+    "--scheme",
+    required=True,
+    type=NAME_OR_FILE,
+    help="Integer semantics: openvino, tflite, tflite-native or tensorrt.",
+)
 @data_options
 @click.option("--quantizer", type=click.Choice(get_args(Level)), help="Effort: 'fast', or Q/DQ as given, by default.")
 @click.option("--output", type=click.Path(path_type=Path), help="File; ./edgec-out/MODEL-SCHEME.onnx by default.")

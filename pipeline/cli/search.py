@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgec.pipeline.cli._options import FOLDER, TARGET_HELP, data_options, json_option, on_option, threads_option
+from edgec.pipeline.cli._options import (
+    FOLDER,
+    NAME_OR_FILE,
+    TARGET_HELP,
+    data_options,
+    json_option,
+    on_option,
+    threads_option,
+)
 from edgec.pipeline.cli.train import int_list, optional
 from edgec.pipeline.forms.scheme import Level
 
@@ -21,8 +29,10 @@ LEVELS: tuple[Level, ...] = ("fast", "accurate", "best")
 
 @click.command()
 @click.argument("model")
-@click.option("--target", required=True, help=TARGET_HELP)
-@click.option("--weights", multiple=True, help="As for 'edgec build'; several compare widths, or trainings.")
+@click.option("--target", required=True, type=NAME_OR_FILE, help=TARGET_HELP)
+@click.option(
+    "--weights", multiple=True, type=NAME_OR_FILE, help="As for 'edgec build'; several compare widths, or trainings."
+)
 @data_options
 @click.option("--px", callback=optional(int_list(32)), help="Sizes of the input to try, such as 160,192,224.")
 @click.option(

@@ -7,12 +7,17 @@ from typing import Any
 
 import click
 
-from edgec.pipeline.cli._options import FOLDER, json_option, network_options
+from edgec.pipeline.cli._options import FOLDER, NAME_OR_FILE, json_option, network_options
 
 
 @click.command()
 @network_options
-@click.option("--scheme", required=True, help="Integer semantics: openvino, tflite, tflite-native or tensorrt.")
+@click.option(
+    "--scheme",
+    required=True,
+    type=NAME_OR_FILE,
+    help="Integer semantics: openvino, tflite, tflite-native or tensorrt.",
+)
 @click.option("--data", type=FOLDER, help="Images to calibrate with; the bundled ones of a bundled network.")
 @click.option(
     "--calibration-samples", type=click.IntRange(min=1), default=256, show_default=True, help="At most this many."

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from edgec.pipeline.cli._options import NAME_OR_FILE
 from edgec.pipeline.cli._progress import progress_bar, tell
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def rates(context: click.Context, parameter: click.Parameter, value: str) -> tup
 @click.argument("model")
 @click.option(
     "--data",
+    type=NAME_OR_FILE,
     default="parts",
     show_default=True,
     metavar="parts|DIR",
@@ -85,9 +87,14 @@ def rates(context: click.Context, parameter: click.Parameter, value: str) -> tup
     callback=optional(rates),
     help="Its peak in each phase.  [default: 3e-3,1e-3,1e-3; with --weights 5e-4]",
 )
-@click.option("--weights", help="Start from these: a name, .safetensors, .pth or card .toml.  [default: from scratch]")
+@click.option(
+    "--weights",
+    type=NAME_OR_FILE,
+    help="Start from these: a name, .safetensors, .pth or card .toml.  [default: from scratch]",
+)
 @click.option(
     "--backbone-weights",
+    type=NAME_OR_FILE,
     help="Of the classifying network that a segmenting one is built on; the rest is trained from scratch.",
 )
 @click.option(

@@ -31,6 +31,9 @@ _TOKEN = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 
+_HEADER = re.compile(r"\s*\[+(?P<name>[^\[\]]+)\]+\s*(#.*)?$")
+_KEY = re.compile(r"""\s*(?P<name>[\w."'-]+(\s*\.\s*[\w"'-]+)*)\s*=""")
+
 
 def read_toml(path: Path, code: str) -> dict[str, Any]:
     """A TOML file as data; a byte order mark is skipped.
@@ -62,6 +65,25 @@ def read_toml(path: Path, code: str) -> dict[str, Any]:
             message = f"'{path}': {name[:MAX_NAME]} needs more than 64 bits"
             raise EdgecError(code, message, "mend the named field")
     return data
+
+
+def key_lines(path: Path) -> dict[str, int]:
+    """The line of each dotted key of a TOML file that parses, for messages; ``_`` in keys as ``-``.
+
+    Keys inside inline tables are not found, and in a string of many lines a line may be taken for a key.
+    """
+    found: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
+        if header := _HEADER.match(line):
+            table = header["name"]
+        elif key := _KEY.match(line):
+            found.setdefault(_dotted(table, key["name"]), number)
+    return found
+
+
+def _dotted(*parts: str) -> str:
+    return ".".join(word.strip(" \t\"'") for part in parts if part for word in part.split(".")).replace("_", "-")
 
 
 def _text(path: Path, code: str) -> str:

@@ -140,6 +140,21 @@ def load_target(name: str) -> TargetSpec:
     return target
 
 
+def stated_in(name: str) -> dict[str, Path]:
+    """Which file states each top-level key of a board: its own, or that of a board which it extends.
+
+    Raises:
+        EdgecError: as ``load_target``.
+    """
+    path, found = Path(name) if name.endswith(".toml") else BOARDS / f"{name}.toml", dict[str, Path]()
+    while True:
+        data = read_toml(path, "bad-board")
+        found = {**dict.fromkeys(data, path), **found}
+        if "extends" not in data:
+            return found
+        path = BOARDS / f"{data['extends']}.toml"
+
+
 def _check_precisions(target: TargetSpec, path: Path) -> None:
     """What the file calls its precision is what its scheme makes; others can be derived from INT8 alone."""
     first = target.precisions[0] if target.precisions else "none"
