@@ -120,6 +120,7 @@ CATCHERS = {
     "edgec.pipeline.core.extensions": "a refusal of ours passes where another package's code may raise anything",
     "edgec.pipeline.gate.check": "a count that cannot be had here leaves its limit open",
     "edgec.pipeline.gate.worker": "a process of its own: the refusal travels in its answer",
+    "edgec.pipeline.matrix.run": "a cell that is refused does not stop the others",
     "edgec.pipeline.search.judge": "a point that makes no network is noted, and the search goes on",
     "edgec.targets.devices.ssh": "a lost connection is tried again",
     "edgec.targets.devices.userland": "a failed download becomes missing-qemu, with its hint",

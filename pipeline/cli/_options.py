@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args
 import click
 from click.core import ParameterSource
 
+from edgec.pipeline.core.toml_file import is_file_name
 from edgec.pipeline.forms.scheme import Level
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path)
-FILES = (".toml", ".safetensors", ".pth", ".pt", ".ckpt", ".tar", ".bin")
-"""Ends of names that a board, a scheme or weights have where they are a file."""
 
 
 class NameOrFile(click.ParamType):
@@ -30,8 +29,7 @@ class NameOrFile(click.ParamType):
 
     def anchored(self, value: str, beside: Callable[[str], str]) -> str:
         """``value`` with its path, where it is one, as ``beside`` puts it."""
-        is_file = "://" not in value and ("/" in value or value.partition("#")[0].endswith(FILES))
-        return beside(value) if is_file else value
+        return beside(value) if is_file_name(value) else value
 
 
 @dataclass(frozen=True)

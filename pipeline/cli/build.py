@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,8 +131,13 @@ def _several(
         click.echo(json.dumps({"builds": done}, indent=2))
     else:
         print_builds(done)
-    statuses = {_status(result) for result in done}
-    return next((status for status in (REFUSED, OVER_A_LIMIT) if status in statuses), 0)
+    return worst(_status(result) for result in done)
+
+
+def worst(statuses: Iterable[int]) -> int:
+    """Of many builds: a refusal, then a board's limit that is passed."""
+    found = set(statuses)
+    return next((status for status in (REFUSED, OVER_A_LIMIT) if status in found), 0)
 
 
 def _status(result: dict[str, Any]) -> int:

@@ -67,6 +67,15 @@ def read_toml(path: Path, code: str) -> dict[str, Any]:
     return data
 
 
+FILE_ENDS = (".toml", ".onnx", ".safetensors", ".pth", ".pt", ".ckpt", ".tar", ".bin")
+"""Of models, boards, schemes and weights that are files; a name of edgec's own has none of them."""
+
+
+def is_file_name(value: str) -> bool:
+    """Where a name or a file may stand: it is a file, with ``#ENTRY`` or without."""
+    return "://" not in value and ("/" in value or value.partition("#")[0].endswith(FILE_ENDS))
+
+
 def key_lines(path: Path) -> dict[str, int]:
     """The line of each dotted key of a TOML file that parses, for messages; ``_`` in keys as ``-``.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import ROOT
 
 from edgec.pipeline.cli import main
 
@@ -162,6 +163,12 @@ def test_pyproject(here: Path, explain: Explain) -> None:
     assert chosen["--data"] == ("photos", "file", "pyproject.toml:4")
     written(here, "[tool.other]\nedgec = 1\n", "pyproject.toml")
     assert explain("build", "net", "--target", "cpu")["--threads"] == (1, "file", "edgec.toml:1")
+
+
+def test_the_file_of_the_documents(here: Path, explain: Explain) -> None:
+    written(here, (ROOT / "docs" / "config.md").read_text().split("```toml\n")[1].split("```")[0])
+    assert explain("build", "net", "--target", "jetson", "--measure")["--max-drop-pp"] == (1.0, "file", "edgec.toml:8")
+    assert explain("budget", "init", "B")["--owner"][0] == "vision team"
 
 
 def test_subcommands_have_tables_of_their_own(here: Path, explain: Explain, monkeypatch: pytest.MonkeyPatch) -> None:

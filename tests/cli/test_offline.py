@@ -84,6 +84,7 @@ COMMAND_LINES = {
     "sensitivity": ["sensitivity", "MODEL", "--scheme", "openvino", "--data", "DATA"],
     "reproduce": ["reproduce", "OUT", "--model", "MODEL", "--data", "DATA"],
     "search": ["search", "MODEL", "--target", "TARGET", "--data", "DATA", "--minutes", "0", "--output", "FOUND"],
+    "matrix": ["matrix", "MATRIX", "--output", "CELLS"],
     "check": ["check", "OUT"],
     "budget": ["budget", "--help"],
     "history": ["history", "--help"],
@@ -153,10 +154,14 @@ def test_no_command_tries_the_network(
         "Q": tmp_path / "q.onnx",
         "PAGE": tmp_path / "page.html",
         "FOUND": tmp_path / "found",
+        "MATRIX": tmp_path / "matrix.toml",
+        "CELLS": tmp_path / "cells",
         "FLOAT": tmp_path / "float.onnx",
         "IMAGE": next(tiny_images.rglob("*.png")),
         "TARGET": target,
     }
+    cells = f'models = ["{colours_toml}"]\ntargets = ["{target}"]\ndata = ["{tiny_images}"]\n'
+    places["MATRIX"].write_text(cells)
     lines = {
         name: [str(places.get(word, word)) for word in line]
         for name, line in COMMAND_LINES.items()
