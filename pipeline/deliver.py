@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgec.pipeline.build import Build, build
+from edgec.pipeline.bundle.extras import Extra, check_extras
 from edgec.pipeline.bundle.release import Release, release_of
 from edgec.pipeline.bundle.semver import FIRST, parse_version
 from edgec.pipeline.bundle.write import write_bundle
@@ -38,6 +39,7 @@ class Judging:
         ranked: find out which layers quantize worst, for the report.
         halved: find out how the answers hang on the calibration images.
         weigh_precisions: build every precision of the board and ship the one that pays.
+        extras: what the bundle is to hold beside what every bundle holds.
     """
 
     threads: int = 1
@@ -46,6 +48,7 @@ class Judging:
     ranked: bool = False
     halved: bool = False
     weigh_precisions: bool = False
+    extras: tuple[Extra, ...] = ()
 
 
 def deliver(recipe: Recipe, folder: Path, judging: Judging, version: str = FIRST) -> dict[str, Any]:
@@ -55,15 +58,16 @@ def deliver(recipe: Recipe, folder: Path, judging: Judging, version: str = FIRST
         version: semver of the bundle.
 
     Raises:
-        EdgecError: whatever a stage, the device or the bundle raises; ``precision-undecided``, ``bad-version``. Nothing
-            is left at ``folder``.
+        EdgecError: whatever a stage, the device or the bundle raises; ``precision-undecided``, ``bad-version``,
+            ``no-c-sources``. Nothing is left at ``folder``.
     """
     parse_version(version)
+    check_extras(judging.extras, recipe.target)
     store = Store(default_root())
     with scratch("build") as work:
         release = _best(recipe, store, judging, work)
         stability = release.built.stability if judging.halved else None
-        release = _with_integers(replace(release, version=version, stability=stability), store, judging)
+        release = _with_integers(replace(release, version=version, stability=stability, extras=judging.extras), store, judging)
         result = make_result(release, store.runs, folder)
         write_bundle(folder, release, render_report, result)
     return result

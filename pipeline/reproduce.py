@@ -9,6 +9,8 @@ from pathlib import Path
 from edgec.pipeline.build import build
 from edgec.pipeline.bundle.archive import pack
 from edgec.pipeline.bundle.diff import diff
+from edgec.pipeline.bundle.extras import extras_of
+from edgec.pipeline.bundle.float_network import choices_of
 from edgec.pipeline.bundle.manifest import SIGNED, FileEntry, Manifest
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.records import SENSITIVITY, read_latency, read_quantization
@@ -93,21 +95,11 @@ def recipe_of(bundle: Bundle, material: Material) -> Recipe:
         hint = "give it with --model FILE"
         raise EdgecError("wrong-material", f"the bundle was made from your own file '{origin.source.name}'", hint)
     network = origin.source.network or {}
-    weights = material.weights or origin.source.name
-    choices = Choices(
-        weights=weights,
-        width_multiplier=network.get("width_multiplier"),
-        input_px=network.get("input_px"),
-        num_classes=network.get("num_classes"),
-        padding=network.get("padding"),
-        output_stride=network.get("output_stride"),
-        argmax=network.get("argmax"),
-    )
     recipe = make_recipe(
         str(material.model) if material.model else network["model"],
         "onnxruntime",
         material.data,
-        Choices() if material.model else choices,
+        Choices() if material.model else choices_of(bundle, material.weights),
         origin.calibration_set.num_images,
         origin.quantizer,
         max_drop_pp=origin.max_drop_pp,
@@ -147,6 +139,7 @@ def _rebuild(bundle: Bundle, recipe: Recipe, work: Path, folder: Path) -> None:
         stability=built.built.stability if stated.stability else None,
         version=stated.model.version,
         budgets=stated.budgets,
+        extras=extras_of(stated),
     )
     write_bundle(folder, release, render_report)
 

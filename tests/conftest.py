@@ -14,6 +14,7 @@ from PIL import Image
 from tiny import TINY_PX, crowded_network, tiny_network
 
 if TYPE_CHECKING:
+    from edgec.pipeline.bundle.extras import Extra
     from workers import Once
 
 pytest_plugins = ["fresh_copy", "seen_codes", "strict_skips", "workers"]
@@ -97,12 +98,13 @@ def _build(target: str, model: Path, images: Path, folder: Path, store: Path) ->
     from edgec.pipeline.deliver import Judging, deliver
     from edgec.pipeline.recipe import Choices, DataFolders, make_recipe
 
-    everything = target == "mcu"  # that a bundle may hold
+    everything = target == "mcu"  # that a bundle may hold; and jetson's holds what every bundle does
+    extras: dict[str, tuple[Extra, ...]] = {"mcu": ("float", "vectors"), "cpu": ("c", "float", "vectors")}
     limit = 100.0 if everything else None
     recipe = make_recipe(str(model), target, DataFolders(images), Choices(), 12, "fast", max_drop_pp=limit)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEC_CACHE", str(store))
-        deliver(recipe, folder, Judging(timed=False, ranked=everything))
+        deliver(recipe, folder, Judging(timed=False, ranked=everything, extras=extras.get(target, ())))
 
 
 @pytest.fixture(scope="session")

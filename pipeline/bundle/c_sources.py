@@ -15,15 +15,15 @@ import numpy.typing as npt
 from edgec.pipeline.bundle.semver import Semver
 from edgec.pipeline.bundle.templates import environment
 from edgec.pipeline.data.preprocess import Preprocess
-from edgec.pipeline.forms.format import Contract
+from edgec.pipeline.forms.format import Contract, artifact_files
 from edgec.pipeline.forms.golden import NOISE_SEED, GoldenSet
 from edgec.pipeline.forms.integer_preprocess import fold
 
-ARRAY_LIMIT_BYTES = 8 << 20  # a larger artifact comes as .S and .bin only: compilers need minutes for its array
+ARRAY_LIMIT_BYTES = 8 << 20  # a larger artifact comes as .S only: compilers need minutes for its array
 C_TYPES = {"int8": "int8_t", "uint8": "uint8_t", "int32": "int32_t", "int64": "int64_t", "float32": "float"}
 KIND_NAMES = {"fill": "FILL", "gradient-x": "GRADIENT_X", "gradient-y": "GRADIENT_Y", "noise": "NOISE"}
-BYTES_PER_LINE = 16
-_HEX = np.array([f"0x{value:02x}," for value in range(256)], "S5").view(np.uint8).reshape(256, 5)
+WORD_BYTES, WORDS_PER_LINE = 8, 5
+_DIGITS = np.array([f"{value:02x}" for value in range(256)], "S2").view(np.uint8).reshape(256, 2)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class CModel:
     """Everything that the C sources say.
 
     Attributes:
-        files: the artifact's files, in order of their names.
+        artifact: the file or folder that ships.
         folder: golden folder.
         registered: what firmware registers for the artifact's operators; empty where a runtime brings them all.
         arena_bytes: measured need of TFLite Micro with its margin; None where it was not measured.
@@ -45,7 +45,7 @@ class CModel:
     labels: tuple[str, ...]
     golden: GoldenSet
     folder: Path
-    files: tuple[Path, ...]
+    artifact: Path
     registered: tuple[str, ...] = ()
     arena_bytes: int | None = None
 
@@ -60,13 +60,11 @@ def write_c_sources(output: Path, model: CModel) -> None:
     """Write ``model.*``, ``model_io.*`` and ``selftest.*`` into the new folder ``output``."""
     values = _values(model)
     output.mkdir()
-    for blob in values["blobs"]:
-        (output / f"{blob['symbol']}.bin").write_bytes(blob["content"])
     names = ["model.h", "model.S", "model_io.h", "model_io.c", "selftest.h", "selftest.c"]
     if sum(blob["size"] for blob in values["blobs"]) <= ARRAY_LIMIT_BYTES:
         names.append("model.c")
         for blob in values["blobs"]:
-            blob["array"] = byte_array(np.frombuffer(blob["content"], np.uint8))
+            blob["array"] = word_array(np.frombuffer(blob["content"], np.uint8))
     templates = environment()
     for name in names:
         text = templates.get_template(f"{name}.j2").render(values)
@@ -79,13 +77,24 @@ def c_prefix(name: str) -> str:
     return word if word and not word[0].isdigit() else f"model_{word}".rstrip("_")
 
 
-def byte_array(values: npt.NDArray[np.uint8]) -> str:
-    """Bytes as initializer text, sixteen a line."""
-    digits = _HEX[values.reshape(-1)]
-    whole = len(digits) // BYTES_PER_LINE * BYTES_PER_LINE
-    lines = digits[:whole].reshape(-1, BYTES_PER_LINE * 5)
-    lines = np.concatenate([lines, np.full((len(lines), 1), ord("\n"), np.uint8)], axis=1)
-    return (lines.tobytes() + digits[whole:].tobytes()).decode("ascii").rstrip()
+def num_words(num_bytes: int) -> int:
+    """That hold so many bytes, the last one filled up."""
+    return -(-num_bytes // WORD_BYTES)
+
+
+def word_array(values: npt.NDArray[np.uint8]) -> str:
+    """Bytes as initializer text of little-endian 64-bit words: 2.4 characters a byte where ``0x12,`` takes 5.
+
+    C11 and C++17 have nothing shorter that every compiler takes: a string literal may be refused above 4,095 bytes, and
+    ``#embed`` is C23. A word is also one token to the compiler, where eight bytes are sixteen.
+    """
+    flat = values.reshape(-1)
+    padded = np.zeros(num_words(flat.size) * WORD_BYTES, np.uint8)
+    padded[: flat.size] = flat
+    digits = _DIGITS[padded.reshape(-1, WORD_BYTES)[:, ::-1]].reshape(-1, 2 * WORD_BYTES)
+    text = digits.tobytes().decode("ascii")
+    words = [f"0x{text[i : i + 2 * WORD_BYTES]}," for i in range(0, len(text), 2 * WORD_BYTES)]
+    return "\n".join("".join(words[i : i + WORDS_PER_LINE]) for i in range(0, len(words), WORDS_PER_LINE))
 
 
 def _values(model: CModel) -> dict[str, Any]:
@@ -102,7 +111,7 @@ def _values(model: CModel) -> dict[str, Any]:
         "title": re.sub(r"[^\w .+-]", "_", model.name, flags=re.ASCII),
         "version": model.version,
         "target": model.target,
-        "blobs": [_blob(file, len(model.files)) for file in model.files],
+        "blobs": _blobs(model.artifact),
         "input": source,
         "output": output,
         "ctype": C_TYPES,
@@ -123,21 +132,28 @@ def _values(model: CModel) -> dict[str, Any]:
         "vectors_stored": stored,
         "expected_generated": rows[: len(generated)],
         "expected_stored": rows[len(generated) :],
-        "pixel_arrays": [byte_array(image) for image in pixels],
+        "pixel_words": num_words(source.size),
+        "pixel_arrays": [word_array(image) for image in pixels],
     }
 
 
-def _blob(file: Path, count: int) -> dict[str, Any]:
+def _blobs(artifact: Path) -> list[dict[str, Any]]:
+    files = artifact_files(artifact)
+    return [_blob(file, artifact, "model" if len(files) == 1 else c_prefix(file.name)) for file in files]
+
+
+def _blob(file: Path, artifact: Path, symbol: str) -> dict[str, Any]:
     content = file.read_bytes()
-    digest = hashlib.sha256(content).digest()
     return {
-        "symbol": "model" if count == 1 else c_prefix(file.name),
+        "symbol": symbol,
         "file": file.name,
+        "path": file.relative_to(artifact.parent).as_posix(),
         "content": content,
         "size": len(content),
+        "words": num_words(len(content)),
+        "padding": -len(content) % WORD_BYTES,
         "crc32": zlib.crc32(content),
-        "sha256_array": byte_array(np.frombuffer(digest, np.uint8)),
-        "sha256_bytes": ", ".join(f"0x{value:02x}" for value in digest),
+        "sha256_bytes": ", ".join(f"0x{value:02x}" for value in hashlib.sha256(content).digest()),
     }
 
 

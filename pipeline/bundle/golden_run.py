@@ -29,7 +29,7 @@ from edgec.pipeline.forms.compiler import load_compiler, settings_of
 from edgec.pipeline.forms.device import open_device
 from edgec.pipeline.forms.form import reference_form
 from edgec.pipeline.forms.format import Batch, Outputs, Predictor, TensorContract, damaged
-from edgec.pipeline.forms.golden import GoldenSet, as_batch
+from edgec.pipeline.forms.golden import GoldenSet, as_batch, inputs_of
 from edgec.pipeline.forms.spec import TargetSpec
 
 MAX_DATA_BYTES = 8 << 30  # of the process; without a limit where a GPU's driver maps more than it takes
@@ -85,7 +85,7 @@ def run_vectors(bundle: Bundle, golden: GoldenSet, on: str | None) -> Answered:
         EdgecError: ``corrupt-artifact-file`` where the runtime fails over the artifact; what devices raise.
     """
     source = bundle.manifest.contract.inputs[0]
-    fed = read_vectors(bundle, golden, "inputs", source)
+    fed = inputs_of(bundle.folder / "golden", golden, source, bundle.preprocess)
     with scratch("vectors") as folder:
         np.save(folder / "batch.npy", as_batch(fed, source, bundle.preprocess))
         paths = (bundle.artifact, bundle.qdq_onnx, folder / "batch.npy", folder)
@@ -98,8 +98,8 @@ def run_vectors(bundle: Bundle, golden: GoldenSet, on: str | None) -> Answered:
         return Answered(tuple(np.array(values) for values in outputs), reply.missing)
 
 
-def read_vectors(bundle: Bundle, golden: GoldenSet, stem: str, tensor: TensorContract) -> npt.NDArray[np.generic]:
-    """A file of ``golden/`` as the artifact's tensor has it ``(N, ...)``.
+def read_answers(bundle: Bundle, golden: GoldenSet, stem: str, tensor: TensorContract) -> npt.NDArray[np.generic]:
+    """Recorded answers in ``golden/`` as the artifact's tensor has them ``(N, ...)``.
 
     Raises:
         EdgecError: ``corrupt-bundle``.

@@ -201,6 +201,22 @@ class Weighed:
 
 
 @dataclass(frozen=True)
+class FloatNetwork:
+    """The network before quantization; its file is in the bundle only with ``--with float``.
+
+    Attributes:
+        sha256: of its ONNX file.
+        macs, params: None where an operator cannot be counted.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    sha256: str
+    macs: int | None = None
+    params: int | None = None
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The whole file; unknown fields are refused.
 
@@ -215,6 +231,7 @@ class Manifest:
         notes: what a reader must know, in sentences.
         poor: why the result is a poor one, and what to try; None where it is none.
         candidates: precisions in the artifact among which the device chooses; empty where nothing is left to it.
+        float_network: None in a bundle of an edgec that always enclosed it.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -240,6 +257,7 @@ class Manifest:
     candidates: tuple[Precision, ...] = ()
     weighed: tuple[Weighed, ...] = ()
     stability: Stability | None = None
+    float_network: FloatNetwork | None = None
 
 
 def to_bytes(manifest: Manifest) -> bytes:
@@ -255,18 +273,21 @@ def to_bytes(manifest: Manifest) -> bytes:
 def parse_manifest(content: bytes, name: str) -> Manifest:
     """Read a manifest; it must be canonical, follow the schema and name only paths inside its folder.
 
+    A field that an older edgec did not write has its default.
+
     Args:
         name: of the bundle, for messages.
 
     Raises:
         EdgecError: ``corrupt-bundle`` names the field.
     """
+    import rfc8785
     from pydantic import ValidationError
 
     try:
         data = json.loads(content, parse_constant=_no_constant, object_pairs_hook=_once)
         manifest = _adapter().validate_json(content, strict=True)
-        canonical = to_bytes(manifest)
+        canonical = rfc8785.dumps(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "file"

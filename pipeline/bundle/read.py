@@ -49,7 +49,7 @@ class Bundle:
 
     @property
     def float_onnx(self) -> Path:
-        """The float network."""
+        """The float network; ``float_network.float_network`` finds it where the bundle leaves it out."""
         return self.folder / "reference" / "float.onnx"
 
     @property

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgec.pipeline.build import Build
+from edgec.pipeline.bundle.extras import Extra
 from edgec.pipeline.bundle.manifest import BudgetVerdict, Weighed
 from edgec.pipeline.bundle.poor import Poor, poor_of
 from edgec.pipeline.bundle.semver import FIRST
@@ -48,6 +49,7 @@ class Release:
         made: files that a device made of the artifact, an engine say.
         version: semver of the bundle.
         budgets: verdicts, where the build was judged.
+        extras: what the bundle is to hold beside what every bundle holds.
     """
 
     built: Build
@@ -66,6 +68,7 @@ class Release:
     made: tuple[Path, ...] = ()
     version: str = FIRST
     budgets: tuple[BudgetVerdict, ...] = ()
+    extras: tuple[Extra, ...] = ()
 
     @property
     def recipe(self) -> Recipe:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.bundle.archive import SUFFIX, unpack
-from edgec.pipeline.bundle.golden_run import read_vectors, run_vectors
+from edgec.pipeline.bundle.golden_run import read_answers, run_vectors
 from edgec.pipeline.bundle.manifest import ENGINE, corrupt
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.signature import check_signatures
@@ -157,7 +157,7 @@ def _distances(bundle: Bundle, golden: GoldenSet, outputs: Outputs, kernel_set: 
     """How far each vector's answers are off, in steps, over all outputs ``(N,)``."""
     found = []
     for i, (values, tensor) in enumerate(zip(outputs, bundle.manifest.contract.outputs, strict=True)):
-        expected = read_vectors(bundle, golden, stem(f"outputs.{kernel_set}", i), tensor)
+        expected = read_answers(bundle, golden, stem(f"outputs.{kernel_set}", i), tensor)
         answers = to_tensor(values, tensor)
         if answers.size != expected.size:
             raise damaged(bundle.artifact, f"it answers {values.shape} for '{tensor.name}', expected {expected.shape}")

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from edgec.pipeline.bundle.c_sources import CModel, c_prefix, can_be_c, write_c_sources
+from edgec.pipeline.bundle.extras import no_c_sources
+from edgec.pipeline.bundle.float_network import stated
 from edgec.pipeline.bundle.folder import copy_folder, replacing
 from edgec.pipeline.bundle.manifest import (
     RESULT,
@@ -31,8 +33,8 @@ from edgec.pipeline.bundle.semver import parse_version
 from edgec.pipeline.core.store import file_sha256
 from edgec.pipeline.data.dataset import Dataset
 from edgec.pipeline.forms.compiler import load_compiler
-from edgec.pipeline.forms.format import Contract, Format, artifact_files, size_bytes
-from edgec.pipeline.forms.golden import read_golden
+from edgec.pipeline.forms.format import Contract, Format, size_bytes
+from edgec.pipeline.forms.golden import read_golden, write_vectors
 from edgec.pipeline.forms.integer_preprocess import fold
 from edgec.pipeline.forms.measure import summary
 from edgec.pipeline.network.import_onnx import onnx_artifact
@@ -51,7 +53,7 @@ def write_bundle(folder: Path, release: Release, render: Render, log: dict[str, 
         log: ``result.json``: paths and times of one build, beside the release and no part of it.
 
     Raises:
-        EdgecError: ``output-exists``, ``output-not-writable``, ``disk-full``, ``bad-version``.
+        EdgecError: ``output-exists``, ``output-not-writable``, ``disk-full``, ``bad-version``, ``no-c-sources``.
     """
     with replacing(folder) as work:
         _fill(work, release, render, log)
@@ -74,7 +76,11 @@ def _fill(work: Path, release: Release, render: Render, log: dict[str, Any] | No
     write_json(work / ACCURACY, asdict(release.accuracy))
     write_json(work / LATENCY, asdict(release.latency))
     release.built.task.write(work / "predictions.csv", release.answers, recipe.test, recipe.preprocess, recipe.labelled)
-    if format_.linkable and can_be_c(contract):
+    if "vectors" in release.extras:
+        write_vectors(work / "golden", read_golden(work / "golden"), contract, recipe.preprocess)
+    if "c" in release.extras and not can_be_c(contract):
+        raise no_c_sources("C has no half floats, truth values or shapes such as its inputs and outputs have")
+    if "c" in release.extras or (format_.is_linked(recipe.settings) and can_be_c(contract)):
         write_c_sources(work / "c", _c_model(work, release, contract, format_))
     shutil.copyfile(VERIFIER, work / "verify.py")
     seal(work, _manifest(release, contract), render, [f"{artifact}/{file.name}" for file in release.made])
@@ -93,7 +99,8 @@ def _copy_results(work: Path, release: Release) -> None:
     for file in release.made:
         shutil.copyfile(file, work / artifact.name / file.name)
     (work / "reference").mkdir()
-    shutil.copyfile(built.fp32.path, work / "reference" / "float.onnx")
+    if "float" in release.extras:
+        shutil.copyfile(built.fp32.path, work / "reference" / "float.onnx")
     shutil.copyfile(built.qdq.path / "model.onnx", work / "reference" / "qdq.onnx")
     write_json(work / QUANTIZATION, asdict(replace(release.quantization, integers_p50_ms=release.integers_p50_ms)))
     if release.sensitivity is not None:
@@ -127,6 +134,7 @@ def _manifest(release: Release, contract: Contract) -> Manifest:
         candidates=release.candidates,
         weighed=release.weighed,
         stability=release.stability,
+        float_network=stated(release.built.fp32),
         budgets=release.budgets,
         licences=_licences(recipe),
         notes=release.notes,
@@ -196,7 +204,7 @@ def _c_model(work: Path, release: Release, contract: Contract, format_: Format) 
         recipe.labels if len(recipe.labels) == contract.outputs[0].size else (),
         read_golden(work / "golden"),
         work / "golden",
-        artifact_files(release.artifact),
+        release.artifact,
         registered,
         release.memory.arena_with_margin_bytes,
     )

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgec.pipeline.bundle.extras import EXTRAS
 from edgec.pipeline.cli._options import FOLDER, json_option, on_option, several_recipes_options, threads_option
 
 if TYPE_CHECKING:
+    from edgec.pipeline.bundle.extras import Extra
     from edgec.pipeline.deliver import Judging
 
 REFUSED = 1
@@ -34,6 +36,13 @@ OVER_A_LIMIT = 3  # exit status: built, but the board has too little memory for 
     is_flag=True,
     help="Also quantize by each half of the calibration images, and compare.",
 )
+@click.option(
+    "--with",
+    "extras",
+    type=click.Choice(EXTRAS),
+    multiple=True,
+    help="Also put this into the bundle: C sources, the float network, golden inputs as files. Repeatable.",
+)
 @threads_option
 @on_option
 @json_option
@@ -44,6 +53,7 @@ def command(
     no_measure: bool,
     sensitivity: bool,
     stability: bool,
+    extras: tuple[Extra, ...],
     threads: int,
     on: str | None,
     as_json: bool,
@@ -66,6 +76,7 @@ def command(
         ranked=sensitivity,
         halved=stability,
         weigh_precisions=request["precision"] == "auto",
+        extras=tuple(dict.fromkeys(extras)),
     )
     if len(targets) > 1:
         if on is not None:

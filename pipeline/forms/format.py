@@ -135,6 +135,9 @@ class Format(Protocol):
     def board_runs(self, name: str, settings: Any) -> bool:
         """The board itself may run this kernel set, so that its answers count for the tolerance."""
 
+    def is_linked(self, settings: Any) -> bool:
+        """The board's firmware links it, so that its C sources come unasked."""
+
     def counts_arena(self, settings: Any) -> bool:
         """This machine can say what the artifact takes of the board's memory, where the board has no other latency."""
 
@@ -169,6 +172,10 @@ class Alone:
 
     def board_runs(self, name: str, settings: Any) -> bool:
         """There are none."""
+        return False
+
+    def is_linked(self, settings: Any) -> bool:
+        """The board has files to load it from."""
         return False
 
     def counts_arena(self, settings: Any) -> bool:

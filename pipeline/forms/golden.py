@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from edgec.pipeline.core.arrays import HINT, Expected, read_array
+from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.json_file import read_record
 from edgec.pipeline.core.store import Artifact
 from edgec.pipeline.data.dataset import Dataset, read_image
@@ -83,10 +85,10 @@ class GoldenSet:
 
 @dataclass(frozen=True)
 class Golden(LoadsCompiler):
-    """Make the vectors and run them: a folder with ``golden.json``, ``.npy`` and raw little-endian files.
+    """Make the vectors and run them: a folder with ``golden.json`` and ``.npy`` files.
 
-    ``inputs`` and ``outputs`` are in the artifact's own dtype and layout, ``real-inputs`` and ``real-outputs`` the same
-    numbers as float32 ``(N, C, ...)`` where the artifact's are integers; ``float-outputs`` are the float network's.
+    ``pixels`` are the stored images, ``outputs`` the answers in the artifact's own dtype and layout, ``float-outputs``
+    the float network's. Inputs are made of ``golden.json`` and pixels whenever they are needed (``inputs_of``).
 
     Attributes:
         compiler: by name; its format knows further kernel sets.
@@ -127,19 +129,18 @@ class Golden(LoadsCompiler):
         contract = format_.contract(artifact)
         images = self.images.take(NUM_STORED)
         stored = np.stack([read_image(images.root / sample.file, self.preprocess) for sample in images.samples])
-        vectors, fed, batch = make_inputs(contract.inputs[0], self.preprocess, stored)
+        vectors, _, batch = make_inputs(contract.inputs[0], self.preprocess, stored)
         answers = {name: predictor.predict(batch) for name, predictor in self._kernel_sets(qdq, artifact)}
         floats = OrtRunner(inputs[0].path).predict(batch)
         for said in (*answers.values(), floats):
             check_outputs(said, [tensor.name for tensor in contract.outputs], [vector.name for vector in vectors])
         output.mkdir()
         np.save(output / "pixels.npy", stored)
-        _write_tensors(output, "inputs", fed, batch, contract.inputs[0])
         for name, found in answers.items():
             for i, (values, tensor) in enumerate(zip(found, contract.outputs, strict=True)):
-                _write_tensors(output, stem(f"outputs.{name}", i), to_tensor(values, tensor), values, tensor)
+                _save(output, stem(f"outputs.{name}", i), to_tensor(values, tensor))
         for i, values in enumerate(floats):
-            _write(output, stem("float-outputs", i), values)
+            _save(output, stem("float-outputs", i), values)
         own = [name for name in answers if name != REFERENCE and format_.board_runs(name, self.settings)]
         judged = judge(vectors, answers, contract, own)
         (output / "golden.json").write_text(json.dumps(asdict(judged), indent=1) + "\n", encoding="utf-8")
@@ -170,6 +171,48 @@ def read_golden(folder: Path) -> GoldenSet:
         EdgecError: ``corrupt-bundle``.
     """
     return read_record(GoldenSet, folder / "golden.json", "corrupt-bundle")
+
+
+def inputs_of(folder: Path, golden: GoldenSet, tensor: TensorContract, preprocess: Preprocess) -> Values:
+    """The input tensors ``(N, ...)`` in the artifact's form, made again of the stored pixels.
+
+    Raises:
+        EdgecError: ``corrupt-bundle`` where they are not those that ``golden.json`` states by their CRC-32.
+    """
+    count = sum(vector.kind == "stored" for vector in golden.vectors)
+    if len(tensor.shape) != 4 or not count:  # no more memory than the file of pixels has bytes for
+        raise EdgecError("corrupt-bundle", f"'{folder}' has no images for '{tensor.name[:80]}'", HINT)
+    height, width, channels = tensor.spatial
+    stored = read_array(folder / "pixels.npy", Expected("uint8", (count, height, width, channels)), "corrupt-bundle")
+    vectors, fed, _ = make_inputs(tensor, preprocess, np.asarray(stored, np.uint8))
+    if vectors != golden.vectors:
+        message = f"'{folder}': golden.json does not state the inputs that its pixels and patterns make"
+        raise EdgecError("corrupt-bundle", message, HINT)
+    return fed
+
+
+def write_vectors(folder: Path, golden: GoldenSet, contract: Contract, preprocess: Preprocess) -> None:
+    """Everything in ``folder`` that a program without edgec would have to make itself.
+
+    ``inputs`` in the artifact's dtype and layout; inputs and outputs also as raw little-endian ``.bin``, and as float32
+    ``(N, C, ...)`` in ``real-*`` where the artifact's are integers.
+
+    Raises:
+        EdgecError: ``corrupt-bundle``.
+    """
+    fed = inputs_of(folder, golden, contract.inputs[0], preprocess)
+    _save(folder, "inputs", fed)
+    if contract.inputs[0].scale is not None:
+        _save(folder, "real-inputs", as_batch(fed, contract.inputs[0], preprocess))
+    for name in golden.kernel_sets:
+        for i, tensor in enumerate(contract.outputs):
+            if tensor.scale is not None:
+                values = np.load(folder / f"{stem(f'outputs.{name}', i)}.{tensor.dtype}.npy")
+                nchw = values.transpose(0, 3, 1, 2) if tensor.layout == "NHWC" else values
+                _save(folder, stem(f"real-outputs.{name}", i), to_real(nchw, tensor))
+    for path in folder.glob("*.npy"):
+        if path.name != "pixels.npy":
+            path.with_suffix(".bin").write_bytes(little_endian(np.load(path)))
 
 
 def as_batch(fed: Values, tensor: TensorContract, preprocess: Preprocess) -> Batch:
@@ -258,11 +301,10 @@ def gradient(height: int, width: int, channels: int, axis: int) -> Pixels:
 
 def noise(height: int, width: int, channels: int) -> Pixels:
     """``(H, W, C)`` from the linear congruential generator of Numerical Recipes, upper byte; firmware repeats it."""
-    values, state = np.empty(height * width * channels, np.uint8), NOISE_SEED
-    for i in range(values.size):
-        state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
-        values[i] = state >> 24
-    return values.reshape(height, width, channels)
+    powers = np.cumprod(np.full(height * width * channels, 1664525, np.uint32), dtype=np.uint32)  # a^1 .. a^n
+    sums = np.concatenate([[1], np.uint32(1) + np.cumsum(powers[:-1], dtype=np.uint32)]).astype(np.uint32)
+    states = powers * np.uint32(NOISE_SEED) + sums * np.uint32(1013904223)  # all modulo 2^32
+    return (states >> np.uint32(24)).astype(np.uint8).reshape(height, width, channels)
 
 
 def to_tensor(values: Batch, tensor: TensorContract) -> Values:
@@ -310,14 +352,5 @@ def _dtype(tensor: TensorContract) -> str:
     return tensor.dtype if tensor.scale is not None else "float32"
 
 
-def _write_tensors(folder: Path, name: str, values: Values, real: Batch, tensor: TensorContract) -> None:
-    _write(folder, name, values)
-    if tensor.scale is not None:
-        _write(folder, f"real-{name}", real)
-
-
-def _write(folder: Path, name: str, values: Values) -> None:
-    """The same values twice: ``.npy`` for tools, ``.bin`` for firmware."""
-    stem = f"{name}.{values.dtype.name}"
-    np.save(folder / f"{stem}.npy", np.ascontiguousarray(values))
-    (folder / f"{stem}.bin").write_bytes(little_endian(values))
+def _save(folder: Path, name: str, values: Values) -> None:
+    np.save(folder / f"{name}.{values.dtype.name}.npy", np.ascontiguousarray(values))

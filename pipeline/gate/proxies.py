@@ -56,9 +56,16 @@ class Proxies:
 
     @cached_property
     def _cost(self) -> NetworkCost:
+        """Of the float network: as the manifest states it, counted where an older one encloses the file instead."""
         import onnx
 
-        return network_cost(onnx.load(self.bundle.float_onnx))
+        stated = self.bundle.manifest.float_network
+        if stated is None:
+            return network_cost(onnx.load(self.bundle.float_onnx))
+        if stated.macs is None or stated.params is None:
+            message = f"'{self.bundle.folder}' has an operator whose multiplications cannot be counted"
+            raise EdgecError("no-count", message, "delete the limit")
+        return NetworkCost(stated.macs, stated.params)
 
     @cached_property
     def _placement(self) -> Placement:

@@ -87,6 +87,10 @@ class TfliteFormat:
         """No microcontroller has XNNPACK."""
         return name != XNNPACK or settings.runtime != "tflite-micro"
 
+    def is_linked(self, settings: TfliteOptions) -> bool:
+        """A microcontroller's."""
+        return settings.runtime == "tflite-micro"
+
     def counts_arena(self, settings: TfliteOptions) -> bool:
         """For microcontrollers, where TFLite Micro is installed."""
         return MICRO in self.kernel_sets(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgec.pipeline.bundle.c_sources import byte_array, c_float, c_prefix
+from edgec.pipeline.bundle.c_sources import c_float, c_prefix, word_array
 from edgec.pipeline.bundle.templates import c_string, comment, markdown
 from edgec.targets.tflite.format import TfliteFormat
 
@@ -40,8 +41,13 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(params=["mcu_bundle", "cpu_bundle"])
 def sources(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """``c/`` of an integer and of a float model."""
-    return Path(shutil.copytree(request.getfixturevalue(request.param) / "c", tmp_path / "c"))
+    """``c/`` of an integer and of a float model, beside the artifact."""
+    return c_of(request.getfixturevalue(request.param), tmp_path)
+
+
+def c_of(bundle: Path, folder: Path) -> Path:
+    """A bundle's own copy in ``folder``; its ``c/``."""
+    return Path(shutil.copytree(bundle, folder / "bundle")) / "c"
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
@@ -56,7 +62,7 @@ def test_compiles_without_a_warning(sources: Path, compiler: str) -> None:
 def test_assembly_gives_the_same_symbols_as_the_array(sources: Path, compiler: str) -> None:
     need(compiler)
     run(compiler, "-c", "model.c", "-o", "array.o", cwd=sources)
-    run(compiler, "-c", "-I.", "model.S", "-o", "incbin.o", cwd=sources)
+    run(compiler, "-c", "-I..", "model.S", "-o", "incbin.o", cwd=sources)
     nm = compiler.replace("gcc", "nm")
     array, incbin = (run(nm, "-P", name, cwd=sources).splitlines() for name in ("array.o", "incbin.o"))
     assert {line.split()[0] for line in array} == {line.split()[0] for line in incbin}
@@ -152,7 +158,7 @@ class TestSelfTest:
     def test_changed_model_and_preprocessing(self, program: Path) -> None:
         model = program / "model.c"
         text = model.read_text()
-        model.write_text(text.replace("0x00,", "0x01,", 1))
+        model.write_text(re.sub("0x(.)", lambda found: f"0x{int(found[1], 16) ^ 1:x}", text, count=1))
         run("gcc", "-o", "program", "main.c", *SOURCES, cwd=program)
         assert self.report(program)[0] == MODEL_CHANGED
         model.write_text(text)
@@ -169,7 +175,7 @@ class TestSelfTest:
     def test_misaligned_model(self, program: Path) -> None:
         assembly = (program / "model.S").read_text()
         (program / "odd.S").write_text(assembly.replace("    .balign 16\n", "    .balign 16\n    .byte 0\n"))
-        run("gcc", "-I.", "-o", "program", "main.c", "odd.S", "model_io.c", "selftest.c", cwd=program)
+        run("gcc", "-I..", "-o", "program", "main.c", "odd.S", "model_io.c", "selftest.c", cwd=program)
         assert self.report(program)[0] == MISALIGNED
 
 
@@ -177,7 +183,7 @@ def test_self_test_under_emulated_aarch64(mcu_bundle: Path, tmp_path: Path) -> N
     """The parts that need no runtime, and the recorded answers, on the instructions of another processor."""
     need("aarch64-linux-gnu-gcc")
     need("qemu-aarch64")
-    folder = host_main(Path(shutil.copytree(mcu_bundle / "c", tmp_path / "c")))
+    folder = host_main(c_of(mcu_bundle, tmp_path))
     run("aarch64-linux-gnu-gcc", "-static", "-O2", "-o", "program", "main.c", *SOURCES, cwd=folder)
     answers = mcu_bundle / "golden" / "outputs.target.int8.bin"
     assert run("qemu-aarch64", "-cpu", "cortex-a53", "./program", answers, cwd=folder).split() == ["0", "10", "0", "0"]
@@ -238,7 +244,7 @@ def test_self_test_on_an_emulated_cortex_m(mcu_bundle: Path, tmp_path: Path) -> 
     """Alignment, CRC, preprocessing and tolerance logic on qemu's MPS2 board with a Cortex-M3; no C library at all."""
     need("arm-none-eabi-gcc")
     need("qemu-system-arm")
-    folder = Path(shutil.copytree(mcu_bundle / "c", tmp_path / "c"))
+    folder = c_of(mcu_bundle, tmp_path)
     answers = np.load(mcu_bundle / "golden" / "outputs.target.int8.npy")
     rows = ", ".join("{" + ", ".join(map(str, row)) + "}" for row in answers.tolist())
     (folder / "recorded.c").write_text(
@@ -250,7 +256,7 @@ def test_self_test_on_an_emulated_cortex_m(mcu_bundle: Path, tmp_path: Path) -> 
     (folder / "link.ld").write_text(CORTEX_M_LINK)
     machine = [*CORTEX_M, "-nostdlib", "-Os"]
     files = ["main.c", "recorded.c", "model.S", "model_io.c", "selftest.c"]
-    run("arm-none-eabi-gcc", *machine, "-I.", "-T", "link.ld", "-o", "firmware.elf", *files, "-lgcc", cwd=folder)
+    run("arm-none-eabi-gcc", *machine, "-I..", "-T", "link.ld", "-o", "firmware.elf", *files, "-lgcc", cwd=folder)
     said = subprocess.run(
         ["qemu-system-arm", "-M", "mps2-an385", "-kernel", "firmware.elf", "-nographic", "-monitor", "none",
          "-semihosting-config", "enable=on,target=native"],
@@ -270,5 +276,7 @@ def test_names_and_literals() -> None:
     assert c_string('a"b\\é*/') == '"a\\042b\\134\\303\\251\\052\\057"'
     assert "*/" not in comment("evil */ int main")
     assert markdown("a|b <i>") == "a\\|b \\<i\\>"
-    assert byte_array(np.arange(17, dtype=np.uint8)).splitlines()[1] == "0x10,"
-    assert byte_array(np.zeros(0, np.uint8)) == ""
+    words = word_array(np.arange(1, 18, dtype=np.uint8))
+    assert words == "0x0807060504030201,0x100f0e0d0c0b0a09,0x0000000000000011,"
+    assert word_array(np.zeros(48, np.uint8)).splitlines()[1] == "0x0000000000000000,"
+    assert word_array(np.zeros(0, np.uint8)) == ""

@@ -81,7 +81,7 @@ def written(folder: Path, preprocess: Preprocess, tensor: TensorContract) -> byt
     (folder / "model.bin").write_bytes(bytes(16))
     contract = Contract((tensor,), (output,), {})
     model = CModel(
-        "m", parse_version("1.0.0"), "t", contract, preprocess, (), golden, folder / "golden", (folder / "model.bin",)
+        "m", parse_version("1.0.0"), "t", contract, preprocess, (), golden, folder / "golden", folder / "model.bin"
     )
     write_c_sources(folder / "c", model)
     return fed.tobytes()
@@ -218,7 +218,7 @@ def test_from_the_file_to_the_answer(
     onnx.save(model, tmp_path / f"{name}.onnx")
     (tmp_path / f"{name}.toml").write_text(f'onnx = "{name}.onnx"\n[preprocess]\n{table}\n')
     recipe = make_recipe(str(tmp_path / f"{name}.toml"), target, DataFolders(pictures), Choices(), 8, "fast")
-    deliver(recipe, tmp_path / "bundle", Judging(timed=False))
+    deliver(recipe, tmp_path / "bundle", Judging(timed=False, extras=("float",)))
     verify(tmp_path / "bundle")
     bundle = open_bundle(tmp_path / "bundle")
     source, channels = bundle.manifest.contract.inputs[0], 1 if name == "thermal" else 4

@@ -58,6 +58,9 @@ class ToyFormat:
     def board_runs(self, name: str, settings: Any) -> bool:
         return True
 
+    def is_linked(self, settings: Any) -> bool:
+        return False
+
     def counts_arena(self, settings: Any) -> bool:
         return False
 
