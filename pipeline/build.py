@@ -26,6 +26,7 @@ from edgec.pipeline.forms.form import (
 )
 from edgec.pipeline.forms.golden import Golden
 from edgec.pipeline.forms.score import Score
+from edgec.pipeline.forms.spec import float_settings
 from edgec.pipeline.network import models
 from edgec.pipeline.network.export import Export
 from edgec.pipeline.network.import_onnx import ImportOnnx, onnx_artifact
@@ -120,6 +121,12 @@ class Build:
     def binary(self) -> Artifact:
         """The target's artifact."""
         return self.store.run(Compile(self.recipe.target.compiler, self.recipe.settings), self.qdq)
+
+    @cached_property
+    def float_binary(self) -> Artifact:
+        """What the target's compiler makes of the float network: the one that an integer artifact has to outrun."""
+        target = self.recipe.target
+        return self.store.run(Compile(target.compiler, float_settings(target)), self.fp32)
 
     @cached_property
     def task(self) -> Task:

@@ -18,11 +18,12 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.core.store import Run, Store, default_root
 from edgec.pipeline.forms.compiler import load_compiler
+from edgec.pipeline.forms.first_answer import first_answer
 from edgec.pipeline.forms.form import TARGET, ThereForm
 from edgec.pipeline.forms.format import size_bytes
-from edgec.pipeline.forms.measure import Latency, measure
+from edgec.pipeline.forms.measure import Latency, beside_float, measure_in_turns
 from edgec.pipeline.forms.ort import OrtRunner
-from edgec.pipeline.forms.spec import with_precision
+from edgec.pipeline.forms.spec import float_settings, with_precision
 from edgec.pipeline.gate.fingerprint import read_fingerprint
 from edgec.pipeline.precision import Outcome, rows_of, weigh
 from edgec.pipeline.recipe import Recipe
@@ -40,6 +41,7 @@ class Judging:
         halved: find out how the answers hang on the calibration images.
         weigh_precisions: build every precision of the board and ship the one that pays.
         extras: what the bundle is to hold beside what every bundle holds.
+        beside_float: time the float network through the same compiler and runtime too.
     """
 
     threads: int = 1
@@ -49,6 +51,7 @@ class Judging:
     halved: bool = False
     weigh_precisions: bool = False
     extras: tuple[Extra, ...] = ()
+    beside_float: bool = True
 
 
 def deliver(recipe: Recipe, folder: Path, judging: Judging, version: str = FIRST) -> dict[str, Any]:
@@ -67,7 +70,9 @@ def deliver(recipe: Recipe, folder: Path, judging: Judging, version: str = FIRST
     with scratch("build") as work:
         release = _best(recipe, store, judging, work)
         stability = release.built.stability if judging.halved else None
-        release = _with_integers(replace(release, version=version, stability=stability, extras=judging.extras), store, judging)
+        release = _with_integers(
+            replace(release, version=version, stability=stability, extras=judging.extras), store, judging
+        )
         result = make_result(release, store.runs, folder)
         write_bundle(folder, release, render_report, result)
     return result
@@ -83,7 +88,8 @@ def _best(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release
     here = recipe.target.device.is_this_machine and load_compiler(recipe.target.compiler).probe(recipe.settings).can_run
     if judging.on is None and not here:
         release = left_to_the_device(recipe, lambda one: release_of(build(one, store), judging.ranked), work)
-        return replace(release, latency=latency_of(release, judging.threads)) if judging.timed else release
+        return replace(release, latency=latency_of(release, judging)) if judging.timed else release
+    judging = replace(judging, beside_float=False)  # FP16 is one of them
     releases = {}
     for precision in recipe.target.precisions:
         (work / precision).mkdir()
@@ -107,27 +113,31 @@ def judged_release(recipe: Recipe, store: Store, judging: Judging, work: Path) -
     started = time.perf_counter()
     form = release.built.forms[TARGET][0] if judging.on else None
     if isinstance(form, ThereForm):
-        release = _measured_there(release, replace(form, threads=judging.threads), judging.timed, work)
+        release = _measured_there(release, replace(form, threads=judging.threads), judging, work)
     elif judging.timed:
-        release = replace(release, latency=latency_of(release, judging.threads))
+        release = replace(release, latency=latency_of(release, judging))
     store.runs.append(Run("measure", "", False, time.perf_counter() - started))
     return release
 
 
-def _measured_there(release: Release, form: ThereForm, timed: bool, work: Path) -> Release:
+def _measured_there(release: Release, form: ThereForm, judging: Judging, work: Path) -> Release:
     """Latency on the device, and the files that it made of the artifact."""
     device, made = form.open(release.built.binary.path), work / "made"
     made.mkdir()
-    if timed:
+    if judging.timed:
         cost = device.cost()
-        release = replace(release, latency=cost.latency, instructions=cost.instructions)
+        latency = cost.latency
+        if latency.medians_ms and (binary := _float_binary(release, judging)):
+            in_float = replace(form, settings=float_settings(release.recipe.target)).open(binary).cost()
+            latency = replace(latency, beside_float=beside_float(latency, in_float.latency))
+        release = replace(release, latency=latency, instructions=cost.instructions)
     device.fetch(made)
     return replace(release, made=tuple(sorted(made.iterdir())))
 
 
-def latency_of(release: Release, threads: int) -> Latency:
+def latency_of(release: Release, judging: Judging) -> Latency:
     """Latency on this machine, where this machine is the target; otherwise the plain words that it is not known."""
-    recipe, binary = release.recipe, release.built.binary.path
+    recipe, binary, threads = release.recipe, release.built.binary.path, judging.threads
     if not recipe.target.device.is_this_machine:
         return replace(release.latency, note=f"this machine is no {recipe.target.name}: measure there with --on")
     compiler = load_compiler(recipe.target.compiler)
@@ -135,9 +145,30 @@ def latency_of(release: Release, threads: int) -> Latency:
     if not probe.can_run:
         return replace(release.latency, note=probe.missing)
     image = OrtRunner(release.built.fp32.path).noise()
-    found = measure(compiler.open_runner(binary, recipe.settings, threads).single(image), threads)
-    layer_us = compiler.layer_times(binary, recipe.settings, threads)
-    return replace(found, fingerprint=read_fingerprint(threads).words(), layer_us=layer_us)
+    timed = [(binary, recipe.settings)]
+    if (in_float := _float_binary(release, judging)) is not None:
+        timed.append((in_float, float_settings(recipe.target)))
+    runners = [compiler.open_runner(artifact, settings, threads) for artifact, settings in timed]
+    found, *floats = measure_in_turns([runner.single(image) for runner in runners], threads)
+    first = first_answer(recipe.target, binary, image, threads)
+    return replace(
+        found,
+        fingerprint=read_fingerprint(threads).words(),
+        layer_us=compiler.layer_times(binary, recipe.settings, threads),
+        load_ms=first.load_ms,
+        peak_rss_bytes=first.peak_rss_bytes,
+        beside_float=beside_float(found, floats[0]) if floats else None,
+    )
+
+
+def _float_binary(release: Release, judging: Judging) -> Path | None:
+    """The artifact to compare with; None where nobody asks, where it is the artifact, or where there is none."""
+    if not judging.beside_float or release.recipe.target.precision == "fp16":
+        return None
+    try:
+        return release.built.float_binary.path
+    except EdgecError:  # its runtime may take an operator as integers only
+        return None
 
 
 def _with_integers(release: Release, store: Store, judging: Judging) -> Release:
@@ -146,7 +177,7 @@ def _with_integers(release: Release, store: Store, judging: Judging) -> Release:
     if held is None or not held.num_layers or release.latency.p50_ms is None or judging.on is not None:
         return release
     plain = Build(replace(release.recipe, limit=None), store)
-    integers = latency_of(replace(release, built=plain), judging.threads)
+    integers = latency_of(replace(release, built=plain), replace(judging, beside_float=False))
     return replace(release, integers_p50_ms=integers.p50_ms)
 
 

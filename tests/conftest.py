@@ -14,8 +14,9 @@ from PIL import Image
 from tiny import TINY_PX, crowded_network, tiny_network
 
 if TYPE_CHECKING:
-    from edgec.pipeline.bundle.extras import Extra
     from workers import Once
+
+    from edgec.pipeline.bundle.extras import Extra
 
 pytest_plugins = ["fresh_copy", "seen_codes", "strict_skips", "workers"]
 

@@ -9,6 +9,8 @@ from edgec.pipeline.bundle.manifest import FloatNetwork
 from edgec.pipeline.bundle.read import Bundle
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import Artifact, Store, default_root, file_sha256
+from edgec.pipeline.forms.compile import Compile
+from edgec.pipeline.forms.spec import float_settings
 from edgec.pipeline.network.cost import network_cost
 from edgec.pipeline.network.simplify import Simplify
 from edgec.pipeline.recipe import Choices, network_recipe
@@ -56,6 +58,22 @@ def float_network(bundle: Bundle) -> Path:
     return kept or _made_again(bundle, store, wanted.sha256)
 
 
+def float_artifact(bundle: Bundle) -> Path:
+    """What the target's compiler makes of the float network: what an integer artifact has to outrun.
+
+    Raises:
+        EdgecError: ``float-left-out``; ``unsupported-precision`` where the artifact itself is in float; what compiling
+            raises.
+    """
+    target = bundle.target
+    if target.precision == "fp16":
+        message = f"the artifact of '{bundle.folder}' is in float itself"
+        raise EdgecError("unsupported-precision", message, "delete the limit")
+    path = float_network(bundle)
+    compiled = Compile(target.compiler, float_settings(target))
+    return Store(default_root()).run(compiled, Artifact(path, file_sha256(path))).path
+
+
 def _kept(store: Store, sha256: str) -> Path | None:
     for record, folder in store.entries():
         path = folder / Simplify.output
@@ -67,7 +85,9 @@ def _kept(store: Store, sha256: str) -> Path | None:
 def _made_again(bundle: Bundle, store: Store, sha256: str) -> Path:
     source = bundle.manifest.origin.source
     what = f"'{bundle.folder}' leaves its float network out, and this machine has none"
-    hint = f"make it again with 'edgec export' of '{source.name}', which the bundle was built from; or build --with float"
+    hint = (
+        f"make it again with 'edgec export' of '{source.name}', which the bundle was built from; or build --with float"
+    )
     if source.kind == "onnx" or source.network is None:
         raise EdgecError("float-left-out", what, hint)
     try:

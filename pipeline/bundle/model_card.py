@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from edgec.pipeline.bundle.c_sources import c_prefix
 from edgec.pipeline.bundle.manifest import Manifest
 from edgec.pipeline.bundle.templates import environment
+from edgec.pipeline.forms.measure import Latency
 from edgec.pipeline.tasks.accuracy import Accuracy, Row, rows
 
 
@@ -48,7 +51,18 @@ def latency_words(manifest: Manifest) -> str:
     median = f"{found.status}: median {found.p50_ms:.3f} ms{spread}"
     samples = f"{found.num_samples} samples in {_count(found.num_processes, 'process', 'processes')}"
     threads = [_count(found.threads, "thread", "threads")] if found.threads else []
-    return ", ".join((median, samples, *threads, found.device or "unknown device"))
+    timed = ", ".join((median, samples, *threads, found.device or "unknown device"))
+    return "; ".join((timed, *further_costs(found)))
+
+
+def further_costs(latency: Latency) -> Iterator[str]:
+    """What is known beside the times of an artifact: its first answer, its memory, the float network's time."""
+    if latency.load_ms is not None:
+        yield f"first answer after {latency.load_ms:.0f} ms"
+    if latency.peak_rss_bytes is not None:
+        yield f"peak memory {latency.peak_rss_bytes / 1e6:.0f} MB"
+    if latency.beside_float is not None:
+        yield f"{latency.beside_float.words()} (float: median {latency.beside_float.float_p50_ms:.3f} ms)"
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -152,6 +152,9 @@ def _notes(release: Release) -> Iterator[str]:
         yield f"the artifact was evaluated on {release.built.on}, not on the building machine"
     if release.precision_verdict:
         yield release.precision_verdict
+    beside = release.latency.beside_float
+    if beside and not beside.pays:
+        yield beside.words()
     if release.poor:
         yield release.poor.words()
     if release.stability:

@@ -18,6 +18,7 @@ from edgec.pipeline.data.folders import Folder
 from edgec.pipeline.forms.answer import ask, judged, output_shapes
 from edgec.pipeline.forms.compiler import OnDevice, Runner, load_compiler
 from edgec.pipeline.forms.device import open_device
+from edgec.pipeline.forms.first_answer import first_answer
 from edgec.pipeline.forms.form import (
     FLOAT,
     REFERENCE,
@@ -32,6 +33,7 @@ from edgec.pipeline.forms.form import (
 from edgec.pipeline.forms.format import Batch
 from edgec.pipeline.forms.measure import Cost, measure
 from edgec.pipeline.forms.score import scored
+from edgec.pipeline.forms.spec import float_settings
 from edgec.pipeline.tasks.accuracy import Accuracy, Drop
 from edgec.pipeline.tasks.task import Kept, Pairs, Reply, Task, load_task, metrics_of
 
@@ -92,7 +94,10 @@ def measure_bundle(folder: Path, threads: int, on: str | None = None) -> Cost:
     """
     bundle = open_bundle(folder)
     if on is None:
-        latency = measure(open_runner(bundle, threads).single(_noise(bundle)), threads)
+        image = _noise(bundle)
+        latency = measure(open_runner(bundle, threads).single(image), threads)
+        first = first_answer(bundle.target, bundle.artifact, image, threads)
+        latency = replace(latency, load_ms=first.load_ms, peak_rss_bytes=first.peak_rss_bytes)
         if bundle.target.device.is_this_machine:
             return Cost(latency)
         note = f"on this machine, which is no '{bundle.target.name}': measure there with --on"
@@ -212,6 +217,17 @@ def open_runner(bundle: Bundle, threads: int) -> Runner:
     """
     form_here(bundle)
     return load_compiler(bundle.target.compiler).open_runner(bundle.artifact, bundle.settings, threads)
+
+
+def open_float(bundle: Bundle, artifact: Path, threads: int) -> Runner:
+    """What ``float_artifact`` gave, loaded on this machine.
+
+    Raises:
+        EdgecError: ``cannot-run-here``.
+    """
+    form_here(bundle)
+    compiler = load_compiler(bundle.target.compiler)
+    return compiler.open_runner(artifact, float_settings(bundle.target), threads)
 
 
 def on_device(bundle: Bundle, on: str, threads: int) -> OnDevice:

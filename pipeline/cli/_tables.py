@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edgec.pipeline.bundle.model_card import further_costs
 from edgec.pipeline.core.errors import printable
 from edgec.pipeline.core.toml_file import validate
+from edgec.pipeline.forms.measure import Latency
 from edgec.pipeline.forms.memory import MemoryFit
 from edgec.pipeline.tasks.accuracy import Accuracy, rows
 
@@ -137,6 +139,8 @@ def print_latency(latency: dict[str, Any], console: Console) -> None:
         f"{latency['num_samples']} samples, {latency['threads']} threads, {latency['device']}",
         markup=False,
     )
+    for words in further_costs(validate(Latency, latency, Path("latency.json"), "corrupt-bundle")):
+        console.print(words, markup=False)
 
 
 def _percent(value: float | None) -> str:

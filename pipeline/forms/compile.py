@@ -33,9 +33,11 @@ class Compile(LoadsCompiler):
         return load_compiler(self.compiler).TOOLCHAIN
 
     def run(self, output: Path, *inputs: Artifact) -> None:
-        """Compile ``inputs[0]`` (a folder with ``model.onnx``).
+        """Compile ``inputs[0]`` (a folder with ``model.onnx``, or an ONNX file).
 
         Raises:
             EdgecError: what the compiler raises.
         """
-        load_compiler(self.compiler).compile_model(inputs[0].path / "model.onnx", output, self.settings)
+        network = inputs[0].path
+        network = network / "model.onnx" if network.is_dir() else network
+        load_compiler(self.compiler).compile_model(network, output, self.settings)

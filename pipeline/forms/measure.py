@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,36 @@ GROUP = 8  # calls per point of the warm-up's trend; one where a call takes long
 WINDOW = 8  # points under the trend
 STEADY = 0.02  # a trend that moves less than this over the window is flat
 SLOW_MS = 50.0
+
+
+@dataclass(frozen=True)
+class BesideFloat:
+    """An artifact beside the float network that the same compiler made for the same runtime, timed in turns.
+
+    Attributes:
+        float_p50_ms: of the float artifact.
+        speedup: its time over the artifact's, the median over the pairs of blocks.
+        low, high: second smallest and second largest of the pairs; of ten, 98 % of all that have this median lie so.
+            They are of one process and say nothing of another.
+    """
+
+    float_p50_ms: float
+    speedup: float
+    low: float
+    high: float
+
+    @property
+    def pays(self) -> bool:
+        """Faster in this process beyond doubt."""
+        return self.low > 1.0
+
+    def words(self) -> str:
+        """One line."""
+        if self.pays:
+            return f"INT8 is {self.speedup:.2f}x as fast as float here"
+        if self.high < 1.0:
+            return f"INT8 is slower here ({self.speedup:.2f}x): ship float"
+        return f"INT8 is not clearly faster here ({self.speedup:.2f}x): float may serve as well"
 
 
 @dataclass(frozen=True)
@@ -38,6 +68,9 @@ class Latency:
         noise_floor: how far an artifact is from itself in the same measurement, as a share.
         fingerprint: what else the times depend on, in words by name.
         layer_us: mean microseconds in each layer, profiled apart; empty where the runtime does not tell.
+        load_ms: from the file to the first answer in a new process that has loaded the runtime's library.
+        peak_rss_bytes: resident memory that runtime, artifact and first answer added to that process at most.
+        beside_float: None where nothing was compared, or the artifact is the float network.
     """
 
     status: str
@@ -57,6 +90,9 @@ class Latency:
     noise_floor: float | None = None
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     layer_us: Mapping[str, float] = field(default_factory=dict)
+    load_ms: float | None = None
+    peak_rss_bytes: int | None = None
+    beside_float: BesideFloat | None = None
 
 
 def summary(latency: Latency) -> Latency:
@@ -83,9 +119,37 @@ class Cost:
 
 def measure(invoke: Callable[[], None], threads: int, budget_s: float = 8.0) -> Latency:
     """Time ``invoke`` until 1,000 samples or ``budget_s`` seconds are spent, at least ten blocks; drop nothing."""
-    warmed = warm_up(invoke, budget_s / 4)
-    wanted = int(np.clip(1000 * budget_s / max(warmed.last_ms, 1e-3), 10 * NUM_BLOCKS, SAMPLES_FOR_P99))
-    blocks = [time_block(invoke, -(-wanted // NUM_BLOCKS)) for _ in range(NUM_BLOCKS)]
+    return measure_in_turns([invoke], threads, budget_s)[0]
+
+
+def measure_in_turns(invokes: Sequence[Callable[[], None]], threads: int, budget_s: float = 8.0) -> list[Latency]:
+    """The same for several at once, a block of each in turn, forwards and backwards: what drifts meets all alike.
+
+    Args:
+        budget_s: for each of them.
+    """
+    warmed = [warm_up(invoke, budget_s / 4) for invoke in invokes]
+    wanted = [
+        int(np.clip(1000 * budget_s / max(each.last_ms, 1e-3), 10 * NUM_BLOCKS, SAMPLES_FOR_P99)) for each in warmed
+    ]
+    blocks: list[list[npt.NDArray[np.float64]]] = [[] for _ in invokes]
+    for turn in range(NUM_BLOCKS):
+        for place in range(len(invokes)) if turn % 2 == 0 else reversed(range(len(invokes))):
+            blocks[place].append(time_block(invokes[place], -(-wanted[place] // NUM_BLOCKS)))
+    return [_latency(own, each, threads) for own, each in zip(blocks, warmed, strict=True)]
+
+
+def beside_float(artifact: Latency, in_float: Latency) -> BesideFloat | None:
+    """Compare the blocks of two that were measured in turns, pair by pair; None where one was not measured."""
+    pairs = sorted(
+        theirs / max(ours, 1e-9) for ours, theirs in zip(artifact.medians_ms, in_float.medians_ms, strict=False)
+    )
+    if in_float.p50_ms is None or len(pairs) < 3:
+        return None
+    return BesideFloat(in_float.p50_ms, float(np.median(pairs)), pairs[1], pairs[-2])
+
+
+def _latency(blocks: Sequence[npt.NDArray[np.float64]], warmed: WarmUp, threads: int) -> Latency:
     samples = np.concatenate(blocks)
     p50, p90, p99 = (float(value) for value in np.percentile(samples, (50, 90, 99)))
     return Latency(

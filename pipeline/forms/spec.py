@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
 from edgec.pipeline.core.toml_file import STRICT, field_names, read_toml, validate
-from edgec.pipeline.forms.compiler import load_compiler
+from edgec.pipeline.forms.compiler import load_compiler, settings_of
 from edgec.pipeline.forms.scheme import Scheme, load_scheme, parse_scheme
 
 BOARDS = Path(str(resources.files("edgec.targets.boards")))
@@ -191,6 +191,15 @@ def with_precision(target: TargetSpec, precision: Precision) -> TargetSpec:
     else:
         scheme = replace(scheme, float_classes=("depthwise", "pointwise"))
     return replace(target, precision=precision, scheme=scheme)
+
+
+def float_settings(target: TargetSpec) -> Any:
+    """What the compiler reads of the board for the float network: in FP16 where the board could ship that.
+
+    Raises:
+        EdgecError: ``bad-board``.
+    """
+    return settings_of(with_precision(target, "fp16") if "fp16" in target.precisions else target)
 
 
 def read_options(kind: type[T], target: TargetSpec) -> T:

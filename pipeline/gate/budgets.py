@@ -43,6 +43,7 @@ class Absolute:
 
     Attributes:
         p50_ms, p99_ms: one image, on the device.
+        min_speedup: least time of the float network over that of the artifact, both by the same compiler and runtime.
         drop_pp: top-1 of the float network less that of the artifact, in percentage points.
         sqnr_db: least signal-to-quantization-noise ratio of the worst output, in dB.
         kl_divergence: of the artifact's probabilities from the float network's, in nats.
@@ -66,6 +67,7 @@ class Absolute:
 
     p50_ms: Ms | None = None
     p99_ms: Ms | None = None
+    min_speedup: Annotated[float, Field(gt=0, lt=100, strict=True)] | None = None
     drop_pp: Annotated[float, Field(ge=-100, le=100, strict=True)] | None = None
     agreement: Percent | None = None
     miou_drop_pp: Annotated[float, Field(ge=-100, le=100, strict=True)] | None = None
@@ -92,12 +94,15 @@ class Absolute:
 
 
 LATENCY_LIMITS = ("p50_ms", "p99_ms")
+SPEEDUP_LIMIT = "min_speedup"
 CONFIDENCE_LIMITS = ("kl_divergence", "calibration_rise", "top5_agreement")
 ACCURACY_LIMITS = ("drop_pp", "agreement", "miou_drop_pp", "pixel_agreement", "sqnr_db", *CONFIDENCE_LIMITS)
 STABILITY_LIMIT = "unstable_answers"
-LOWER_LIMITS = ("agreement", "pixel_agreement", "sqnr_db", "top5_agreement")
+LOWER_LIMITS = ("agreement", "pixel_agreement", "sqnr_db", "top5_agreement", SPEEDUP_LIMIT)
 PROXY_LIMITS = tuple(
-    f.name for f in fields(Absolute) if f.name not in (*LATENCY_LIMITS, *ACCURACY_LIMITS, STABILITY_LIMIT)
+    f.name
+    for f in fields(Absolute)
+    if f.name not in (*LATENCY_LIMITS, SPEEDUP_LIMIT, *ACCURACY_LIMITS, STABILITY_LIMIT)
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from edgec.pipeline.bundle.float_network import float_artifact
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import reporter
@@ -16,7 +17,9 @@ from edgec.pipeline.gate.baseline import Baseline, find_baseline, judge_drop_aga
 from edgec.pipeline.gate.budgets import (
     ACCURACY_LIMITS,
     ANY_DEVICE,
+    LATENCY_LIMITS,
     PROXY_LIMITS,
+    SPEEDUP_LIMIT,
     STABILITY_LIMIT,
     Budget,
     Budgets,
@@ -202,21 +205,28 @@ def _judge_latency(
     bundle: Bundle, budget: Budget, baseline: Baseline, conditions: Conditions
 ) -> tuple[list[Finding], Measured | None]:
     """All latency limits from one measurement."""
-    bounds = {k: v for k, v in budget.limits.given().items() if k in ("p50_ms", "p99_ms")}
+    bounds = {k: v for k, v in budget.limits.given().items() if k in (*LATENCY_LIMITS, SPEEDUP_LIMIT)}
     slowdown = budget.relative.max_slowdown if budget.relative else None
     if not bounds and slowdown is None:
         return [], None
     if reason := _not_here(bundle, budget):
         names = {**bounds, **({"max_slowdown": slowdown} if slowdown else {})}
         return [Finding(n, bound, Verdict.INCONCLUSIVE, reason) for n, bound in names.items()], None
-    folders = [bundle.folder]
+    folders, findings, in_float = [bundle.folder], list[Finding](), None
+    if SPEEDUP_LIMIT in bounds:
+        try:
+            in_float = float_artifact(bundle)
+        except EdgecError as error:
+            findings.append(Finding(SPEEDUP_LIMIT, bounds.pop(SPEEDUP_LIMIT), Verdict.INCONCLUSIVE, error.message))
     if slowdown is not None and baseline.bundle:
         bounds["max_slowdown"] = slowdown
         folders += [baseline.bundle.folder] * 2
-    sampler = Sampler(folders, budget.threads, conditions.budget_s)
+    if not bounds and slowdown is None:
+        return findings, None
+    sampler = Sampler(folders, budget.threads, conditions.budget_s, in_float=in_float)
     outcome = judge(Limits(tuple(bounds.items())), sampler)
     record = measured(bundle, budget, outcome)
-    findings = list(outcome.findings)
+    findings += outcome.findings
     if slowdown is not None and not baseline.bundle:
         findings.append(judge_recorded(slowdown, baseline, record))
     return findings, record

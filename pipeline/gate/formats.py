@@ -15,11 +15,28 @@ from edgec.pipeline.gate.record import Measured
 
 SCHEMA_VERSION = 1
 AS_PERCENT = ("max_slowdown",)
-DECIMALS = {"p50_ms": 3, "p99_ms": 3, "max_slowdown": 2, "drop_pp": 2, "max_drop_pp": 2, "agreement": 2, "sqnr_db": 1}
+DECIMALS = {
+    "p50_ms": 3,
+    "p99_ms": 3,
+    "min_speedup": 2,
+    "max_slowdown": 2,
+    "drop_pp": 2,
+    "max_drop_pp": 2,
+    "agreement": 2,
+    "sqnr_db": 1,
+}
 DECIMALS |= {"miou_drop_pp": 2, "pixel_agreement": 2, "kl_divergence": 4, "calibration_rise": 2, "top5_agreement": 2}
-DECIMALS |= {"unstable_answers": 2}
-UNITS = {"p50_ms": " ms", "p99_ms": " ms", "max_slowdown": " %", "drop_pp": " pp", "max_drop_pp": " pp"}
+DECIMALS |= {"unstable_answers": 2, "min_speedup": 2}
+UNITS = {
+    "p50_ms": " ms",
+    "p99_ms": " ms",
+    "min_speedup": "x",
+    "max_slowdown": " %",
+    "drop_pp": " pp",
+    "max_drop_pp": " pp",
+}
 UNITS |= {
+    "min_speedup": "x",
     "miou_drop_pp": " pp",
     "kl_divergence": " nats",
     "calibration_rise": " pp",

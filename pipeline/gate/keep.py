@@ -57,6 +57,13 @@ def _verdict(line: Line) -> BudgetVerdict:
 def _with_latency(work: Path, manifest: Manifest, record: Measured) -> Manifest:
     """The check's latency in place of the build's, which came from one process; what only the build knows stays."""
     built = read_latency(work)
-    latency = replace(record.latency, estimated_ms=built.estimated_ms, layer_us=built.layer_us)
+    latency = replace(
+        record.latency,
+        estimated_ms=built.estimated_ms,
+        layer_us=built.layer_us,
+        load_ms=built.load_ms,
+        peak_rss_bytes=built.peak_rss_bytes,
+        beside_float=built.beside_float,
+    )
     write_json(work / LATENCY, asdict(latency))
     return replace(manifest, latency=summary(latency))

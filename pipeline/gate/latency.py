@@ -24,11 +24,12 @@ MORE_TIME = "--budget-s gives more"
 CONFIRM_P = 0.05  # of the fresh processes alone; the alert itself had to clear 0.025
 SECOND_OPINION_P = 0.05
 CANDIDATE, BASELINE, BASELINE_AGAIN = 0, 1, 2  # contestants of a relative measurement
+FLOAT, FLOAT_AGAIN = -2, -1  # behind them, where a speedup is to be judged
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one measurement has to answer: upper bounds by name, ``p50_ms``, ``p99_ms``, ``max_slowdown``."""
+    """What one measurement has to answer: bounds by name, ``p50_ms``, ``p99_ms``, ``max_slowdown``, ``min_speedup``."""
 
     bounds: tuple[tuple[str, float], ...]
 
@@ -68,6 +69,8 @@ def judge_limit(name: str, bound: float, processes: Sequence[Process]) -> Findin
         return Finding(name, bound, Verdict.INCONCLUSIVE, reason, num_processes=len(processes))
     if name == "max_slowdown":
         return _judge_slowdown(bound, processes)
+    if name == "min_speedup":
+        return _judge_speedup(bound, processes)
     if name == "p99_ms" and (count := sum(p.blocks[CANDIDATE].size for p in processes)) < SAMPLES_FOR_P99:
         reason = f"p99 needs {SAMPLES_FOR_P99} samples, the time given was enough for {count}: {MORE_TIME}"
         return Finding(name, bound, Verdict.INCONCLUSIVE, reason, num_processes=len(processes))
@@ -86,9 +89,9 @@ def slowdown(processes: Sequence[Process], ours: int = CANDIDATE, theirs: int = 
     return bootstrap([p.turn_log_ratios(ours, theirs) for p in processes])
 
 
-def noise_floor(processes: Sequence[Process]) -> float:
+def noise_floor(processes: Sequence[Process], one: int = BASELINE, again: int = BASELINE_AGAIN) -> float:
     """The A/A floor: how far the baseline seems to be from itself, or its standard error where that is larger."""
-    same = slowdown(processes, BASELINE_AGAIN, BASELINE)
+    same = slowdown(processes, again, one)
     return float(np.expm1(max(abs(same.estimate), same.standard_error)))
 
 
@@ -109,9 +112,32 @@ def _judge_slowdown(bound: float, processes: Sequence[Process]) -> Finding:
     return finding
 
 
-def second_opinion(processes: Sequence[Process]) -> float:
-    """Mann-Whitney over block medians, each less its turn's mean so that drift is not taken for a difference."""
-    pairs = [(p.block_log_medians(CANDIDATE), p.block_log_medians(BASELINE)) for p in processes]
+def _judge_speedup(bound: float, processes: Sequence[Process]) -> Finding:
+    """A lower limit of float over candidate: an upper one of candidate over float, by the same rules."""
+    found, log_bound = slowdown(processes, CANDIDATE, FLOAT), -float(np.log(bound))
+    ends = _decided("min_speedup", bound, found, len(processes), log_bound, np.positive)
+    value, low, high = (float(np.exp(-(end or 0.0))) for end in (ends.value, ends.high, ends.low))
+    finding = replace(ends, value=value, low=low, high=high, reason=_reason(ends.verdict, "below", "above"))
+    if finding.verdict is not Verdict.FAIL:
+        return finding
+    least = 2 * noise_floor(processes, FLOAT, FLOAT_AGAIN)
+    if bound / value - 1 < least:
+        reason = f"below the limit by less than {_percent(least)}, twice what float differs from itself"
+        return replace(finding, verdict=Verdict.INCONCLUSIVE, reason=reason)
+    p_value = second_opinion(processes, FLOAT, float(np.log(bound)))
+    if p_value > SECOND_OPINION_P:
+        reason = f"the interval says slower, Mann-Whitney does not (p = {p_value:.3f})"
+        return replace(finding, verdict=Verdict.INCONCLUSIVE, reason=reason)
+    return finding
+
+
+def second_opinion(processes: Sequence[Process], other: int = BASELINE, shift: float = 0.0) -> float:
+    """Mann-Whitney over block medians, each less its turn's mean so that drift is not taken for a difference.
+
+    Args:
+        shift: added to the logarithms of the candidate: what it was allowed to lack of the others.
+    """
+    pairs = [(p.block_log_medians(CANDIDATE) + shift, p.block_log_medians(other)) for p in processes]
     means = [np.repeat((a + b).reshape(-1, 2).mean(axis=1) / 2, 2) for a, b in pairs]
     ours = np.concatenate([a - mean for (a, _), mean in zip(pairs, means, strict=True)])
     theirs = np.concatenate([b - mean for (_, b), mean in zip(pairs, means, strict=True)])
@@ -130,13 +156,16 @@ def _decided(
     """The rule of the gate on a log scale."""
     low, high = found.interval()
     verdict = Verdict.FAIL if low > log_bound else Verdict.PASS if high < log_bound else Verdict.INCONCLUSIVE
-    reason = {
-        Verdict.FAIL: "the whole 95 % interval is above the limit",
-        Verdict.PASS: "the whole 95 % interval is below the limit",
-        Verdict.INCONCLUSIVE: f"the limit lies inside the 95 % interval, which more time narrows: {MORE_TIME}",
-    }[verdict]
+    reason = _reason(verdict, "above", "below")
     value, low, high = (float(back(x)) for x in (found.estimate, low, high))
     return Finding(name, bound, verdict, reason, value, low, high, found.p_above(log_bound), least, count)
+
+
+def _reason(verdict: Verdict, fails: str, passes: str) -> str:
+    side = {Verdict.FAIL: fails, Verdict.PASS: passes}.get(verdict)
+    if side is None:
+        return f"the limit lies inside the 95 % interval, which more time narrows: {MORE_TIME}"
+    return f"the whole 95 % interval is {side} the limit"
 
 
 def _confirmed(finding: Finding, fresh: Sequence[Process], processes: Sequence[Process]) -> Finding:
@@ -158,6 +187,8 @@ def _confirms(finding: Finding, fresh: Sequence[Process]) -> bool:
         return False
     if finding.limit == "max_slowdown":
         return slowdown(fresh).p_above(float(np.log1p(finding.bound))) < CONFIRM_P
+    if finding.limit == "min_speedup":
+        return slowdown(fresh, CANDIDATE, FLOAT).p_above(-float(np.log(finding.bound))) < CONFIRM_P
     return percentile(finding.limit, fresh).p_above(float(np.log(finding.bound))) < CONFIRM_P
 
 

@@ -78,6 +78,7 @@ class Sampler:
         budget_s: wall time for everything, starting and loading included.
         turn_s: timed seconds in each process.
         slowdowns: see ``Request``; none by default.
+        in_float: the float artifact to measure beside them.
     """
 
     def __init__(
@@ -87,9 +88,14 @@ class Sampler:
         budget_s: float = 60.0,
         turn_s: float = 2.0,
         slowdowns: Sequence[float] = (),
+        in_float: Path | None = None,
     ) -> None:
         self._request = Request(
-            tuple(str(folder) for folder in bundles), tuple(slowdowns) or (1.0,) * len(bundles), threads, turn_s
+            tuple(str(folder) for folder in bundles),
+            tuple(slowdowns) or (1.0,) * len(bundles),
+            threads,
+            turn_s,
+            in_float=str(in_float) if in_float else None,
         )
         self._deadline = time.monotonic() + budget_s
         self._longest_s = 0.0

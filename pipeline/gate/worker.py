@@ -40,6 +40,7 @@ class Request:
 
     Attributes:
         bundles: the contestants' folders; the same folder twice is measured as two.
+        in_float: what the compiler made of the first bundle's float network; measured twice, behind the others.
         slowdowns: factor by which each contestant is made slower on purpose (studies only); 1.0 leaves it alone.
         turn_s: seconds for the timed turns, warm-up and loading apart.
         reverse: load the last contestant first.
@@ -50,6 +51,7 @@ class Request:
     threads: int
     turn_s: float
     reverse: bool = False
+    in_float: str | None = None
 
 
 def run(request: Request) -> dict[str, Any]:
@@ -121,16 +123,19 @@ def slowed(invoke: Invoke, factor: float) -> Invoke:
 def _load(request: Request) -> list[Invoke]:
     """Contestants in their order, loaded in the requested one: the place in memory is part of the luck."""
     from edgec.pipeline.bundle.read import open_bundle
-    from edgec.pipeline.bundle.use import open_runner
+    from edgec.pipeline.bundle.use import open_float, open_runner
 
     stream = np.random.default_rng(0)
     loaded: dict[int, Invoke] = {}
-    indices = range(len(request.bundles))
+    folders = [*request.bundles, *[request.bundles[0]] * (2 if request.in_float else 0)]
+    indices = range(len(folders))
     for index in reversed(indices) if request.reverse else indices:
-        bundle = open_bundle(Path(request.bundles[index]))
+        bundle = open_bundle(Path(folders[index]))
         image = stream.standard_normal((1, *bundle.preprocess.shape)).astype(np.float32)
-        invoke = open_runner(bundle, request.threads).single(image)
-        loaded[index] = slowed(invoke, request.slowdowns[index])
+        if request.in_float and index >= len(request.bundles):
+            loaded[index] = open_float(bundle, Path(request.in_float), request.threads).single(image)
+        else:
+            loaded[index] = slowed(open_runner(bundle, request.threads).single(image), request.slowdowns[index])
     return [loaded[index] for index in indices]
 
 

@@ -54,7 +54,7 @@ class Judge:
         try:
             with scratch("search") as work:
                 recipe = self.recipe(point, decides=True)
-                release = judged_release(recipe, self.store, Judging(self.threads, self.on), work)
+                release = judged_release(recipe, self.store, Judging(self.threads, self.on, beside_float=False), work)
                 return _found(point, release)
         except EdgecError as error:
             if error.code not in IMPOSSIBLE:

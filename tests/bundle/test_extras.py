@@ -13,7 +13,7 @@ import rfc8785
 from onnx import TensorProto, helper
 
 from edgec.pipeline.build import Build
-from edgec.pipeline.bundle.extras import EXTRAS, extras_of
+from edgec.pipeline.bundle.extras import EXTRAS, check_extras, extras_of
 from edgec.pipeline.bundle.float_network import float_network, stated
 from edgec.pipeline.bundle.manifest import MANIFEST, SUMS, FloatNetwork, Source, parse_manifest, sums, to_bytes
 from edgec.pipeline.bundle.read import Bundle, open_bundle
@@ -22,6 +22,7 @@ from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import Store, file_sha256, source
 from edgec.pipeline.forms.golden import inputs_of, read_golden
+from edgec.pipeline.forms.spec import load_target
 from edgec.pipeline.gate.proxies import Proxies
 from edgec.pipeline.network.cost import network_cost
 from edgec.pipeline.recipe import Choices, network_recipe
@@ -137,8 +138,13 @@ def test_a_bundle_of_an_older_edgec_opens(cpu_bundle: Path, copy: Path) -> None:
 def test_c_sources_of_what_no_program_holds_are_refused(
     tiny_onnx: Path, tiny_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    with pytest.raises(EdgecError) as caught:
+        check_extras(("c",), load_target("jetson"))
+    assert caught.value.code == "no-c-sources"
+    check_extras(("float", "vectors"), load_target("jetson"))
+    check_extras(EXTRAS, load_target("arm"))
     given = ["build", str(tiny_onnx), "--data", str(tiny_images), "--output", str(tmp_path / "out"), "--no-measure"]
-    assert main([*given, "--target", "jetson", "--with", "c", "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["error"]["code"] == "no-c-sources"
+    assert main([*given, "--target", "jetson", "--with", "c"]) == 1
+    assert "no-c-sources" in capsys.readouterr().err
     assert main([*given, "--target", "cpu", "--with", "everything"]) == 2
     assert not (tmp_path / "out").exists()

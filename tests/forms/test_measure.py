@@ -70,6 +70,47 @@ def test_a_call_that_never_settles_is_measured_all_the_same(monkeypatch: pytest.
     assert measured(Clock(times), monkeypatch, budget_s=1.0).num_samples >= 100
 
 
+def of_blocks(*medians_ms: float) -> module.Latency:
+    return module.Latency("measured", float(np.median(medians_ms)), medians_ms=medians_ms)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "pays", "words"),
+    [
+        ([2.0] * 10, [4.2] * 10, True, "INT8 is 2.10x as fast as float here"),
+        ([2.0] * 10, [1.86] * 10, False, "INT8 is slower here (0.93x): ship float"),
+        ([2.0] * 10, [1.9, 1.9, *[2.2] * 8], False, "INT8 is not clearly faster here (1.10x): float may serve as well"),
+        ([2.0] * 10, [1.9, *[2.2] * 9], True, "INT8 is 1.10x as fast as float here"),  # one pair of ten is luck
+        ([2.0] * 10, [2.1, 2.1, *[1.8] * 8], False, "INT8 is not clearly faster here (0.90x): float may serve as well"),
+    ],
+)
+def test_integers_must_pay(ours: list[float], theirs: list[float], pays: bool, words: str) -> None:
+    found = module.beside_float(of_blocks(*ours), of_blocks(*theirs))
+    assert found is not None
+    assert (found.pays, found.words()) == (pays, words)
+    assert found.low <= found.speedup <= found.high
+    assert found.float_p50_ms == float(np.median(theirs))
+
+
+def test_what_was_not_measured_is_not_compared() -> None:
+    assert module.beside_float(of_blocks(*[1.0] * 10), module.Latency("not-measured")) is None
+
+
+def test_several_are_measured_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one and the other, then the other and the one; each as if it were alone."""
+    clock, order = Clock([2.0]), list[str]()
+
+    def calls(name: str) -> None:
+        order.append(name)
+        clock.invoke()
+
+    monkeypatch.setattr(module, "time", clock)
+    found = module.measure_in_turns([lambda: calls("a"), lambda: calls("b")], 1)
+    assert [(each.p50_ms, each.num_samples) for each in found] == [(2.0, 1000)] * 2
+    blocks = "".join(order[-2000:])[::100]
+    assert blocks == "abba" * 5
+
+
 RULES = (module, board_runner, build_engine)
 
 

@@ -28,7 +28,7 @@ def build(
             arguments = ["build", root / "tiny.toml", "--target", target, "--data", tiny_images, "--output", folder]
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("EDGEC_CACHE", str(store_of_bundles))
-                assert main([*map(str, arguments), "--threads", "1"]) == 0
+                assert main([*map(str, arguments), "--threads", "1", "--with", "float"]) == 0
 
         return once(f"gate-{target}", fill)
 

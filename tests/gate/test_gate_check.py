@@ -14,20 +14,25 @@ import pytest
 from lxml import etree
 from noise import HERE, source
 
+from edgec.pipeline.bundle.float_network import float_artifact
+from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.bundle.read import open_bundle
+from edgec.pipeline.bundle.seal import seal
 from edgec.pipeline.bundle.use import paired
 from edgec.pipeline.cli import main
+from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.forms.measure import Latency, cpu_model
 from edgec.pipeline.gate import check as check_module
 from edgec.pipeline.gate import draft as draft_module
 from edgec.pipeline.gate.accuracy import judge_accuracy
-from edgec.pipeline.gate.budgets import Waiver, load_budgets
+from edgec.pipeline.gate.budgets import ANY_DEVICE, Waiver, load_budgets
 from edgec.pipeline.gate.check import Line, Report, corrected
 from edgec.pipeline.gate.finding import Finding, Verdict
 from edgec.pipeline.gate.formats import FORMATS
 from edgec.pipeline.gate.latency import PER_ROUND, Limits, judge
 from edgec.pipeline.gate.record import Measured
 from edgec.pipeline.gate.sampling import Process
+from edgec.pipeline.report.page import render_report
 from edgec.pipeline.tasks.accuracy import Accuracy, Fidelity
 
 Run = Callable[..., tuple[int, str, str]]
@@ -50,13 +55,15 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def truth(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """Latencies that the sampler finds: the candidate's, and everything else's."""
-    known = {"candidate": 2.0, "other": 2.0}
+    """Latencies that the sampler finds: the candidate's, the float artifact's, and everything else's."""
+    known = {"candidate": 2.0, "other": 2.0, "float": 2.4}
 
     class Simulated:
-        def __init__(self, bundles: Sequence[Path], threads: int = 1, budget_s: float = 60.0) -> None:
+        def __init__(
+            self, bundles: Sequence[Path], threads: int = 1, budget_s: float = 60.0, in_float: Path | None = None
+        ) -> None:
             levels = [known["candidate"], *[known["other"]] * (len(bundles) - 1)]
-            self._source = source(*levels)
+            self._source = source(*levels, *[known["float"]] * (2 if in_float else 0))
 
         def __call__(self, count: int) -> list[Process]:
             return self._source(count)
@@ -126,6 +133,37 @@ def test_relative_to_a_bundle(
     assert line["value"] == pytest.approx(candidate / 2 - 1, abs=0.01)
     assert line["least_effect"] >= 0.02
     assert json.loads(out)["measured"][0]["latency"]["noise_floor"] < 0.02
+
+
+@pytest.mark.parametrize(("bound", "status"), [(1.1, 0), (1.3, 3)])
+def test_integers_have_to_outrun_float(
+    bound: float, status: int, run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float]
+) -> None:
+    """Also on any device, and with a baseline between the two."""
+    for more, device in (("", ANY_DEVICE), (MAIN, None)):
+        file = budgets(tmp_path, f"min_speedup = {bound}", more, device)
+        found, out, _ = run("check", bundle, "--budgets", file, "--baseline", f"main={bundle.parent}", "--json")
+        assert found == status
+        assert lines_of(out)["min_speedup"]["value"] == pytest.approx(1.2, rel=0.01)
+    assert "≥ 1.10x" in run("check", bundle, "--budgets", budgets(tmp_path, "min_speedup = 1.1"))[1]
+
+
+def test_without_its_float_network_a_speedup_is_left_open(
+    run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float]
+) -> None:
+    alone = Path(shutil.copytree(bundle, tmp_path / "alone"))
+    manifest = read_checked_manifest(alone)
+    (alone / "reference" / "float.onnx").unlink()
+    seal(alone, manifest, render_report)
+    status, out, _ = run("check", alone, "--budgets", budgets(tmp_path, "min_speedup = 1.1"), "--json")
+    assert status == 4
+    assert "leaves its float network out" in lines_of(out)["min_speedup"]["reason"]
+    given = budgets(tmp_path, "min_speedup = 1.1\np50_ms = 3.0")
+    assert lines_of(run("check", alone, "--budgets", given, "--json")[1])["p50_ms"]["verdict"] == "pass"
+    in_float = open_bundle(bundle)
+    with pytest.raises(EdgecError) as caught:
+        float_artifact(replace(in_float, target=replace(in_float.target, precision="fp16")))
+    assert caught.value.code == "unsupported-precision"
 
 
 def test_relative_without_its_baseline_is_inconclusive(

@@ -59,6 +59,37 @@ def test_relative_limit(slower: float, expected: Verdict) -> None:
     assert finding.value == pytest.approx(slower - 1, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("bound", "expected"), [(1.1, Verdict.PASS), (1.3, Verdict.FAIL)], ids=["fast enough", "too slow"]
+)
+def test_least_speedup(bound: float, expected: Verdict) -> None:
+    """Float takes 1.2 times as long as the artifact; a baseline may stand between them."""
+    for levels in ((2.0, 2.4, 2.4), (2.0, 3.0, 3.0, 2.4, 2.4)):
+        finding = verdict("min_speedup", bound, source(*levels))
+        assert finding.verdict is expected
+        assert finding.value == pytest.approx(1.2, rel=0.01)
+        assert finding.low is not None
+        assert finding.low < finding.value < finding.high  # type: ignore[operator]
+        assert ("below" in finding.reason) == (expected is Verdict.FAIL)
+
+
+def test_a_speedup_that_nobody_can_tell_is_open() -> None:
+    near = verdict("min_speedup", 1.2, source(2.0, 2.4, 2.4, layout=0.05, seed=2))
+    assert near.verdict is Verdict.INCONCLUSIVE
+    assert "the limit lies inside the 95 % interval" in near.reason
+    noisy = verdict("min_speedup", 1.22, source(2.0, 2.4, 2.6))
+    assert noisy.verdict is Verdict.INCONCLUSIVE
+    assert "twice what float differs from itself" in noisy.reason
+    assert verdict("min_speedup", 1.0, lambda _: source(2.0, 2.4, 2.4)(2)).value is None
+
+
+def test_slower_integers_do_not_pass() -> None:
+    finding = verdict("min_speedup", 1.0, source(2.0, 1.86, 1.86))
+    assert finding.verdict is Verdict.FAIL
+    assert finding.value == pytest.approx(0.93, rel=0.01)
+    assert f"confirmed in {CONFIRMING} new processes" in finding.reason
+
+
 def test_an_alert_names_its_confirmation() -> None:
     assert f"confirmed in {CONFIRMING} new processes" in verdict("max_slowdown", 0.02, source(2.1, 2.0, 2.0)).reason
 

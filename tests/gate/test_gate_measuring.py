@@ -13,6 +13,8 @@ import psutil
 import pytest
 from noise import HERE, source
 
+from edgec.pipeline.bundle.float_network import float_artifact
+from edgec.pipeline.bundle.read import open_bundle
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.gate import sampling, worker
 from edgec.pipeline.gate.finding import Verdict
@@ -76,6 +78,12 @@ def test_two_real_processes(bundle: Path) -> None:
     assert len(first.fingerprint.cores) == 1
     assert first.fingerprint.device.endswith("cores")
     assert np.median(first.turn_log_ratios(0, 1)) > np.log(1.3)  # twice as long, measured under any load
+
+
+def test_a_real_process_times_the_float_artifact_twice(bundle: Path) -> None:
+    (process,) = Sampler([bundle], turn_s=0.05, budget_s=600.0, in_float=float_artifact(open_bundle(bundle)))(1)
+    assert [len(own) for own in process.blocks] == [len(process.blocks[0])] * 3
+    assert len(process.spikes) == 3
 
 
 def test_a_process_killed_in_the_middle_fails_the_measurement(bundle: Path) -> None:

@@ -1,0 +1,81 @@
+"""A build says whether INT8 pays on this runtime; times are stand-ins, what is timed is real."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgec.pipeline import deliver
+from edgec.pipeline.bundle.read import open_bundle
+from edgec.pipeline.cli import main
+from edgec.pipeline.forms.first_answer import first_answer
+from edgec.pipeline.forms.measure import Latency
+
+SLOWER = "INT8 is slower here (0.93x): ship float"
+TWICE = "INT8 is 2.00x as fast as float here"
+
+
+@pytest.fixture
+def float_ms(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the float artifact takes where the shipped one takes 2 ms."""
+    known = [4.0]
+
+    def stand_in(invokes: Sequence[Callable[[], None]], threads: int) -> list[Latency]:
+        for invoke in invokes:
+            invoke()
+        times = [2.0, known[0]][: len(invokes)]
+        return [Latency("measured", ms, ms, None, 10, threads, "a machine", 10, medians_ms=(ms,) * 10) for ms in times]
+
+    monkeypatch.setattr(deliver, "measure_in_turns", stand_in)
+    return known
+
+
+@pytest.mark.parametrize(("ms", "words"), [(1.86, SLOWER), (4.0, TWICE)])
+def test_a_build_compares_with_its_own_float_artifact(
+    ms: float,
+    words: str,
+    float_ms: list[float],
+    shared_store: None,
+    colours_toml: Path,
+    tiny_images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    float_ms[0] = ms
+    bundle = tmp_path / "out"
+    given = ["build", str(colours_toml), "--target", "onnxruntime", "--data", str(tiny_images), "--output", str(bundle)]
+    assert main(given) == 0
+    assert words in capsys.readouterr().out
+    result = json.loads((bundle / "result.json").read_text())
+    latency = open_bundle(bundle).manifest.latency
+    assert latency.beside_float is not None
+    assert latency.beside_float.speedup == pytest.approx(ms / 2.0)
+    assert latency.load_ms is not None
+    assert latency.load_ms > 0
+    assert latency.peak_rss_bytes is not None
+    assert latency.peak_rss_bytes > 1_000_000
+    assert (words in result["notes"]) == (words == SLOWER)
+    for name in ("README.md", "report.html"):
+        assert words in (bundle / name).read_text()
+
+
+def test_a_process_that_fails_says_nothing(jetson_bundle: Path) -> None:
+    """An engine that nobody built has no first answer here."""
+    bundle = open_bundle(jetson_bundle)
+    image = np.zeros((1, *bundle.preprocess.shape), np.float32)
+    found = first_answer(bundle.target, bundle.artifact, image, 1)
+    assert (found.load_ms, found.peak_rss_bytes) == (None, None)
+
+
+def test_float_is_not_compared_with_itself(
+    float_ms: list[float], shared_store: None, colours_toml: Path, tiny_images: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino")
+    bundle = tmp_path / "out"
+    given = ["build", str(colours_toml), "--target", "cpu", "--data", str(tiny_images), "--output", str(bundle)]
+    assert main([*given, "--precision", "fp16"]) == 0
+    assert open_bundle(bundle).manifest.latency.beside_float is None
