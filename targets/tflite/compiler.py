@@ -93,9 +93,7 @@ def to_tflite(
     graph = _prepared(model if parts is None else parts.rest, options)
     if options.input_type == "uint8" and parts is None:
         graph = fold_normalisation(graph, preprocess)
-    description = _description(labels, preprocess, outputs_in_model_order(graph))
-    metadata = {"min_runtime_version": MIN_RUNTIME, METADATA_NAME: description}
-    metadata |= {HALF: b"fp16accfp16"} if computes_in_half(options) else {}
+    metadata = _metadata(options, labels, preprocess, outputs_in_model_order(graph))
     if parts is None:
         return Lowering(graph, options).run(RULES, metadata)
     entry, prefix = read_graph(parts.entry), _prepared(parts.prefix, options)
@@ -134,6 +132,20 @@ def _prepared(model: onnx.ModelProto, options: TfliteOptions) -> Graph:
     graph = prepare(graph)
     check_graph(graph, options)
     return graph
+
+
+def _metadata(
+    options: TfliteOptions, labels: Sequence[str], preprocess: Preprocess | None, in_model_order: Sequence[int]
+) -> dict[str, bytes]:
+    """Named buffers; a linked file keeps what its tensors do not say: a foreign order, the meaning of pixels."""
+    if not options.is_linked:
+        described = {
+            "min_runtime_version": MIN_RUNTIME,
+            METADATA_NAME: _description(labels, preprocess, in_model_order),
+        }
+        return described | ({HALF: b"fp16accfp16"} if computes_in_half(options) else {})
+    pixels = preprocess if options.input_type == "uint8" else None
+    return {METADATA_NAME: _description((), pixels, in_model_order)} if pixels or in_model_order else {}
 
 
 def _description(labels: Sequence[str], preprocess: Preprocess | None, in_model_order: Sequence[int]) -> bytes:

@@ -102,7 +102,7 @@ def read_tflite(content: bytes) -> TfliteFile:
         model = _model(content)
         graph = model.Subgraphs(0)
         _refuse_overlap(graph, len(content))
-        tensors = tuple(_tensor(model, graph.Tensors(i)) for i in range(graph.TensorsLength()))
+        tensors = tuple(_tensor(model, graph.Tensors(i), i) for i in range(graph.TensorsLength()))
         operators = tuple(_operator(model, graph.Operators(i), tensors) for i in range(graph.OperatorsLength()))
         inputs, outputs = _numbers(graph.InputsAsNumpy()), _numbers(graph.OutputsAsNumpy())
         for operator in operators:
@@ -198,7 +198,7 @@ def _model(content: bytes) -> Any:
     return model
 
 
-def _tensor(model: Any, tensor: Any) -> FileTensor:
+def _tensor(model: Any, tensor: Any, index: int) -> FileTensor:
     from ai_edge_litert import schema_py_generated as schema
 
     names = {value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
@@ -206,7 +206,7 @@ def _tensor(model: Any, tensor: Any) -> FileTensor:
     scales = () if parameters is None or parameters.ScaleLength() == 0 else tuple(parameters.ScaleAsNumpy().tolist())
     points = parameters.ZeroPointAsNumpy() if scales and parameters.ZeroPointLength() else [0]
     return FileTensor(
-        tensor.Name().decode(),
+        (tensor.Name() or f"#{index}".encode()).decode(),
         _numbers(tensor.ShapeAsNumpy()),
         names[tensor.Type()],
         scales,

@@ -89,7 +89,7 @@ class TfliteFormat:
 
     def is_linked(self, settings: TfliteOptions) -> bool:
         """A microcontroller's."""
-        return settings.runtime == "tflite-micro"
+        return settings.is_linked
 
     def counts_arena(self, settings: TfliteOptions) -> bool:
         """For microcontrollers, where TFLite Micro is installed."""

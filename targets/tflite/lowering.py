@@ -40,7 +40,7 @@ class Lowering:
     def __init__(self, graph: Graph, options: TfliteOptions, writer: FlatbufferWriter | None = None) -> None:
         self.graph = graph
         self.options = options
-        self.writer = writer or FlatbufferWriter(options.constants)
+        self.writer = writer or FlatbufferWriter(options.constants, options.is_linked)
         self._index: dict[str, int] = {}
         self._public = {tensor: name for name, tensor in graph.outputs.items()}
 

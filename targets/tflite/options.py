@@ -37,6 +37,11 @@ class TfliteOptions:
     half_arithmetic: bool = False
     runtime: Literal["ai-edge-litert", "tflite-runtime", "tflite-micro"] = "ai-edge-litert"
 
+    @property
+    def is_linked(self) -> bool:
+        """The file is part of a program: every byte of it takes flash, and the sources beside it have its names."""
+        return self.runtime == "tflite-micro"
+
 
 def settings(target: TargetSpec) -> TfliteOptions:
     """The board's options, checked; FP16 is what the constants of the file are.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import flatbuffers
@@ -53,9 +53,14 @@ class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]
 class FlatbufferWriter:
     """Collects tensors and operators; equal calls give equal bytes."""
 
-    def __init__(self, constants: str = "float32") -> None:
-        """``constants``: what float ones are stored as, ``float32`` or ``float16``."""
-        self._halves = constants == "float16"
+    def __init__(self, constants: str = "float32", slim: bool = False) -> None:
+        """An empty file.
+
+        Args:
+            constants: what float ones are stored as, ``float32`` or ``float16``.
+            slim: name inputs and outputs alone, store equal constants once, and leave the signature out.
+        """
+        self._halves, self._slim = constants == "float16", slim
         self._buffers = [_AlignedBuffer()]  # buffer 0 is empty by definition
         self._tensors: list[Any] = []
         self._operators: list[Any] = []
@@ -127,20 +132,36 @@ class FlatbufferWriter:
             operators=self._operators,
             name="main",
         )
+        if self._slim:
+            self._slimmed({*inputs.values(), *outputs.values()})
         entries = [self._metadata(name, value) for name, value in metadata.items()]
         model = schema.ModelT(
             version=3,
             operatorCodes=[_code(code, version) for code, version in self._codes],
             subgraphs=[graph],
-            description="edgec",
+            description=None if self._slim else "edgec",
             buffers=self._buffers,
             metadata=entries,
-            signatureDefs=[_signature(inputs, outputs)],
+            signatureDefs=[] if self._slim else [_signature(inputs, outputs)],
         )
         sizes = sum(96 + (0 if b.data is None else b.data.nbytes) for b in self._buffers)
         builder = flatbuffers.Builder((1 << 16) + sizes + 600 * len(self._tensors) + 300 * len(self._operators))
         builder.Finish(model.Pack(builder), b"TFL3")
         return bytes(builder.Output())
+
+    def _slimmed(self, public: Set[int]) -> None:
+        """Nothing of the file is computed with what goes here."""
+        kept: dict[bytes, int] = {}
+        buffers = self._buffers[:1]
+        for index, tensor in enumerate(self._tensors):
+            if index not in public:
+                tensor.name = None
+            if tensor.buffer:
+                data = self._buffers[tensor.buffer]
+                place = kept.setdefault(data.data.tobytes(), len(buffers))
+                buffers += [data] if place == len(buffers) else []
+                tensor.buffer = place
+        self._buffers = buffers
 
     def _metadata(self, name: str, value: bytes) -> Any:
         self._buffers.append(_AlignedBuffer(np.frombuffer(value, np.uint8)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,10 @@ from edgec.pipeline.data.preprocess import Preprocess
 from edgec.targets.inspect import inspect_file
 from edgec.targets.tflite.compiler import LABELS, PREPROCESS, compile_model, to_tflite
 from edgec.targets.tflite.flatbuffer import read_tflite
+from edgec.targets.tflite.format import TfliteFormat
 from edgec.targets.tflite.options import TfliteOptions
 from edgec.targets.tflite.runner import LiteRtRunner
+from edgec.targets.tflite.writer import FlatbufferWriter
 
 PIXELS = Preprocess(crop_px=8, mean=(127.0,) * 3, std=(64.0,) * 3)
 
@@ -80,6 +82,48 @@ def test_names_signature_and_metadata(written: Path) -> None:
     assert described["labels"] == ["a", "b"]
     assert described["preprocess"]["mean"] == [127.0] * 3
     assert file.metadata["min_runtime_version"] == "2.5.0"
+
+
+def test_a_linked_file_has_nothing_that_nobody_computes_with(tmp_path: Path) -> None:
+    """The same answers, inputs, outputs and operators; names, signature and labels are in the sources beside it."""
+    g, y = small(padding=1)
+    plain, slim = tmp_path / "plain.tflite", tmp_path / "slim.tflite"
+    loaded = replace(MICRO, runtime="ai-edge-litert")
+    plain.write_bytes(to_tflite(g.model(y), loaded, ["a", "b"], PIXELS))
+    slim.write_bytes(to_tflite(g.model(y), MICRO, ["a", "b"], PIXELS))
+    assert slim.stat().st_size < plain.stat().st_size - 500
+    assert TfliteFormat().contract(slim) == TfliteFormat().contract(plain)
+    file = read_tflite(slim.read_bytes())
+    public = {*file.inputs, *file.outputs}
+    assert {tensor.name for i, tensor in enumerate(file.tensors) if i not in public} == {
+        f"#{i}" for i in range(len(file.tensors)) if i not in public
+    }
+    assert file.metadata == {}
+    images = np.random.default_rng(1).normal(size=(4, 3, 8, 8)).astype(np.float32)
+    given, same = (LiteRtRunner(path, xnnpack=False, reference=True).predict(images)[0] for path in (plain, slim))
+    np.testing.assert_array_equal(given, same)
+
+
+def test_a_linked_file_says_what_its_tensors_do_not() -> None:
+    """What pixels mean, where it takes them."""
+    g, y = small()
+    content = to_tflite(g.model(y), replace(MICRO, input_type="uint8"), ["a"], PIXELS)
+    described = json.loads(read_tflite(content).metadata["edgec"])
+    assert (described["labels"], described["preprocess"]["mean"]) == ([], [127.0] * 3)
+
+
+def test_equal_constants_of_a_linked_file_lie_there_once() -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    writer = FlatbufferWriter(slim=True)
+    fed = writer.tensor("x", (1, 4), "int32")
+    same = [writer.tensor(name, (4,), "int32", data=np.arange(4, dtype=np.int32)) for name in ("a", "b")]
+    other = writer.tensor("c", (4,), "int32", data=np.ones(4, np.int32))
+    model = schema.Model.GetRootAs(writer.finish({"x": fed}, {"c": other}, {"m": b"12"}), 0)
+    graph = model.Subgraphs(0)
+    buffers = [graph.Tensors(i).Buffer() for i in (fed, *same, other)]
+    assert buffers == [0, 1, 1, 2]
+    assert [model.Buffers(i).DataLength() for i in range(model.BuffersLength())] == [0, 16, 16, 2]
 
 
 def test_the_onnx_files_own_description_travels(tmp_path: Path) -> None:
