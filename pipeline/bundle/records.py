@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+from edgec.pipeline.bundle.manifest import RESULT
 from edgec.pipeline.core.json_file import read_record
 from edgec.pipeline.forms.measure import Latency
 from edgec.pipeline.network.models.curve import Curve
@@ -60,3 +62,20 @@ def read_training(folder: Path) -> Curve | None:
     """
     path = folder / TRAINING
     return read_record(Curve, path, "corrupt-bundle") if path.is_file() else None
+
+
+def read_instructions(folder: Path) -> int | None:
+    """Of one inference, as the log of the build counted them; None without log or count.
+
+    Raises:
+        EdgecError: ``corrupt-bundle``.
+    """
+    path = folder / RESULT
+    return read_record(_Counted, path, "corrupt-bundle").instructions if path.is_file() else None
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """What is read of ``result.json``, whose other fields are left alone."""
+
+    instructions: int | None = None

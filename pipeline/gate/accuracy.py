@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from edgec.pipeline.gate.budgets import CONFIDENCE_LIMITS, LOWER_LIMITS, STABILITY_LIMIT
 from edgec.pipeline.gate.finding import Finding, Verdict
-from edgec.pipeline.gate.paired import (
+from edgec.pipeline.tasks.accuracy import Accuracy, Drop
+from edgec.pipeline.tasks.paired import (
     Share,
     drop_interval,
     drop_p,
@@ -13,7 +14,6 @@ from edgec.pipeline.gate.paired import (
     share_interval,
     share_p,
 )
-from edgec.pipeline.tasks.accuracy import Accuracy, Drop
 from edgec.pipeline.tasks.resampling import Spread
 from edgec.pipeline.tasks.stability import Stability
 from edgec.pipeline.tasks.task import Pairs

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from edgec.pipeline.bundle.manifest import to_bytes
+from edgec.pipeline.bundle.read import Bundle
+from edgec.pipeline.bundle.records import read_instructions
 from edgec.pipeline.bundle.verify import opened
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.report.output import check_replaceable, write_text
 from edgec.pipeline.report.page import render_report
 
 PAGE = b"<title>edgec: "
@@ -17,23 +21,23 @@ def write_report(bundles: tuple[Path, ...], output: Path) -> None:
     """Check every bundle (folder or archive) and write the page.
 
     Raises:
-        EdgecError: what ``opened`` raises; ``output-not-writable``; ``output-exists`` where something else lies there.
+        EdgecError: what ``opened`` and ``render_report`` raise; ``same-bundle``; ``output-not-writable``;
+            ``output-exists`` where something else lies there.
     """
-    _check_replaceable(output)
+    check_replaceable(output, PAGE, "page")
     with ExitStack() as stack:
         found = [stack.enter_context(opened(path)) for path in bundles]
-        page = render_report([(bundle.folder, bundle.manifest) for bundle in found])
-    try:
-        output.write_text(page, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise EdgecError(
-            "output-not-writable", f"cannot write '{output}': {error.strerror}", "choose another --output"
-        ) from error
+        _refuse_repeats(bundles, found)
+        counts = {i: n for i, one in enumerate(found) if (n := read_instructions(one.folder)) is not None}
+        page = render_report([(bundle.folder, bundle.manifest) for bundle in found], counts)
+    write_text(output, page)
 
 
-def _check_replaceable(output: Path) -> None:
-    """Only a page of edgec's is replaced."""
-    if not os.path.lexists(output) or (output.is_file() and PAGE in output.read_bytes()[:4096]):
-        return
-    message = f"'{output}' exists and is no page that edgec wrote"
-    raise EdgecError("output-exists", message, "choose another --output, or remove it")
+def _refuse_repeats(paths: Sequence[Path], found: Sequence[Bundle]) -> None:
+    """A bundle beside itself says nothing, and is most likely a slip."""
+    seen: dict[bytes, Path] = {}
+    for path, bundle in zip(paths, found, strict=True):
+        other = seen.setdefault(to_bytes(bundle.manifest), path)
+        if other is not path:
+            message = f"'{path}' is the same bundle as '{other}'"
+            raise EdgecError("same-bundle", message, "name each bundle once")

@@ -64,6 +64,7 @@ class Findings:
         training: how the weights were trained; None where nothing says so.
         strips: pictures of a task that answers with maps, as its examples show them.
         weight_bytes: constants of each weighted layer of the quantized network, in order.
+        instructions: of one inference, where an emulated core counted them.
     """
 
     name: str
@@ -78,10 +79,15 @@ class Findings:
     examples: tuple[Example, ...]
     strips: tuple[str, ...] = ()
     training: Curve | None = None
+    instructions: int | None = None
 
 
-def read_findings(folder: Path, manifest: Manifest) -> Findings:
-    """Gather what the page needs from a bundle whose files are in place."""
+def read_findings(folder: Path, manifest: Manifest, instructions: int | None = None) -> Findings:
+    """Gather what the page needs from a bundle whose files are in place.
+
+    Args:
+        instructions: where the manifest, which tells them of weighed precisions alone, does not.
+    """
     classified = manifest.accuracy.task == "classification"
     predictions = read_predictions(folder / "predictions.csv") if classified else None
     golden = read_golden(folder / "golden")
@@ -98,7 +104,14 @@ def read_findings(folder: Path, manifest: Manifest) -> Findings:
         _examples(folder / "golden", golden, manifest),
         tuple(_embedded(path.read_bytes(), "png") for path in sorted((folder / "examples").glob("*.png"))),
         read_training(folder),
+        instructions if instructions is not None else _weighed_instructions(manifest),
     )
+
+
+def _weighed_instructions(manifest: Manifest) -> int | None:
+    """Of the precision that ships, where several were weighed on an emulated core."""
+    ships = manifest.target.precision
+    return next((row.instructions for row in manifest.weighed if row.precision == ships), None)
 
 
 def worst_classes(predictions: Predictions, labels: tuple[str, ...]) -> tuple[ClassErrors, ...]:

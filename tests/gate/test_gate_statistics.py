@@ -10,7 +10,7 @@ from scipy import stats
 
 from edgec.pipeline.gate.bootstrap import bootstrap
 from edgec.pipeline.gate.opinions import holm, mann_whitney_p, welch_interval
-from edgec.pipeline.gate.paired import (
+from edgec.pipeline.tasks.paired import (
     drop_interval,
     drop_p,
     images_for_drop,
