@@ -12,7 +12,7 @@ from html import escape
 
 WIDTH = 360
 EDGE = 12
-MAX_LABEL = 30  # characters that fit beside a row's words in the widest usual fonts
+MAX_TEXT = 44  # characters of a row's label and words together, in the widest usual fonts
 ROW, AXIS = 44, 40
 PLANE, LEFT, RIGHT = 240, 44, 28  # of a plane: height, and room for its numbers
 
@@ -179,15 +179,17 @@ def _vertical_axis(low: float, high: float, place: _scale, bottom: float, unit: 
 
 def _heading(label: str, words: str, y: float) -> list[str]:
     """What a row is, on the left, and its figure, on the right."""
+    shown = shortened(label, MAX_TEXT - len(words))
     return [
-        f'<text x="{EDGE}" y="{y + 10}"><title>{escape(label)}</title>{escape(shortened(label))}</text>',
+        f'<text x="{EDGE}" y="{y + 10}"><title>{escape(label)}</title>{escape(shown)}</text>',
         f'<text class="end" x="{WIDTH - EDGE}" y="{y + 10}">{escape(words)}</text>',
     ]
 
 
-def shortened(text: str) -> str:
-    """Cut in the middle where it is too long for a row."""
-    return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL // 2]}…{text[1 - MAX_LABEL // 2 :]}"
+def shortened(text: str, room: int) -> str:
+    """Cut in the middle where it is longer than ``room``, which is at least a few characters."""
+    half = max(room, 8) // 2
+    return text if len(text) <= 2 * half else f"{text[:half]}…{text[1 - half :]}"
 
 
 def _joined(kind: str, placed: Sequence[tuple[float, float]]) -> str:

@@ -23,10 +23,12 @@ class Front:
     """Quality against the first cost that all builds have.
 
     Attributes:
+        title: what stands against what, with units.
         why: what the cost stands for, where it is not latency.
         points: marks are the builds' numbers.
     """
 
+    title: str
     chart: str
     why: str
     points: tuple[Point, ...]
@@ -177,9 +179,10 @@ def front(found: Sequence[Findings], marks: dict[str, str]) -> Front | None:
         known = [(one, x) for one in found if (x := cost(one)) is not None]
         if len(known) == len(found):
             points = pareto([(marks[one.name], one.name, x, good(one)) for one, x in known])
-            chart = scatter(f"{what} against {name}", points, cost_unit, unit)
+            title = f"{what} in {unit} against {name} in {cost_unit}"
+            chart = scatter(title, points, cost_unit, unit)
             why = "" if name == "latency" else f"Not all builds were timed on one machine: {name} stands for the cost."
-            return Front(chart, why, tuple(points))
+            return Front(title, chart, why, tuple(points))
     return None
 
 

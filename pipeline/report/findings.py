@@ -64,6 +64,7 @@ class Findings:
         training: how the weights were trained; None where nothing says so.
         strips: pictures of a task that answers with maps, as its examples show them.
         weight_bytes: constants of each weighted layer of the quantized network, in order.
+        float_bytes: what these constants take as float32.
         instructions: of one inference, where an emulated core counted them.
     """
 
@@ -79,6 +80,7 @@ class Findings:
     examples: tuple[Example, ...]
     strips: tuple[str, ...] = ()
     training: Curve | None = None
+    float_bytes: int = 0
     instructions: int | None = None
 
 
@@ -91,6 +93,7 @@ def read_findings(folder: Path, manifest: Manifest, instructions: int | None = N
     classified = manifest.accuracy.task == "classification"
     predictions = read_predictions(folder / "predictions.csv") if classified else None
     golden = read_golden(folder / "golden")
+    weight_bytes, float_bytes = _weights(folder / "reference" / "qdq.onnx")
     return Findings(
         f"{manifest.model.name} · {manifest.target.name}",
         manifest,
@@ -99,11 +102,12 @@ def read_findings(folder: Path, manifest: Manifest, instructions: int | None = N
         read_latency(folder),
         read_quantization(folder),
         read_sensitivity(folder),
-        _weight_bytes(folder / "reference" / "qdq.onnx"),
+        weight_bytes,
         worst_classes(predictions, manifest.labels) if predictions else (),
         _examples(folder / "golden", golden, manifest),
         tuple(_embedded(path.read_bytes(), "png") for path in sorted((folder / "examples").glob("*.png"))),
         read_training(folder),
+        float_bytes,
         instructions if instructions is not None else _weighed_instructions(manifest),
     )
 
@@ -142,16 +146,21 @@ def _class_errors(
     )
 
 
-def _weight_bytes(qdq: Path) -> dict[str, int]:
+def _weights(qdq: Path) -> tuple[dict[str, int], int]:
+    """Bytes of the constants of each weighted layer, and of all of them together as float32."""
     import onnx
     from onnx import numpy_helper
 
     graph = onnx.load(qdq).graph
-    sizes = {tensor.name: numpy_helper.to_array(tensor).nbytes for tensor in graph.initializer}
+    known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     sources = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
     layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul", "ConvTranspose")]
-    found = {n.name or n.output[0]: sum(sizes.get(sources.get(i, i), 0) for i in n.input[1:]) for n in layers}
-    return {name: size for name, size in found.items() if size}
+    sizes, counted = dict[str, int](), set[str]()
+    for node in layers:
+        constants = [source for name in node.input[1:] if (source := sources.get(name, name)) in known]
+        sizes[node.name or node.output[0]] = sum(known[constant].nbytes for constant in constants)
+        counted.update(constants)
+    return {name: size for name, size in sizes.items() if size}, sum(4 * known[name].size for name in counted)
 
 
 def _examples(folder: Path, golden: GoldenSet, manifest: Manifest) -> tuple[Example, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgec.pipeline.bundle.manifest import Manifest
+from edgec.pipeline.report.findings import Findings
 
 EQUAL = 0.005
 """Ratios this close to one are no difference that two digits show."""
@@ -34,9 +35,10 @@ def verdict(manifest: Manifest) -> Verdict:
     return Verdict(worst, worst, f"{lines.count('pass')} of {len(lines)} budgets hold")
 
 
-def headline(manifest: Manifest) -> str:
+def headline(found: Findings) -> str:
     """Agreement, speed and size against float: ``INT8 agrees with float on 99.1 % of 1,000 images, ...``."""
-    said = [_fidelity(manifest), _speed(manifest), _size(manifest)]
+    manifest = found.manifest
+    said = [_fidelity(manifest), _speed(manifest), _size(found)]
     poor = "; a poor result, see the notes" if manifest.poor is not None else ""
     return f"{', '.join(part for part in said if part)}{poor}"
 
@@ -76,14 +78,10 @@ def _ms(value: float) -> str:
     return f"{value:.{digits}f} ms"
 
 
-def _size(manifest: Manifest) -> str:
-    floats = float_bytes(manifest)
-    return f"{times(floats, manifest.size_bytes, 'smaller', 'larger')} float" if floats else ""
-
-
-def float_bytes(manifest: Manifest) -> int | None:
-    """Size of the float ONNX file that the bundle holds."""
-    return next((entry.bytes for entry in manifest.files if entry.role == "float-network"), None)
+def _size(found: Findings) -> str:
+    if not found.float_bytes:
+        return ""
+    return f"{times(found.float_bytes, found.manifest.size_bytes, 'smaller', 'larger')} its weights in float"
 
 
 def times(before: float, after: float, better: str, worse: str) -> str:

@@ -85,11 +85,9 @@ def _values(found: list[Findings]) -> dict[str, Any]:
 
 
 def _named(found: list[Findings]) -> list[Findings]:
-    """Builds of one name get their version, and a number where that is the same too."""
+    """Builds of one name get their version, and their place where that is the same too."""
     names = [one.name for one in found]
-    if len(set(names)) == len(names):
-        return found
-    versions = [f"{one.name} {one.manifest.model.version}" for one in found]
+    versions = [one.name if names.count(one.name) == 1 else f"{one.name} {one.manifest.model.version}" for one in found]
     unique = [name if versions.count(name) == 1 else f"{name} #{i + 1}" for i, name in enumerate(versions)]
     return [replace(one, name=name) for one, name in zip(found, unique, strict=True)]
 
@@ -101,7 +99,7 @@ def _build(found: Findings) -> dict[str, Any]:
         "name": found.name,
         "m": manifest,
         "verdict": verdict(manifest),
-        "headline": headline(manifest),
+        "headline": headline(found),
         "latency": latency_words(manifest),
         "accuracy_chart": _accuracy_chart(manifest),
         "accuracy": _accuracy(found),

@@ -33,8 +33,8 @@ def summary(found: Sequence[Findings]) -> Table:
         ("Flash", _flash),
     )
     rows = tuple((_build(one), *(cell(one, first) for _, cell in columns)) for one in found)
-    against = f" Below each figure: against {first.name}." if len(found) > 1 else ""
-    table = Table("Summary of all builds", ("Build", *(name for name, _ in columns)), rows, CAPTION + against)
+    against = f" Signed points and factors are against {first.name}." if len(found) > 1 else ""
+    table = Table("Summary of all builds", ("Build", *(name for name, _ in columns)), rows, CAPTION + against, "wide")
     return without_empty_columns(table)
 
 

@@ -28,7 +28,7 @@ class Table:
 
     Attributes:
         label: names the table for those who do not see it.
-        kind: a further style: ``bars``, ``published``.
+        kind: a further style: ``bars``, ``published``, ``wide`` for one that stacks before others do.
     """
 
     label: str

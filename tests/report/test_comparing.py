@@ -38,29 +38,32 @@ def timed(p50_ms: float, device: str = "a machine", threads: int = 1) -> dict[st
 class TestHeadline:
     def test_of_what_was_measured_alone(self, variant: Variant) -> None:
         one = variant("a", accuracy={"agreement": 99.1, "num_images": 1000, "metric": "agreement"})
-        assert "ms" not in headline(one.manifest)
-        assert headline(one.manifest).startswith("INT8 agrees with float on 99.1 % of 1,000 images, ")
+        assert "ms" not in headline(one)
+        assert headline(one).startswith("INT8 agrees with float on 99.1 % of 1,000 images, ")
 
     def test_speed_stands_beside_the_precision_that_was_measured(self, variant: Variant) -> None:
         rows = (Weighed("int8", 90.0, 20.0, 2.0, None, 5), Weighed("fp16", 91.0, 40.0, 4.2, None, 9))
         one = variant("a", latency=timed(2.0), weighed=rows)
-        assert "2.00 ms, 2.1x faster than FP16" in headline(one.manifest)
+        assert "2.00 ms, 2.1x faster than FP16" in headline(one)
 
-    def test_size_stands_beside_the_float_file(self, variant: Variant) -> None:
-        one = variant("a")
-        files = tuple(replace(f, bytes=3600) for f in one.manifest.files if f.role == "float-network")
-        assert "3.6x smaller than float" in headline(replace(one.manifest, files=files, size_bytes=1000))
-        assert "float," not in headline(replace(one.manifest, files=(), size_bytes=1000))
+    def test_size_stands_beside_the_weights_in_float(self, variant: Variant) -> None:
+        one = replace(variant("a", size_bytes=1000), float_bytes=3600)
+        assert "3.6x smaller than its weights in float" in headline(one)
+        assert "float," not in headline(replace(one, float_bytes=0))
+
+    def test_weights_in_float_are_counted_in_the_qdq_file(self, findings: Findings) -> None:
+        """Two convolutions and a Gemm, 6 x 3 x 9 + 6, 6 x 9 + 6 (the bias that corrects it) and 3 x 6 + 3 numbers."""
+        assert findings.float_bytes == 4 * (168 + 60 + 21)
 
     def test_what_answered_is_named(self, variant: Variant) -> None:
-        assert headline(variant("a", accuracy={"shipped": "reference"}).manifest).startswith("the QDQ reference agrees")
+        assert headline(variant("a", accuracy={"shipped": "reference"})).startswith("the QDQ reference agrees")
 
     @pytest.mark.parametrize(
         ("sqnr_db", "words"), [(31.26, "31.3 dB SQNR of float in its worst output"), (None, "exactly as float")]
     )
     def test_tensors(self, variant: Variant, sqnr_db: float | None, words: str) -> None:
         one = variant("a", accuracy={"task": "tensors", "metric": "sqnr", "agreement": None, "sqnr_db": sqnr_db})
-        assert words in headline(one.manifest)
+        assert words in headline(one)
 
     @pytest.mark.parametrize(
         ("before", "after", "words"),
@@ -217,7 +220,7 @@ class TestFront:
         assert found is not None
         assert [(p.mark, p.label) for p in found.points if p.on_front] == [("1", "fast"), ("2", "good")]
         assert found.why == ""
-        assert "Top-1 against latency" in found.chart
+        assert "Top-1 in % against latency in ms" in found.chart
 
     def test_instructions_where_one_was_not(self, variant: Variant) -> None:
         builds = [variant("a", latency=timed(1.0), instructions=5_000_000), variant("b", instructions=9_000_000)]

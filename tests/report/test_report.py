@@ -22,7 +22,6 @@ from edgec.pipeline.cli import main
 from edgec.pipeline.network.models.curve import Curve
 from edgec.pipeline.quantize.record import QuantizationRecord
 from edgec.pipeline.report.charts import (
-    MAX_LABEL,
     Dots,
     Estimate,
     dots,
@@ -168,9 +167,10 @@ class TestCharts:
         assert [row[1].share for row in table.rows] == [100.0, 50.0, 0.0]
 
     def test_long_names_keep_both_ends(self) -> None:
-        assert shortened("a" * MAX_LABEL) == "a" * MAX_LABEL
-        short = shortened("begin" + "x" * 50 + "end")
-        assert (short[:5], short[-3:], len(short)) == ("begin", "end", MAX_LABEL)
+        assert shortened("a" * 20, 20) == "a" * 20
+        short = shortened("begin" + "x" * 50 + "end", 20)
+        assert (short[:5], short[-3:], len(short)) == ("begin", "end", 20)
+        assert len(shortened("a" * 50, -5)) == 8
 
 
 def test_worst_classes() -> None:
