@@ -13,7 +13,7 @@ from html import escape
 WIDTH = 360
 EDGE = 12
 MAX_TEXT = 44  # characters of a row's label and words together, in the widest usual fonts
-ROW, AXIS = 44, 40
+ROW, LINE, AXIS = 44, 15, 40
 PLANE, LEFT, RIGHT = 240, 44, 28  # of a plane: height, and room for its numbers
 
 
@@ -53,33 +53,26 @@ class Point:
 def forest(title: str, rows: Sequence[Estimate], unit: str, zero: bool = False) -> str:
     """A dot and its 95 % interval for each row, on an axis that starts at zero only where ``zero`` is to be seen."""
     ends = [end for row in rows for end in (row.interval or (row.value, row.value))] + ([0.0] if zero else [])
-    low, high = _nice_range(min(ends), max(ends))
-    place, height = _scale(low, high, EDGE, WIDTH - EDGE), EDGE + len(rows) * ROW + AXIS
-    parts = _vertical_axis(low, high, place, height - AXIS, unit)
+    parts, place, tops, height = _rows(rows, ends, unit)
     if zero:
         parts.append(f'<line class="zero" x1="{place(0):.1f}" x2="{place(0):.1f}" y1="0" y2="{height - AXIS}"/>')
-    for i, row in enumerate(rows):
-        y, kind = EDGE + i * ROW, " strong" if row.highlight else ""
-        parts += _heading(row.label, row.words, y)
+    for row, y in zip(rows, tops, strict=True):
+        kind = " strong" if row.highlight else ""
         if row.interval:
             start, end = (place(value) for value in row.interval)
-            parts.append(f'<line class="whisker{kind}" x1="{start:.1f}" x2="{end:.1f}" y1="{y + 24}" y2="{y + 24}"/>')
-        parts.append(f'<circle class="mark{kind}" cx="{place(row.value):.1f}" cy="{y + 24}" r="5"/>')
+            parts.append(f'<line class="whisker{kind}" x1="{start:.1f}" x2="{end:.1f}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<circle class="mark{kind}" cx="{place(row.value):.1f}" cy="{y}" r="5"/>')
     words = "; ".join(f"{row.label}: {row.words}" for row in rows)
     return _figure(title, words, height, parts)
 
 
 def dots(title: str, rows: Sequence[Dots], unit: str) -> str:
     """Every observation of each row as a dot, and a line at its middle."""
-    ends = [value for row in rows for value in (*row.values, row.middle)]
-    low, high = _nice_range(min(ends), max(ends))
-    place, height = _scale(low, high, EDGE, WIDTH - EDGE), EDGE + len(rows) * ROW + AXIS
-    parts = _vertical_axis(low, high, place, height - AXIS, unit)
-    for i, row in enumerate(rows):
-        y, kind, x = EDGE + i * ROW, " strong" if row.highlight else "", place(row.middle)
-        parts += _heading(row.label, row.words, y)
-        parts += [f'<circle class="dot{kind}" cx="{place(v):.1f}" cy="{y + 24}" r="4"/>' for v in row.values]
-        parts.append(f'<line class="middle-line" x1="{x:.1f}" x2="{x:.1f}" y1="{y + 14}" y2="{y + 34}"/>')
+    parts, place, tops, height = _rows(rows, [value for row in rows for value in (*row.values, row.middle)], unit)
+    for row, y in zip(rows, tops, strict=True):
+        kind, x = " strong" if row.highlight else "", place(row.middle)
+        parts += [f'<circle class="dot{kind}" cx="{place(v):.1f}" cy="{y}" r="4"/>' for v in row.values]
+        parts.append(f'<line class="middle-line" x1="{x:.1f}" x2="{x:.1f}" y1="{y - 10}" y2="{y + 10}"/>')
     words = "; ".join(
         f"{row.label}: {row.words}, {len(row.values)} dots from {min(row.values):.3f} to {max(row.values):.3f} {unit}"
         for row in rows
@@ -177,13 +170,26 @@ def _vertical_axis(low: float, high: float, place: _scale, bottom: float, unit: 
     return parts
 
 
-def _heading(label: str, words: str, y: float) -> list[str]:
-    """What a row is, on the left, and its figure, on the right."""
-    shown = shortened(label, MAX_TEXT - len(words))
-    return [
-        f'<text x="{EDGE}" y="{y + 10}"><title>{escape(label)}</title>{escape(shown)}</text>',
-        f'<text class="end" x="{WIDTH - EDGE}" y="{y + 10}">{escape(words)}</text>',
-    ]
+def _rows(
+    rows: Sequence[Estimate] | Sequence[Dots], ends: Sequence[float], unit: str
+) -> tuple[list[str], _scale, list[float], float]:
+    """Axis and headings; where values lie, the middle of each row's marks, and the height of all.
+
+    Words stand on the right of their row's label, or of all rows below it where one has no room.
+    """
+    low, high = _nice_range(min(ends), max(ends))
+    place = _scale(low, high, EDGE, WIDTH - EDGE)
+    below = LINE if any(len(row.label) + len(row.words) > MAX_TEXT for row in rows) else 0
+    height = EDGE + len(rows) * (ROW + below) + AXIS
+    parts, tops = _vertical_axis(low, high, place, height - AXIS, unit), []
+    for i, row in enumerate(rows):
+        y = EDGE + i * (ROW + below)
+        shown = shortened(row.label, MAX_TEXT - (0 if below else len(row.words)))
+        words = f'x="{EDGE}" y="{y + 10 + LINE}"' if below else f'class="end" x="{WIDTH - EDGE}" y="{y + 10}"'
+        parts.append(f'<text x="{EDGE}" y="{y + 10}"><title>{escape(row.label)}</title>{escape(shown)}</text>')
+        parts.append(f"<text {words}>{escape(row.words)}</text>")
+        tops.append(y + 24.0 + below)
+    return parts, place, tops, height
 
 
 def shortened(text: str, room: int) -> str:

@@ -22,6 +22,7 @@ from edgec.pipeline.cli import main
 from edgec.pipeline.network.models.curve import Curve
 from edgec.pipeline.quantize.record import QuantizationRecord
 from edgec.pipeline.report.charts import (
+    MAX_TEXT,
     Dots,
     Estimate,
     dots,
@@ -145,6 +146,15 @@ class TestCharts:
         assert third - first == pytest.approx(3 * (second - first), abs=0.3)
         (middle,) = (float(line.attrib["x1"]) for line in svg.iter("line") if line.attrib["class"] == "middle-line")
         assert middle == second
+
+    @pytest.mark.parametrize(("label", "apart"), [("a", 44), ("a" * MAX_TEXT, 44 + 15)])
+    def test_words_without_room_stand_below_their_label(self, label: str, apart: int) -> None:
+        svg = ET.fromstring(forest("t", [Estimate(label, 1.0, None, "1 %"), Estimate("b", 2.0, None, "2 %")], "%"))
+        first, second = (float(dot.attrib["cy"]) for dot in svg.iter("circle"))
+        texts = {text.text or text[0].tail: text.attrib for text in svg.iter("text")}
+        assert second - first == apart
+        assert (texts["1 %"]["y"] == texts[label]["y"]) == (apart == 44)
+        assert float(texts["1 %"]["y"]) < first
 
     @pytest.mark.parametrize("value", [0.0, -3.0, 1e-9, 1e9])
     def test_odd_values(self, value: float) -> None:
