@@ -26,7 +26,7 @@ from edgec.pipeline.forms.form import (
 )
 from edgec.pipeline.forms.golden import Golden
 from edgec.pipeline.forms.score import Score
-from edgec.pipeline.forms.spec import float_settings
+from edgec.pipeline.forms.spec import first_layers, float_settings
 from edgec.pipeline.network import models
 from edgec.pipeline.network.export import Export
 from edgec.pipeline.network.import_onnx import ImportOnnx, onnx_artifact
@@ -114,6 +114,7 @@ class Build:
             recipe.labels,
             recipe.limit,
             self.task if recipe.limit else None,
+            *first_layers(recipe.target),
         )
         return self.store.run(quantize, self.fp32, self.statistics, self._calibration_set, *deciding, *self.given)
 

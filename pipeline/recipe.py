@@ -96,8 +96,8 @@ class Recipe:
     def __post_init__(self) -> None:
         given = isinstance(self.source, OnnxSource) and self.source.is_quantized
         scheme = self.target.scheme
-        if given and (not scheme.integer_operators or scheme.float_prefix):
-            kept = "its own Q/DQ say what is float" if scheme.float_prefix else "nothing is"
+        if given and (not scheme.integer_operators or scheme.prefix):
+            kept = "its own Q/DQ say what is float" if scheme.prefix else "nothing is"
             message = f"'{self.name}' is quantized, and {kept} in the precision '{self.target.precision}'"
             raise EdgecError("quantizer-does-not-fit", message, "give edgec the float network")
 

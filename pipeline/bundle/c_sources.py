@@ -20,7 +20,9 @@ from edgec.pipeline.forms.golden import NOISE_SEED, GoldenSet
 from edgec.pipeline.forms.integer_preprocess import fold
 
 ARRAY_LIMIT_BYTES = 8 << 20  # a larger artifact comes as .S only: compilers need minutes for its array
-C_TYPES = {"int8": "int8_t", "uint8": "uint8_t", "int32": "int32_t", "int64": "int64_t", "float32": "float"}
+C_TYPES = {
+    "int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "int32": "int32_t", "int64": "int64_t", "float32": "float",
+}  # fmt: skip
 KIND_NAMES = {"fill": "FILL", "gradient-x": "GRADIENT_X", "gradient-y": "GRADIENT_Y", "noise": "NOISE"}
 WORD_BYTES, WORDS_PER_LINE = 8, 5
 _DIGITS = np.array([f"{value:02x}" for value in range(256)], "S2").view(np.uint8).reshape(256, 2)

@@ -160,6 +160,8 @@ def _notes(release: Release) -> Iterator[str]:
     if release.stability:
         yield release.stability.words()
     quantization = release.quantization
+    if quantization.prefix:
+        yield quantization.prefix.words()
     if quantization.kept:
         yield quantization.kept.words()
     if quantization.given:

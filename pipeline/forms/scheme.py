@@ -23,7 +23,7 @@ class Scheme:
 
     Attributes:
         name: of the semantics, e.g. ``"tflite"``.
-        activation_dtype: of quantized activations.
+        activation_dtype: of quantized activations; weights are int8 beside ``"int16"``, which is symmetric.
         activation_symmetric: zero_point 0 for every activation (TensorRT).
         weight_granularity: one scale per output channel, or one per tensor (some NPUs).
         weight_narrow_range: int8 weights in [-127, 127].
@@ -46,9 +46,10 @@ class Scheme:
             not be faster; depthwise ones count as their number of groups.
         float_classes: layers that stay in float by what they are: ``"depthwise"`` convolutions, and ``"pointwise"``
             ones, convolutions of a map of one position as in squeeze-excite.
-        mixed: what the precision ``mixed`` leaves in float: the ``"first"`` layers, whose noise reaches all others, or
+        mixed: what the precision ``mixed`` computes finer: the ``"first"`` layers, whose noise reaches all others, or
             layers by ``"class"``, those that gain least by integers.
-        float_prefix: the first layers stay in float, up to the tensor behind which integers leave least noise.
+        first_layers: what they compute in under ``mixed``: ``"float"``, or the name of another scheme.
+        prefix: the first layers stand apart, up to the tensor behind which these integers leave least noise.
         tables: a function of single values that no integer operator is may be looked up in a table of 256 integers.
         max_requantization: upper bound of input_scale * weight_scale / output_scale, 0 for none; XNNPACK refuses 256.
     """
@@ -56,7 +57,7 @@ class Scheme:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     name: str
-    activation_dtype: Literal["int8", "uint8"] = "int8"
+    activation_dtype: Literal["int8", "uint8", "int16"] = "int8"
     activation_symmetric: bool = False
     weight_granularity: Literal["per_channel", "per_tensor"] = "per_channel"
     weight_narrow_range: bool = True
@@ -75,16 +76,18 @@ class Scheme:
     min_channels: int = 0
     float_classes: tuple[Literal["depthwise", "pointwise"], ...] = ()
     mixed: Literal["first", "class"] = "first"
-    float_prefix: bool = False
+    first_layers: str = "float"
+    prefix: bool = False
     tables: bool = False
     max_requantization: float = 0.0
 
     def __post_init__(self) -> None:
-        limits = {"int8": (-128, 127), "uint8": (0, 255)}[self.activation_dtype]
+        limits = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}[self.activation_dtype]
         wrong = {
             "min_channels is negative": self.min_channels < 0,
             "max_requantization is negative": self.max_requantization < 0,
             "activation_symmetric needs activation_dtype = 'int8'": self.activation_symmetric and limits[0] == 0,
+            "activation_dtype = 'int16' needs activation_symmetric": limits[1] > 255 and not self.activation_symmetric,
             "equalize carries scales through hard_swish = 'split' alone": "hard_swish" in self.equalize
             and self.hard_swish != "split",
         }
@@ -144,6 +147,8 @@ def parse_scheme(
         base = str(fields.pop("extends"))
         base = str(path.parent / base) if base.endswith(".toml") else base
         fields = asdict(load_scheme(base, above)) | fields
+    if str(fields.get("first_layers", "")).endswith(".toml"):
+        fields["first_layers"] = str(path.parent / str(fields["first_layers"]))
     scheme = validate(Scheme, fields, path, "bad-scheme", within)
     if path.parent != SCHEMES:
         _check_operators(scheme, path)

@@ -187,7 +187,7 @@ def with_precision(target: TargetSpec, precision: Precision) -> TargetSpec:
         scheme = replace(scheme, integer_operators=(), tables=False, equalize=(), rescale_activations=False)
         scheme = replace(scheme, hard_swish="float")
     elif scheme.mixed == "first":
-        scheme = replace(scheme, float_prefix=True)
+        scheme = replace(scheme, prefix=True)
     else:
         scheme = replace(scheme, float_classes=("depthwise", "pointwise"))
     return replace(target, precision=precision, scheme=scheme)
@@ -200,6 +200,18 @@ def float_settings(target: TargetSpec) -> Any:
         EdgecError: ``bad-board``.
     """
     return settings_of(with_precision(target, "fp16") if "fp16" in target.precisions else target)
+
+
+def first_layers(target: TargetSpec) -> tuple[Scheme | None, int | None]:
+    """The scheme of the first layers and the RAM that limits them; neither where none are in finer integers.
+
+    Raises:
+        EdgecError: ``unknown-scheme``, and what reading a file raises.
+    """
+    scheme = target.scheme
+    if not scheme.prefix or scheme.first_layers == "float":
+        return None, None
+    return load_scheme(scheme.first_layers), target.device.ram_bytes
 
 
 def read_options(kind: type[T], target: TargetSpec) -> T:

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
+RANGES = {"uint8": (0, 255), "int8": (-128, 127), "int16": (-32768, 32767)}
+
 SMALLEST_SCALE = 1e-9
 """Keeps int32 biases of a dead channel finite: below it, bias / (input_scale * weight_scale) leaves 32 bits."""
 
@@ -27,7 +29,7 @@ class QuantParams:
         zero_point: int32, same shape.
         qmin: lowest stored integer; above the dtype's own where the range is narrow.
         qmax: highest stored integer.
-        dtype: of the stored integers, ``"int8"``, ``"uint8"`` or ``"int32"``.
+        dtype: of the stored integers, ``"int8"``, ``"uint8"``, ``"int16"`` or ``"int32"``.
         axis: of the vectors; ``None`` for per-tensor.
     """
 
@@ -75,8 +77,8 @@ def same_grid(one: QuantParams, other: QuantParams) -> bool:
 
 
 def integer_range(dtype: str, narrow: bool = False, reduced: bool = False) -> tuple[int, int]:
-    """``(qmin, qmax)`` of an 8-bit type; ``narrow`` drops the lowest value, ``reduced`` keeps 7 bits."""
-    low, high = (0, 255) if dtype == "uint8" else (-128, 127)
+    """``(qmin, qmax)`` of a type; ``narrow`` drops the lowest value, ``reduced`` keeps 7 bits of eight."""
+    low, high = RANGES[dtype]
     if reduced:
         low, high = (0, 127) if dtype == "uint8" else (-64, 63)
     return (low + 1 if narrow else low), high

@@ -11,11 +11,11 @@ from edgec.pipeline.network.graph import Node
 from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.channels import least_noise_range, rounding_noise
 from edgec.pipeline.quantize.plan import (
-    STEPS,
     Network,
     integer_nodes,
     is_gate,
     layer_output,
+    num_steps,
     quantized_tensors,
     weight_params,
 )
@@ -121,8 +121,8 @@ def expected_noise(
     noise = {}
     for name in stored.intersection(stream.tensors):
         channels = network.seen[name].scaled(factors)
-        low, high = least_noise_range([channels], STEPS, scheme.activation_symmetric)
-        rounding = rounding_noise(low, high, STEPS, scheme.activation_symmetric)
+        low, high = least_noise_range([channels], num_steps(scheme), scheme.activation_symmetric)
+        rounding = rounding_noise(low, high, num_steps(scheme), scheme.activation_symmetric)
         noise[name] = rounding + channels.clipping(low, high)
     total = 0.0
     for node in stream.consumers:

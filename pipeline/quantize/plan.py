@@ -241,13 +241,19 @@ def activation_params(
     readers = graph.consumers.get(name, ())
     alone = all(is_depthwise(graph, node) and node.name in integer for node in readers) and bool(readers)
     per_channel = scheme.per_channel_depthwise_input and alone and not _behind_concat(graph, name)
-    low, high = least_noise_range(members, STEPS, scheme.activation_symmetric, per_channel)
+    low, high = least_noise_range(members, num_steps(scheme), scheme.activation_symmetric, per_channel)
     if per_channel:
         low, high = _alive(low, high)
     axis = 1 if per_channel else None
     if scheme.activation_symmetric:
         return symmetric_params(np.maximum(-low, high), scheme.activation_dtype, axis)
     return asymmetric_params(low, high, scheme.activation_dtype, axis)
+
+
+def num_steps(scheme: Scheme) -> int:
+    """Of an activation: 255 in 8 bits."""
+    lowest, highest = integer_range(scheme.activation_dtype)
+    return highest - lowest
 
 
 def _behind_concat(graph: Graph, name: str) -> bool:

@@ -92,16 +92,17 @@ def quantize_behind_prefix(
     start, source = time.perf_counter(), Graph.read(model)
     whole = quantize(model, level, images)
     judges = load_images(images, JUDGES).numpy()
-    expected = _answers(model, judges)
+    expected = answers(model, judges)
 
     joined = partial(_joined, source, Graph.read(whole.model), scheme)
 
     def behind(cut: Cut, how: Level) -> QuantizedModel:
-        rest = quantize(_rest(source, cut.tensor), how, _values(source, cut.tensor, images))
+        first = source.part(source.makers(cut.tensor), source.inputs, (cut.tensor,))
+        rest = quantize(without_prefix(source, cut.tensor), how, values_behind(first, images))
         return replace(rest, model=joined(cut.tensor, Graph.read(rest.model)))
 
     def worst_db(quantized: onnx.ModelProto) -> float:
-        return min(map(sqnr_db, _answers(quantized, judges), expected))
+        return min(map(sqnr_db, answers(quantized, judges), expected))
 
     fast = {cut: behind(cut, "fast") for cut in cuts(source)}
     tried = {cut: worst_db(found.model) for cut, found in fast.items()}
@@ -117,25 +118,25 @@ def quantize_behind_prefix(
     return replace(made, floats={**floats, **made.floats}, seconds=time.perf_counter() - start)
 
 
-def _answers(model: onnx.ModelProto, images: Batch) -> Outputs:
+def answers(model: onnx.ModelProto, images: Batch) -> Outputs:
     """Every output, each Q and DQ executed as written."""
     with scratch("prefix") as folder:
         onnx.save(model, folder / "network.onnx")
         return OrtRunner(folder / "network.onnx", as_written=True).predict(images)
 
 
-def _rest(graph: Graph, tensor: str) -> onnx.ModelProto:
+def without_prefix(graph: Graph, tensor: str) -> onnx.ModelProto:
     """The network behind a tensor, which is its input."""
     gone = {node.name for node in graph.makers(tensor)}
     return graph.part((node for node in graph.nodes if node.name not in gone), (tensor,), graph.outputs)
 
 
-def _values(graph: Graph, tensor: str, batches_factory: Batches) -> Batches:
-    """The calibration images as a tensor has them."""
+def values_behind(first: onnx.ModelProto, batches_factory: Batches) -> Batches:
+    """The calibration images as the first layers give them to the rest."""
 
     def stream() -> Iterator[Array]:
         with scratch("prefix") as folder:
-            onnx.save(graph.part(graph.makers(tensor), graph.inputs, (tensor,)), folder / "prefix.onnx")
+            onnx.save(first, folder / "prefix.onnx")
             runner = OrtRunner(folder / "prefix.onnx", as_written=True)
             for batch in batches_factory():
                 yield runner.predict(batch)[0]

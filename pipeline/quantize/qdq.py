@@ -9,15 +9,19 @@ import numpy as np
 import onnx
 
 from edgec.pipeline.network.graph import Graph, Node
+from edgec.pipeline.network.opset import to_opset
 from edgec.pipeline.quantize.affine import Array, QuantParams
 from edgec.pipeline.quantize.plan import Plan, is_linear
+
+OPSET_OF_16_BITS, IR_OF_16_BITS = 21, 10
 
 
 def insert_qdq(graph: Graph, plan: Plan) -> onnx.ModelProto:
     """Return the QDQ model.
 
     Activations get one Q -> DQ pair each, read by all consumers. Weights become int8 initializers with a
-    DequantizeLinear, biases int32 initializers of scale ``input_scale * weight_scale`` and zero_point 0.
+    DequantizeLinear, biases int32 initializers of scale ``input_scale * weight_scale`` and zero_point 0. Integers of 16
+    bits exist from opset 21 on: only a file with such is written in it.
     """
     constants: dict[str, Array] = {}
     nodes: list[Node] = []
@@ -32,7 +36,15 @@ def insert_qdq(graph: Graph, plan: Plan) -> onnx.ModelProto:
             if name in plan.activations:
                 inner, outer = _names(graph, name)
                 nodes.extend(_pair(name, inner, outer, plan.activations[name], constants))
-    return graph.with_nodes(nodes, constants).write()
+    model = graph.with_nodes(nodes, constants).write()
+    return in_16_bits(model) if any(params.dtype == "int16" for params in plan.activations.values()) else model
+
+
+def in_16_bits(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network in the oldest opset that has integers of 16 bits."""
+    converted = to_opset(model, OPSET_OF_16_BITS)
+    converted.ir_version = max(converted.ir_version, IR_OF_16_BITS)
+    return converted
 
 
 def _names(graph: Graph, name: str) -> tuple[str, str]:

@@ -26,7 +26,7 @@ from edgec.pipeline.quantize.plan import Network, make_plan
 from edgec.pipeline.quantize.prepare import prepare
 from edgec.pipeline.quantize.qdq import insert_qdq
 from edgec.pipeline.quantize.ranges import fit_input, observed
-from edgec.pipeline.quantize.record import GivenRecord, LevelRecord
+from edgec.pipeline.quantize.record import GivenRecord, LevelRecord, PrefixRecord
 from edgec.pipeline.quantize.rescaling import remove_unused_rescaling
 from edgec.pipeline.quantize.sensitivity import Sensitivity, layer_sqnr, rank_layers
 from edgec.pipeline.quantize.take_apart import Given
@@ -54,6 +54,7 @@ class QuantizedModel:
         seconds: wall time.
         kept: the level whose network this is; None for ``fast``, below which there is none.
         taken: what became of the network's own parameters; None where it had none.
+        prefix: of first layers in 16 bits; None where there are none.
     """
 
     model: onnx.ModelProto
@@ -62,6 +63,7 @@ class QuantizedModel:
     seconds: float
     kept: LevelRecord | None = None
     taken: GivenRecord | None = None
+    prefix: PrefixRecord | None = None
 
 
 @one_thread()

@@ -76,6 +76,36 @@ class GivenRecord:
 
 
 @dataclass(frozen=True)
+class PrefixRecord:
+    """The first layers in 16 bits.
+
+    Attributes:
+        tensor: up to which.
+        share: of the network's multiplications.
+        sqnr_db: of the network on the calibration images that chose the place.
+        int8_sqnr_db: of all in 8 bits on them.
+        num_images: that chose.
+        arena_bytes: most bytes of tensors at a time, without what a runtime takes beside them.
+        int8_arena_bytes: the same of all in 8 bits.
+    """
+
+    tensor: str
+    share: float
+    sqnr_db: float
+    int8_sqnr_db: float
+    num_images: int
+    arena_bytes: int
+    int8_arena_bytes: int
+
+    def words(self) -> str:
+        """One sentence, for people."""
+        memory = f"{self.arena_bytes:,} bytes of tensors at a time in place of {self.int8_arena_bytes:,}"
+        gain = f"{self.sqnr_db:.1f} dB in place of {self.int8_sqnr_db:.1f} on {self.num_images} calibration images"
+        layers = f"the first layers, up to '{self.tensor}', compute in 16 bits"
+        return f"{layers}: {100 * self.share:.0f} % of the multiplications, {memory}, {gain}"
+
+
+@dataclass(frozen=True)
 class QuantizationRecord:
     """``quantization.json``.
 
@@ -85,6 +115,7 @@ class QuantizationRecord:
         fallback: None where no drop had to be held.
         integers_p50_ms: median latency of the network all in integers, where layers stayed in float for a drop.
         given: None where the network brought no parameters along.
+        prefix: None where no first layers are in 16 bits.
     """
 
     float_layers: tuple[FloatLayer, ...]
@@ -93,3 +124,4 @@ class QuantizationRecord:
     kept: LevelRecord | None = None
     integers_p50_ms: float | None = None
     given: GivenRecord | None = None
+    prefix: PrefixRecord | None = None

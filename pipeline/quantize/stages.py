@@ -192,6 +192,8 @@ class Quantize:
         labels: class names by index; with the preprocessing they travel in the file's ``metadata_props``.
         limit: of the drop; layers go back into float until it holds.
         task: whose answers the limit judges; None without a limit.
+        first_scheme: of the first layers, where these are in finer integers; None else.
+        ram_bytes: what the board has for tensors, which limits them; None where it states none.
     """
 
     scheme: Scheme
@@ -201,6 +203,8 @@ class Quantize:
     labels: tuple[str, ...] = ()
     limit: DropLimit | None = None
     task: Task | None = None
+    first_scheme: Scheme | None = None
+    ram_bytes: int | None = None
 
     output: ClassVar[str] = "quantized"
     toolchain: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnx", "torch", "pillow")
@@ -233,6 +237,7 @@ class Quantize:
             fallback=held,
             kept=quantized.kept,
             given=quantized.taken,
+            prefix=quantized.prefix,
         )
         (output / "report.json").write_text(json.dumps(asdict(record), indent=1))
 
@@ -244,15 +249,19 @@ class Quantize:
     ) -> QuantizedModel:
         from edgec.pipeline.quantize.prefix import quantize_behind_prefix
         from edgec.pipeline.quantize.quantizer import quantize
+        from edgec.pipeline.quantize.sixteen_bits import quantize_first_in_16_bits
 
         progress = reporter("quantize")
 
-        def make(network: ModelProto, level: Level, images: Batches) -> QuantizedModel:
-            return quantize(network, calibration, self.scheme, level, images, progress, floats, given)
+        def make(network: ModelProto, level: Level, images: Batches, scheme: Scheme = self.scheme) -> QuantizedModel:
+            return quantize(network, calibration, scheme, level, images, progress, floats, given)
 
-        if self.scheme.float_prefix and given is None:
+        if not self.scheme.prefix or given is not None:
+            return make(model, self.level, self._stream)
+        if self.first_scheme is None:
             return quantize_behind_prefix(model, self.level, self._stream, make, self.scheme)
-        return make(model, self.level, self._stream)
+        first = partial(make, scheme=self.first_scheme)
+        return quantize_first_in_16_bits(model, self.level, self._stream, first, make, self.ram_bytes)
 
     def _within(
         self,

@@ -10,7 +10,7 @@ import numpy as np
 from edgec.pipeline.core.errors import EdgecError
 from edgec.targets.tflite.fuse import pad_amounts
 from edgec.targets.tflite.graph import Graph, Node
-from edgec.targets.tflite.integer import clip_bounds, covers
+from edgec.targets.tflite.integer import clip_bounds, saturates
 from edgec.targets.tflite.layout import stored_axis
 from edgec.targets.tflite.options import TfliteOptions
 from edgec.targets.tflite.resize import matching_conventions
@@ -141,6 +141,13 @@ def int8_throughout(graph: Graph, node: Node, options: TfliteOptions) -> bool:
     return all(graph.tensors[name].quantization for name in names if graph.tensors[name].dtype == "float32")
 
 
+@constraint("ArgMax", "ConvTranspose", "Gather", "HardSwish", "Lookup", "MatMul", "PRelu", "ReduceMax", "Resize")
+def eight_bits_or_float(graph: Graph, node: Node, options: TfliteOptions) -> bool:
+    """The input is no int16, of which TFLite Micro has no kernel or ours is not tried."""
+    note = graph.tensors[node.inputs[0]].quantization
+    return note is None or not note.is_wide
+
+
 @constraint("Conv", "ConvTranspose", "Gemm")
 def constant_weights(graph: Graph, node: Node, options: TfliteOptions) -> bool:
     """Weights and bias are constants."""
@@ -251,10 +258,10 @@ def cast_of_indices(graph: Graph, node: Node, options: TfliteOptions) -> bool:
 
 @constraint("HardSigmoid")
 def hard_sigmoid_saturates(graph: Graph, node: Node, options: TfliteOptions) -> bool:
-    """In int8 the output's range lies within [0, 1], alpha is positive and the input has rank 4."""
+    """In integers the output's range ends within [0, 1], alpha is positive and the input has rank 4."""
     note = graph.tensors[node.output].quantization
     rank = len(graph.tensors[node.output].shape)
-    return note is None or (covers(note, 0.0, 1.0) and node.attributes.get("alpha", 0.2) > 0 and rank == 4)
+    return note is None or (saturates(note) and node.attributes.get("alpha", 0.2) > 0 and rank == 4)
 
 
 @constraint("Softmax", "LpNormalization")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edgec.targets.tflite.graph import Array, Node, Quantization
-from edgec.targets.tflite.integer import integer_bias, real_bias
+from edgec.targets.tflite.integer import bias_dtype, integer_bias, real_bias
 from edgec.targets.tflite.lowering import FUSED, Lowering
 from edgec.targets.tflite.padding import padded
 from edgec.targets.tflite.window import window_of
@@ -118,13 +118,15 @@ def _weights(to: Lowering, node: Node, arranged: Callable[[Array], Array], axis:
 def hard_sigmoid(to: Lowering, node: Node) -> None:
     """clip(alpha * x + beta, 0, 1) that no convolution took in.
 
-    Int8: a 1x1 depthwise convolution whose saturation is the clip. Float: relu6(6 * (alpha * x + beta)) / 6.
+    Integers: a 1x1 depthwise convolution whose saturation is the clip, above in int16, where RELU is the one below.
+    Float: relu6(6 * (alpha * x + beta)) / 6.
     """
     alpha, beta = (float(node.attributes.get(name, value)) for name, value in (("alpha", 0.2), ("beta", 0.5)))
     source = to.activation(node.inputs[0])
     if note := to.note(node.inputs[0]):
         channels = to.shape(node.output)[1]
-        _depthwise_constant(to, node, source, np.full((1, 1, 1, channels), alpha), np.full(channels, beta), note)
+        weights, offset = np.full((1, 1, 1, channels), alpha), np.full(channels, beta)
+        _depthwise_constant(to, node, source, weights, offset, note, FUSED["RELU" if note.is_wide else None])
         return
     if not np.isclose(6 * alpha, 1.0, rtol=1e-6):
         scaled = to.scratch(node.output, "scaled")
@@ -147,13 +149,15 @@ def _depthwise_constant(
     weights: Array,
     offset: Array,
     note: Quantization,
-    strides: tuple[int, int] = (1, 1),
+    activation: int = FUSED[None],
 ) -> None:
     """A depthwise convolution with one weight value throughout, VALID; that value is integer 127, exact."""
     scale = float(np.float32(weights.max() / 127))
     step = float(np.float32(note.scale[0]) * np.float32(scale))
     kernel = to.constant(f"{node.output}/weights", np.full(weights.shape, 127, np.int8), Quantization((scale,), 0))
-    bias = np.rint(offset / step).astype(np.int32)
-    options = schema.DepthwiseConv2DOptionsT(padding=schema.Padding.VALID, strideH=1, strideW=1, depthMultiplier=1)
+    bias = np.rint(offset / step).astype(bias_dtype(note))
+    options = schema.DepthwiseConv2DOptionsT(
+        padding=schema.Padding.VALID, strideH=1, strideW=1, depthMultiplier=1, fusedActivationFunction=activation
+    )
     constant = to.constant(f"{node.output}/bias", bias, Quantization((step,), 0))
     to.emit(B.DEPTHWISE_CONV_2D, [source, kernel, constant], node.output, options)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgec.targets.tflite.graph import Graph, Node, Tensor
-from edgec.targets.tflite.integer import activation_of, covers, real_bias
+from edgec.targets.tflite.integer import activation_of, real_bias, saturates
 from edgec.targets.tflite.layout import RESHAPES, settle_layouts
 from edgec.targets.tflite.scales import MAX_RESCALE, bound_rescale, settle_scales
 
@@ -127,11 +127,14 @@ def into_activation(graph: Graph, producer: Node, node: Node) -> Merge | None:
 
 
 def into_hard_sigmoid(graph: Graph, conv: Node, node: Node) -> Merge | None:
-    """clip(alpha * conv(x) + beta, 0, 1) in int8: slope and offset go into the convolution, the clip is saturation."""
+    """clip(alpha * conv(x) + beta, 0, 1) of integers: slope and offset go into the convolution, saturation is the clip.
+
+    In int16, where 0 is in the middle, a RELU is the clip's lower end.
+    """
     note = graph.tensors[node.output].quantization
     if not all(graph.is_constant(name) for name in conv.inputs[1:]):
         return None
-    if conv.op != "Conv" or node.op != "HardSigmoid" or conv.activation or note is None or not covers(note, 0.0, 1.0):
+    if conv.op != "Conv" or node.op != "HardSigmoid" or conv.activation or note is None or not saturates(note):
         return None
     weights = graph.tensors[conv.inputs[1]]
     source = graph.tensors[conv.inputs[0]].quantization
@@ -143,7 +146,8 @@ def into_hard_sigmoid(graph: Graph, conv: Node, node: Node) -> Merge | None:
         return None
     scaled = replace(weights, name=f"{weights.name}/{node.output}", quantization=finer)
     bias = Tensor(f"{node.output}/bias", weights.shape[:1], None, alpha * real_bias(graph, conv) + beta)
-    merged = replace(conv, inputs=(conv.inputs[0], scaled.name, bias.name), output=node.output)
+    inputs, activation = (conv.inputs[0], scaled.name, bias.name), "RELU" if note.is_wide else None
+    merged = replace(conv, inputs=inputs, output=node.output, activation=activation)
     return merged, {scaled.name: scaled, bias.name: bias}
 
 

@@ -19,17 +19,19 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Quantization:
-    """``real = scale * (integer - zero_point)`` with int8 integers (int32 for a bias).
+    """``real = scale * (integer - zero_point)`` with integers of 8 or 16 bits (32 or 64 for a bias).
 
     Attributes:
         scale: one float32 value, or one for each index along ``axis``.
         zero_point: shared by all channels; 0 for weights.
         axis: the ONNX axis of a per-channel scale.
+        dtype: of an activation, ``int8`` or ``int16``.
     """
 
     scale: tuple[float, ...]
     zero_point: int
     axis: int | None = None
+    dtype: str = "int8"
 
     def scaled(self, factor: float) -> Quantization:
         """The same integers standing for ``factor`` times the values."""
@@ -37,13 +39,29 @@ class Quantization:
 
     @property
     def low(self) -> float:
-        """The real value of integer -128."""
-        return self.scale[0] * (-128 - self.zero_point)
+        """The real value of the lowest integer."""
+        return self.scale[0] * (self.limits[0] - self.zero_point)
 
     @property
     def high(self) -> float:
-        """The real value of integer 127."""
-        return self.scale[0] * (127 - self.zero_point)
+        """The real value of the highest integer."""
+        return self.scale[0] * (self.limits[1] - self.zero_point)
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The lowest and the highest integer."""
+        limits = np.iinfo(self.dtype)
+        return int(limits.min), int(limits.max)
+
+    @property
+    def is_wide(self) -> bool:
+        """It has 16 bits: its operators are those of int16 activations, int8 weights and int64 biases."""
+        return self.dtype == "int16"
+
+    def integers(self, values: Array) -> Array:
+        """Round half to even, add the zero_point, saturate; one scale."""
+        rounded: Array = np.clip(np.rint(values / self.scale[0]) + self.zero_point, *self.limits).astype(self.dtype)
+        return rounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +73,7 @@ class Tensor:
         quantization: None for a float (or index) tensor.
         data: int8 or int32 integers where quantized, otherwise float32 or integers as they are.
         channels_last: stored as NHWC when of rank 4; False behind a Transpose that the model itself asks for.
-        dtype: ``float32``, or ``int32`` for the indices that ArgMax gives; quantized tensors are int8 by their note.
+        dtype: ``float32``, or ``int32`` for the indices that ArgMax gives; quantized tensors have that of their note.
     """
 
     name: str

@@ -54,6 +54,11 @@ def covers(note: Quantization, low: float, high: float) -> bool:
     return note.low >= low - slack and note.high <= high + slack
 
 
+def saturates(note: Quantization) -> bool:
+    """No integer lies outside ``[0, 1]``; of int16, whose RELU cuts off what is negative, none above 1."""
+    return covers(note, note.low if note.is_wide else 0.0, 1.0)
+
+
 def real_values(tensor: Tensor) -> Array:
     """A constant's values in float64."""
     data = tensor.values.astype(np.float64)
@@ -75,7 +80,7 @@ def real_bias(graph: Graph, node: Node) -> Array:
 
 
 def integer_bias(graph: Graph, node: Node) -> tuple[Tensor, Array]:
-    """Weights and int32 bias of an int8 Conv or Gemm whose output channels lie on axis 0 of the weights.
+    """Weights and bias, int32 or beside int16 int64, of a Conv or Gemm with output channels on axis 0 of the weights.
 
     The bias has scale ``input_scale * weight_scale`` by definition, so a channel of (almost) zero weights with a tiny
     scale cannot hold an ordinary bias: such a channel gets a larger weight scale, at which its weights round to the
@@ -97,15 +102,24 @@ def integer_bias(graph: Graph, node: Node) -> tuple[Tensor, Array]:
         steps = source.scale[0] * fitted.astype(np.float64)
     stored = graph.tensors[node.inputs[2]] if len(node.inputs) > 2 and node.inputs[2] else None
     if stored is not None and stored.quantization and np.allclose(stored.quantization.scale, steps, rtol=1e-5, atol=0):
-        return weights, stored.values.astype(np.int32)
-    return weights, np.rint(bias / steps).astype(np.int32)
+        return weights, stored.values.astype(bias_dtype(source))
+    return weights, np.rint(bias / steps).astype(bias_dtype(source))
 
 
-def quantized_constant(tensor: Tensor) -> Tensor:
-    """A float constant of an int8 graph in symmetric int8; a single value is exact."""
-    if tensor.quantization or tensor.data is None:
+def bias_dtype(source: Quantization) -> str:
+    """Of the accumulator of an operator that reads such integers."""
+    return "int64" if source.is_wide else "int32"
+
+
+def quantized_constant(tensor: Tensor, dtype: str = "int8") -> Tensor:
+    """A constant beside integers in their type: a float one symmetric, so that a single value is exact."""
+    if tensor.data is None or (tensor.quantization and dtype == "int8"):
         return tensor
+    if tensor.quantization:
+        note = replace(tensor.quantization, dtype=dtype)
+        return replace(tensor, data=tensor.data.astype(dtype), quantization=note)
+    limit = np.iinfo(dtype).max
     largest = float(np.abs(tensor.data).max()) or 1.0
-    scale = np.float32(largest / 127)
-    data = np.clip(np.rint(tensor.data / scale), -127, 127).astype(np.int8)
-    return replace(tensor, data=data, quantization=Quantization((float(scale),), 0))
+    scale = np.float32(largest / limit)
+    data = np.clip(np.rint(tensor.data / scale), -limit, limit).astype(dtype)
+    return replace(tensor, data=data, quantization=Quantization((float(scale),), 0, dtype=dtype))

@@ -56,7 +56,7 @@ class Lowering:
         """Index of a computed or fed tensor; added at its first use."""
         if name not in self._index:
             tensor = self.graph.tensors[name]
-            dtype = "int8" if tensor.quantization else tensor.dtype
+            dtype = tensor.quantization.dtype if tensor.quantization else tensor.dtype
             self._index[name] = self.writer.tensor(
                 self._public.get(name, name), stored_shape(tensor), dtype, tensor.quantization
             )
@@ -68,7 +68,7 @@ class Lowering:
         """A new activation beside ``like``, with its type, in the file's own layout."""
         tensor = self.graph.tensors[like]
         quantization = note or tensor.quantization
-        dtype = "int8" if quantization else tensor.dtype
+        dtype = quantization.dtype if quantization else tensor.dtype
         return self.writer.tensor(f"{like}/{suffix}", shape or stored_shape(tensor), dtype, quantization)
 
     def constant(self, name: str, data: Array, note: Quantization | None = None, axis: int = 0) -> int:
@@ -107,7 +107,7 @@ class Lowering:
             fed = self.writer.tensor(name, shape, "float32")
         else:
             fed = self.writer.tensor(name, shape, "uint8", Quantization(note.scale, note.zero_point + 128))
-        self._index[name] = self.scratch(name, "int8")
+        self._index[name] = self.scratch(name, note.dtype)
         self.emit(B.QUANTIZE, [fed], self._index[name], schema.QuantizeOptionsT())
         return fed
 

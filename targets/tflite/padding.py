@@ -71,9 +71,10 @@ def lowest_around(to: Lowering, source: str, window: Window) -> int:
     top, left, bottom, right = window.pads
     n, c, h, w = to.shape(source)
     note = to.note(source)
-    lowest = np.array([-128], np.int8) if note else np.array([np.finfo(np.float32).min], np.float32)
+    lowest = note.limits[0] if note else np.finfo(np.float32).min
+    filling = np.array([lowest], note.dtype if note else np.float32)
     padded = to.scratch(source, "padded", (n, h + top + bottom, w + left + right, c))
     amounts = to.indices(f"{source}/pads", [[0, 0], [top, bottom], [left, right], [0, 0]])
-    inputs = [to.activation(source), amounts, to.constant(f"{source}/lowest", lowest, note)]
+    inputs = [to.activation(source), amounts, to.constant(f"{source}/lowest", filling, note)]
     to.emit(B.PADV2, inputs, padded, schema.PadV2OptionsT())
     return padded

@@ -40,4 +40,5 @@ def layer_times(artifact: Path, settings: TfliteOptions, threads: int) -> dict[s
 def _arena_bytes(file: TfliteFile, content: bytes) -> int | None:
     if find_spec("tflite_micro") is None:
         return None
-    return run_micro(content, np.zeros(file.tensors[file.inputs[0]].shape, np.int8)).arena_bytes
+    fed = file.tensors[file.inputs[0]]
+    return run_micro(content, np.zeros(fed.shape, fed.dtype)).arena_bytes

@@ -21,7 +21,7 @@ def max_pool(to: Lowering, node: Node) -> None:
     padding, note = padding_code(to, window), to.note(node.inputs[0])
     if padding is not None:
         index = to.activation(source)
-    elif note and note.zero_point == -128:
+    elif note and note.zero_point == note.limits[0]:
         index = zeros_around(to, source, window)
     elif to.options.xnnpack:
         index = edges_around(to, source, window)
@@ -50,8 +50,9 @@ def average_pool(to: Lowering, node: Node) -> None:
 
 
 def _average_of_some(to: Lowering, node: Node, index: int, window: Window, gains: Array) -> None:
-    constant = quantized_constant(Tensor("gains", gains.shape, None, gains.astype(np.float32)))
     note = to.note(node.output)
+    dtype = note.dtype if note else "int8"
+    constant = quantized_constant(Tensor("gains", gains.shape, None, gains.astype(np.float32)), dtype)
     data, scale = (constant.values, constant.quantization) if note else (gains.astype(np.float32), None)
     pooled = to.scratch(node.output, "pooled")
     to.emit(B.AVERAGE_POOL_2D, [index], pooled, _pool_options(window, schema.Padding.VALID))

@@ -163,20 +163,22 @@ INTEGERS = (6, 7)
 
 
 def _note(node: onnx.NodeProto, scale: Array, zero_point: Array, axis: int | None) -> Quantization:
-    """int8 parameters; unsigned ones move down by 128, which is the same function.
+    """int8 or int16 parameters; unsigned ones move down by 128, which is the same function.
 
     Raises:
         EdgecError: ``bad-quantization``.
     """
     name = node.name or node.output[0]
-    if zero_point.dtype not in (np.int8, np.uint8, np.int32):
-        raise EdgecError("bad-quantization", f"node '{name}': type {zero_point.dtype}, expected int8 or uint8", "")
+    if zero_point.dtype not in (np.int8, np.uint8, np.int16, np.int32):
+        told = f"node '{name}': type {zero_point.dtype}, expected int8, uint8 or int16"
+        raise EdgecError("bad-quantization", told, "")
     if not np.all(np.isfinite(scale)) or np.any(scale <= 0):
         raise EdgecError("bad-quantization", f"node '{name}': scale {scale.min()}, expected a positive number", "")
     points = set((zero_point.astype(int) - (128 if zero_point.dtype == np.uint8 else 0)).tolist())
     if len(points) != 1 or (axis is None and scale.size != 1):
         raise EdgecError("bad-quantization", f"node '{name}': per-channel parameters, expected one per tensor", "")
-    return Quantization(tuple(float(s) for s in scale), points.pop(), axis)
+    dtype = "int16" if zero_point.dtype == np.int16 else "int8"
+    return Quantization(tuple(float(s) for s in scale), points.pop(), axis, dtype)
 
 
 def _round(data: Array, scale: Array, zero_point: Array, axis: int) -> Array:

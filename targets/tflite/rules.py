@@ -31,7 +31,10 @@ def binary(code: int, options: Any) -> Rule:
 
     def rule(to: Lowering, node: Node) -> None:
         inputs = [_operand(to, name, node) for name in node.inputs]
-        to.emit(code, inputs, node.output, options(fusedActivationFunction=FUSED[node.activation]))
+        fields = {"fusedActivationFunction": FUSED[node.activation]}
+        if code in (B.ADD, B.SUB) and (note := to.note(node.output)) and note.is_wide:
+            fields["potScaleInt16"] = False
+        to.emit(code, inputs, node.output, options(**fields))
 
     return rule
 
@@ -40,8 +43,8 @@ def _operand(to: Lowering, name: str, node: Node) -> int:
     tensor = to.graph.tensors[name]
     if tensor.data is None:
         return to.activation(name)
-    if to.note(node.output):
-        tensor = quantized_constant(tensor)
+    if note := to.note(node.output):
+        tensor = quantized_constant(tensor, note.dtype)
     data = np.asarray(tensor.data)
     output = to.graph.tensors[node.output]
     if len(output.shape) == 4 and output.channels_last and data.size > 1:
@@ -76,7 +79,7 @@ def _constant_like(to: Lowering, node: Node, suffix: str, value: float) -> int:
     """One value at the output's own scale."""
     note, data = to.note(node.output), np.array([value], np.float32)
     if note:
-        data = np.clip(np.rint(data / note.scale[0]) + note.zero_point, -128, 127).astype(np.int8)
+        data = note.integers(data)
     return to.constant(f"{node.output}/{suffix}", data, note)
 
 
@@ -156,7 +159,7 @@ def pad(to: Lowering, node: Node) -> None:
 
 
 def requantize(to: Lowering, node: Node) -> None:
-    """QUANTIZE from one int8 scale to another: the model gives one tensor two quantizations."""
+    """QUANTIZE from one scale, or from int16, to another: the model gives one tensor two quantizations."""
     to.emit(B.QUANTIZE, [to.activation(node.inputs[0])], node.output, schema.QuantizeOptionsT())
 
 

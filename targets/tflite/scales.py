@@ -22,6 +22,7 @@ SIGNED_UNIT = Quantization((1 / 128,), 0)
 PRESCRIBED = {  # the only int8 outputs that these operators have
     "Sigmoid": PROBABILITY, "Softmax": PROBABILITY, "Tanh": SIGNED_UNIT, "LpNormalization": SIGNED_UNIT,
 }  # fmt: skip
+WIDE_UNIT = Quantization((1 / 32768,), 0, dtype="int16")
 RESCALE = frozenset(
     {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "Sub", "GlobalAveragePool", "LayerNormalization"}
 )
@@ -31,9 +32,12 @@ RESCALE = frozenset(
 MAX_RESCALE = 256.0
 MIN_ADD_RESCALE = 2.0**-10
 
+# What TFLite's int16 addition takes: 2 * input_scale / output_scale below 2**15; it ends the process otherwise.
+MAX_WIDE_ADD_RESCALE = 2.0**14
+
 
 def bound_rescale(graph: Graph) -> Graph:
-    """Widen the ranges of dead tensors, on which XNNPACK refuses an operator and the graph falls apart.
+    """Widen the ranges of dead tensors, which kernels refuse: in XNNPACK the graph would fall apart.
 
     A convolution's output so narrow that one step of the accumulator is 256 output steps or more has the same value for
     every image; past the limit there are still 128 output steps for one of the accumulator. An addend whose whole range
@@ -51,6 +55,12 @@ def bound_rescale(graph: Graph) -> Graph:
             alone = maker is not None and maker.op in RESCALE and graph.only_reader(name) is node
             if note and alone and note.scale[0] < sum_scale * MIN_ADD_RESCALE:
                 tensors[name] = _at_scale(tensors[name], 1.01 * sum_scale * MIN_ADD_RESCALE)
+    for node in graph.nodes if any(note.is_wide for t in tensors.values() if (note := t.quantization)) else ():
+        addends = [note.scale[0] for name in node.inputs if (note := tensors[name].quantization)]
+        least = 1.01 * max(addends, default=0.0) / MAX_WIDE_ADD_RESCALE
+        note = tensors[node.output].quantization
+        if note and note.is_wide and node.op in ("Add", "Sub") and note.scale[0] < least:
+            tensors[node.output] = _at_scale(tensors[node.output], least)
     return replace(graph, tensors=tensors)
 
 
@@ -97,8 +107,8 @@ def settle_scales(graph: Graph) -> Graph:
     for node in graph.nodes:
         if keeps_scale(graph, node):
             notes[node.output] = notes[node.inputs[0]]
-        elif node.op in PRESCRIBED and notes[node.output]:
-            notes[node.output] = PRESCRIBED[node.op]
+        elif node.op in PRESCRIBED and (note := notes[node.output]):
+            notes[node.output] = WIDE_UNIT if note.is_wide else PRESCRIBED[node.op]
         elif node.op == "Concat" and notes[node.output]:
             _settle_concat(graph, node, notes)
     for node in graph.nodes:

@@ -24,11 +24,17 @@ VERSIONS = {
     B.LEAKY_RELU: 2, B.TANH: 2, B.GELU: 2, B.MAXIMUM: 2, B.MINIMUM: 2, B.STRIDED_SLICE: 2, B.L2_NORMALIZATION: 2,
     B.TRANSPOSE_CONV: 3, B.BATCH_MATMUL: 2, B.SLICE: 2, B.QUANTIZE: 2, B.DEQUANTIZE: 2,
 }  # fmt: skip
+VERSIONS_OF_INT16 = {
+    B.CONV_2D: 4, B.DEPTHWISE_CONV_2D: 5, B.FULLY_CONNECTED: 7, B.ADD: 3, B.SUB: 5, B.MUL: 4, B.MEAN: 3, B.PAD: 3,
+    B.PADV2: 3, B.AVERAGE_POOL_2D: 3, B.MAX_POOL_2D: 3, B.CONCATENATION: 3, B.SOFTMAX: 3, B.LOGISTIC: 3, B.TANH: 3,
+    B.RELU: 3, B.RELU6: 3, B.TRANSPOSE: 3, B.SLICE: 4, B.STRIDED_SLICE: 4, B.MAXIMUM: 4, B.MINIMUM: 4,
+}  # fmt: skip
 FULLY_CONNECTED_OF_ROWS = 5  # or with a scale for each output
 TRANSPOSE_CONV_ACTIVATED = 4
 TENSOR_TYPES = {
     "float32": schema.TensorType.FLOAT32, "float16": schema.TensorType.FLOAT16, "int8": schema.TensorType.INT8,
-    "uint8": schema.TensorType.UINT8, "int32": schema.TensorType.INT32, "int64": schema.TensorType.INT64,
+    "uint8": schema.TensorType.UINT8, "int16": schema.TensorType.INT16,
+    "int32": schema.TensorType.INT32, "int64": schema.TensorType.INT64,
 }  # fmt: skip
 ALIGNMENT = 16
 
@@ -111,7 +117,9 @@ class FlatbufferWriter:
         self, code: int, inputs: Sequence[int], outputs: Sequence[int], options: Any = None, version: int | None = None
     ) -> None:
         """Add an operator; ``options`` is an object of the schema's ``*OptionsT``."""
-        key = (code, version or VERSIONS.get(code, 1))
+        wide = any(self._tensors[index].type == schema.TensorType.INT16 for index in inputs)
+        least = VERSIONS.get(code, 1)
+        key = (code, max(version or least, VERSIONS_OF_INT16.get(code, least)) if wide else version or least)
         kind = type(options).__name__[:-1] if options is not None else "NONE"
         self._operators.append(
             schema.OperatorT(

@@ -90,7 +90,7 @@ def behind_prefix(net: Calibrated) -> QuantizedModel:
 
 
 def answers(model: onnx.ModelProto) -> np.ndarray:
-    return np.asarray(prefix._answers(model, IMAGES)[0])
+    return np.asarray(prefix.answers(model, IMAGES)[0])
 
 
 def test_a_cut_is_the_only_way_through() -> None:

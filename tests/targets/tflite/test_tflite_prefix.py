@@ -107,7 +107,7 @@ def test_another_input_than_int8_is_refused(input_type: str) -> None:
 def test_every_board_that_offers_mixed_can_hold_it() -> None:
     mixed = [load_target(name) for name in names() if "mixed" in load_target(name).precisions]
     tflite = [target for target in mixed if target.compiler == "tflite"]
-    assert {target.name for target in tflite} == {"arm", "rpi4", "rpi5", "cortex-a53"}
+    assert {target.name for target in tflite} == {"arm", "rpi4", "rpi5", "cortex-a53", *IN_INTEGERS}
     for target in tflite:
-        assert with_precision(target, "mixed").scheme.float_prefix
+        assert with_precision(target, "mixed").scheme.prefix
         assert target.options["input_type"] == "int8"
