@@ -85,8 +85,9 @@ def _best(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release
     if len(recipe.target.precisions) < 2:
         message = f"'{recipe.target.name}' has one precision: {recipe.target.precision}"
         raise EdgecError("unsupported-precision", message, "leave --precision away")
-    here = recipe.target.device.is_this_machine and load_compiler(recipe.target.compiler).probe(recipe.settings).can_run
-    if judging.on is None and not here:
+    compiler = load_compiler(recipe.target.compiler)
+    here = recipe.target.device.is_this_machine and compiler.probe(recipe.settings).can_run
+    if judging.on is None and not here and not compiler.FORMAT.counts_arena(recipe.settings):
         release = left_to_the_device(recipe, lambda one: release_of(build(one, store), judging.ranked), work)
         return replace(release, latency=latency_of(release, judging)) if judging.timed else release
     judging = replace(judging, beside_float=False)  # FP16 is one of them
@@ -100,7 +101,13 @@ def _best(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release
             if error.code != "mixed-gains-nothing":
                 raise
     outcomes = {
-        name: Outcome(release.accuracy, release.latency, release.instructions, size_bytes(release.artifact))
+        name: Outcome(
+            release.accuracy,
+            release.latency,
+            release.instructions,
+            size_bytes(release.artifact),
+            release.memory.arena_bytes,
+        )
         for name, release in releases.items()
     }
     verdict = weigh(outcomes)

@@ -33,12 +33,14 @@ class Outcome:
     Attributes:
         instructions: of one inference on an emulated core, which has no latency.
         size_bytes: of the artifact.
+        arena_bytes: on a microcontroller, whose latency and instructions nobody counts here.
     """
 
     accuracy: Accuracy
     latency: Latency
     instructions: int | None = None
     size_bytes: int = 0
+    arena_bytes: int | None = None
 
 
 def rows_of(outcomes: Mapping[Precision, Outcome]) -> tuple[Weighed, ...]:
@@ -51,6 +53,7 @@ def rows_of(outcomes: Mapping[Precision, Outcome]) -> tuple[Weighed, ...]:
             one.latency.p50_ms,
             one.instructions,
             one.size_bytes,
+            one.arena_bytes,
         )
         for name, one in outcomes.items()
     )
@@ -60,7 +63,7 @@ def weigh(outcomes: Mapping[Precision, Outcome]) -> Verdict:
     """The fastest ships that beats FP16 by ``LEAST_GAIN`` and loses ``MOST_LOSS_PP`` at most; else FP16.
 
     Where a board has no FP16, the fastest that loses at most so much against the best. Fast is what takes least time,
-    or on an emulated core the fewest instructions. Loss is the drop of top-1 against float beyond that of FP16; without
+    on an emulated core the fewest instructions, and for a microcontroller the smallest arena. Loss is the drop of top-1 against float beyond that of FP16; without
     labels, that of the agreement with float.
 
     Raises:
@@ -83,10 +86,11 @@ def weigh(outcomes: Mapping[Precision, Outcome]) -> Verdict:
 
 
 def _costs(outcomes: Mapping[Precision, Outcome]) -> tuple[dict[Precision, float], str]:
-    """Milliseconds of all, or else millions of instructions."""
+    """Milliseconds of all, or else millions of instructions, or else KB of arena."""
     measures: tuple[tuple[str, Callable[[Outcome], float | None]], ...] = (
         (MS, lambda one: one.latency.p50_ms),
         ("M instructions", lambda one: None if one.instructions is None else one.instructions / 1e6),
+        ("KB of arena", lambda one: None if one.arena_bytes is None else one.arena_bytes / 1e3),
     )
     for unit, of in measures:
         found = {name: cost for name, one in outcomes.items() if (cost := of(one)) is not None}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import pytest
+from tiny import LOPSIDED_MCU, lopsided_network
 
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
@@ -48,7 +50,9 @@ def test_every_board_gives_or_refuses_each(board: str, precision: Precision) -> 
 
 
 def test_boards_in_integers_offer_no_float() -> None:
-    assert {name for name in names() if load_target(name).precisions == ("int8",)} == {*IN_INTEGERS, "onnxruntime"}
+    assert {name for name in names() if load_target(name).precisions == ("int8", "mixed")} == IN_INTEGERS
+    for name in IN_INTEGERS:
+        assert with_precision(load_target(name), "mixed").scheme.first_layers == "tflite-16x8"
 
 
 @pytest.mark.parametrize("board", ["arm", "armv7", "cpu", "rpi5"])
@@ -128,6 +132,37 @@ def test_instructions_stand_for_time_on_an_emulated_core() -> None:
     assert weigh({**found, "int8": outcome(78.0, instructions=16_000_000)}).precision == "mixed"
     first = rows_of(found)[0]
     assert (first.precision, first.headline, first.instructions) == ("int8", 79.8, 16_000_000)
+
+
+def test_the_arena_stands_for_time_on_a_microcontroller() -> None:
+    found = {"int8": in_arena(79.8, 580_000), "mixed": in_arena(80.0, 1_200_000)}
+    verdict = weigh(found)
+    assert verdict.precision == "int8"
+    assert verdict.text == (
+        "ship INT8: INT8 takes 580.000 KB of arena and loses 0.2 pp, MIXED takes 1200.000 KB of arena and loses 0.0 pp"
+    )
+    assert weigh({**found, "int8": in_arena(78.0, 580_000)}).precision == "mixed"
+    assert [row.arena_bytes for row in rows_of(found)] == [580_000, 1_200_000]
+
+
+def in_arena(top1: float, arena_bytes: int) -> Outcome:
+    return replace(outcome(top1), arena_bytes=arena_bytes)
+
+
+def test_auto_weighs_by_the_arena_of_a_microcontroller(
+    tiny_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefix, "MOST_MACS", 0.99)
+    network, board = tmp_path / "net.onnx", tmp_path / "board.toml"
+    onnx.save(lopsided_network(), network)
+    board.write_text(LOPSIDED_MCU)
+    found = built(capsys, network, tiny_images, tmp_path / "out", "--target", str(board), "--precision", "auto")
+    rows = {row["precision"]: row for row in found["weighed"]}
+    assert rows.keys() == {"int8", "mixed"}
+    assert rows["int8"]["arena_bytes"] < rows["mixed"]["arena_bytes"]
+    assert rows["mixed"]["sqnr_db"] > rows["int8"]["sqnr_db"] + 3
+    assert found["precision_verdict"].startswith(f"ship {found['precision'].upper()}: ")
+    assert "Arena</th>" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_times_are_not_weighed_against_instructions() -> None:

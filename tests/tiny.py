@@ -45,6 +45,29 @@ def tiny_network(batch: str | int = "N", side: int | str = TINY_PX, opset: int =
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
+def lopsided_network() -> onnx.ModelProto:
+    """As ``tiny_network``, but one channel of its first tensor is 500 times larger: 8 bits leave nothing of the others.
+
+    Only where no factor for each channel undoes it (``LOPSIDED_MCU``).
+    """
+    model = tiny_network()
+    for tensor in model.graph.initializer:
+        if tensor.name in ("w1", "b1", "w2"):
+            values = numpy_helper.to_array(tensor).copy()
+            values[0] *= 1 / 500 if tensor.name == "w2" else 500
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    return model
+
+
+LOPSIDED_MCU = """\
+extends = "mcu"
+[scheme]
+name = "unequalized"
+extends = "tflite-native"
+equalize = []
+"""
+
+
 def crowded_network() -> onnx.ModelProto:
     """As ``tiny_network``, but one tensor carries a difference of thousands and one of a few, which 8 bits cannot hold.
 

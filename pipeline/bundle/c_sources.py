@@ -21,7 +21,8 @@ from edgec.pipeline.forms.integer_preprocess import fold
 
 ARRAY_LIMIT_BYTES = 8 << 20  # a larger artifact comes as .S only: compilers need minutes for its array
 C_TYPES = {
-    "int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "int32": "int32_t", "int64": "int64_t", "float32": "float",
+    "int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "int32": "int32_t", "int64": "int64_t",
+    "float32": "float",
 }  # fmt: skip
 KIND_NAMES = {"fill": "FILL", "gradient-x": "GRADIENT_X", "gradient-y": "GRADIENT_Y", "noise": "NOISE"}
 WORD_BYTES, WORDS_PER_LINE = 8, 5

@@ -81,6 +81,7 @@ class TargetIdentity:
         processor: instruction set or GPU, as the board states it.
         precision: of the layers that are not left in float.
         artifact: path of the file or folder that runs.
+        beside_int8: what the other layers compute in, where precision is ``mixed``; float where nothing is said.
     """
 
     name: str
@@ -91,11 +92,12 @@ class TargetIdentity:
     processor: str
     precision: str
     artifact: str
+    beside_int8: str | None = None
 
     @property
     def precision_words(self) -> str:
         """As people write it."""
-        others = "FP16" if self.compiler == "tensorrt" else "float"
+        others = self.beside_int8 or ("FP16" if self.compiler == "tensorrt" else "float")
         return f"INT8 and {others}" if self.precision == "mixed" else self.precision.upper()
 
 
@@ -198,6 +200,7 @@ class Weighed:
     p50_ms: float | None
     instructions: int | None
     size_bytes: int
+    arena_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from edgec.pipeline.forms.format import Contract, Format, size_bytes
 from edgec.pipeline.forms.golden import read_golden, write_vectors
 from edgec.pipeline.forms.integer_preprocess import fold
 from edgec.pipeline.forms.measure import summary
+from edgec.pipeline.forms.spec import first_layers
 from edgec.pipeline.network.import_onnx import onnx_artifact
 from edgec.pipeline.quantize.stages import read_ranking
 from edgec.pipeline.recipe import OnnxSource, Recipe
@@ -155,6 +156,7 @@ def _target(release: Release) -> TargetIdentity:
         processor=target.device.description or target.description,
         precision=target.precision,
         artifact=artifact.name,
+        beside_int8=finer.activation_dtype.upper() if (finer := first_layers(target)[0]) else None,
     )
 
 

@@ -178,6 +178,8 @@ def _note(node: onnx.NodeProto, scale: Array, zero_point: Array, axis: int | Non
     if len(points) != 1 or (axis is None and scale.size != 1):
         raise EdgecError("bad-quantization", f"node '{name}': per-channel parameters, expected one per tensor", "")
     dtype = "int16" if zero_point.dtype == np.int16 else "int8"
+    if dtype == "int16" and points != {0}:
+        raise EdgecError("bad-quantization", f"node '{name}': zero_point {points.pop()} in int16, expected 0", "")
     return Quantization(tuple(float(s) for s in scale), points.pop(), axis, dtype)
 
 

@@ -9,10 +9,14 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from tiny import LOPSIDED_MCU, lopsided_network
 
 from edgec.pipeline.bundle.c_sources import c_float, c_prefix, word_array
 from edgec.pipeline.bundle.templates import c_string, comment, markdown
+from edgec.pipeline.cli import main
+from edgec.pipeline.quantize import prefix
 from edgec.targets.tflite.format import TfliteFormat
 
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Wconversion", "-Wshadow", "-O1"]
@@ -263,6 +267,40 @@ def test_self_test_on_an_emulated_cortex_m(mcu_bundle: Path, tmp_path: Path) -> 
         cwd=folder, capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert (said.stdout + said.stderr).split() == ["passed", "done"]
+
+
+def test_an_input_of_16_bits_is_made_of_pixels(
+    tiny_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the first layers have 16 bits, everything that describes the network says so, and the self-test passes."""
+    need("gcc")
+    monkeypatch.setattr(prefix, "MOST_MACS", 0.9)
+    onnx.save(lopsided_network(), tmp_path / "colours.onnx")
+    (tmp_path / "board.toml").write_text(LOPSIDED_MCU)
+    bundle, options = tmp_path / "out", ["--target", str(tmp_path / "board.toml"), "--precision", "mixed"]
+    assert (
+        main(["build", str(tmp_path / "colours.onnx"), "--data", str(tiny_images), "--output", str(bundle), *options])
+        == 0
+    )
+    assert main(["verify", str(bundle)]) == 0
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert [tensor["dtype"] for tensor in manifest["contract"]["inputs"]] == ["int16"]
+    assert [tensor["dtype"] for tensor in manifest["contract"]["outputs"]] == ["int8"]
+    assert manifest["target"]["beside_int8"] == "INT16"
+    assert any("compute in 16 bits" in note for note in manifest["notes"])
+    assert "INT8 and INT16 network" in (bundle / "README.md").read_text()
+    sources = host_main(bundle / "c")
+    header = (sources / "model_io.h").read_text()
+    assert "typedef int16_t colours_input_t;" in header
+    assert "X(Quantize)" in header
+    assert f"COLOURS_ARENA_BYTES {manifest['memory']['arena_with_margin_bytes']}u" in header
+    run("gcc", "-std=c11", *WARNINGS, "-o", tmp_path / "program", "main.c", *SOURCES, cwd=sources)
+    (answers,) = (bundle / "golden").glob("outputs.target.*.npy")
+    np.load(answers).tofile(tmp_path / "answers.bin")
+    said = run(tmp_path / "program", "answers.bin", "inputs.bin", cwd=tmp_path)
+    assert tuple(map(int, said.split()))[::2] == (PASSED, 0)
+    (inputs,) = (bundle / "golden").glob("inputs.*.bin")
+    assert (tmp_path / "inputs.bin").read_bytes() == inputs.read_bytes()
 
 
 def test_names_and_literals() -> None:

@@ -19,12 +19,17 @@ MICRO = TfliteOptions(xnnpack=False, runtime="tflite-micro")
 
 @dataclass
 class QdqGraph:
-    """Adds operators whose outputs pass through a Q/DQ pair; ``quantized=False`` builds the float twin."""
+    """Adds operators whose outputs pass through a Q/DQ pair; ``quantized=False`` builds the float twin.
+
+    Attributes:
+        dtype: of the pairs; int16 has zero points of 0.
+    """
 
     shape: tuple[int, ...]
     scale: float = 0.05
     zero_point: int = 3
     quantized: bool = True
+    dtype: type = np.int8
     nodes: list[Any] = field(default_factory=list)
     initializers: list[Any] = field(default_factory=list)
 
@@ -35,11 +40,11 @@ class QdqGraph:
         self.initializers.append(numpy_helper.from_array(np.asarray(data), name))
         return name
 
-    def quantize(self, name: str, scale: float, zero_point: int) -> str:
+    def quantize(self, name: str, scale: float, zero_point: int, dtype: type | None = None) -> str:
         if not self.quantized:
             return name
         s = self.constant(f"{name}.scale", np.float32(scale))
-        z = self.constant(f"{name}.zero_point", np.int8(zero_point))
+        z = self.constant(f"{name}.zero_point", np.asarray(zero_point, dtype or self.dtype))
         self.nodes.append(helper.make_node("QuantizeLinear", [name, s, z], [f"{name}.q"]))
         self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}.q", s, z], [f"{name}.dq"]))
         return f"{name}.dq"
@@ -72,7 +77,8 @@ class QdqGraph:
             [helper.make_tensor_value_info(o, dtype, None) for o in outputs],
             self.initializers,
         )
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        opset, ir = (21, 10) if self.dtype is np.int16 else (17, 9)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir)
 
 
 def integers(rng: np.random.Generator, *shape: int) -> np.ndarray:

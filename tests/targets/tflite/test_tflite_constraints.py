@@ -18,8 +18,9 @@ from edgec.targets.tflite.options import TfliteOptions
 from edgec.targets.tflite.rules import RULES
 
 
-def graph(*shape: int, quantized: bool = True) -> QdqGraph:
-    return QdqGraph(shape or (1, 4, 6, 6), quantized=quantized)
+def graph(*shape: int, quantized: bool = True, wide: bool = False) -> QdqGraph:
+    integers = {"zero_point": 0, "dtype": np.int16} if wide else {}
+    return QdqGraph(shape or (1, 4, 6, 6), quantized=quantized, **integers)
 
 
 def weights(g: QdqGraph, *shape: int) -> str:
@@ -144,20 +145,24 @@ def resize_reads_the_same_pixels(g: QdqGraph) -> str:
     return g.op("Resize", [g.x, "", "", sizes], 0.05, 3, mode="cubic")
 
 
+def eight_bits_or_float(g: QdqGraph) -> str:
+    return g.op("HardSwish", [g.x], 0.05)
+
+
 BREAKERS: tuple[Callable[[QdqGraph], str], ...] = (
     rank_is_at_most_six, images_have_rank_four, vectors_or_rows, products_of_computed, picks_by_constants,
     norm_in_float, int8_throughout, constant_weights,
     symmetric_weights, weight_granularity, pool_is_dense, plain_transposed_convolution, plain_gemm,
     operands_broadcast_by_channel, bounds_are_constants, hard_sigmoid_saturates, softmax_over_channels,
     arg_max_takes_the_first, concat_of_computed, constant_pad, resize_reads_the_same_pixels, tables_hold_integers,
-    constant_slopes, forward_slice, euclidean_norm, cast_of_indices,
+    constant_slopes, forward_slice, euclidean_norm, cast_of_indices, eight_bits_or_float,
 )  # fmt: skip
 INTEGER_OUTPUT = {arg_max_takes_the_first: TensorProto.INT64, cast_of_indices: TensorProto.INT32}
 
 
 @pytest.mark.parametrize("breaker", BREAKERS, ids=lambda b: b.__name__)
 def test_each_constraint_names_the_node_and_the_rule(breaker) -> None:
-    g = graph(quantized=breaker is not tables_hold_integers)
+    g = graph(quantized=breaker is not tables_hold_integers, wide=breaker is eight_bits_or_float)
     output = breaker(g)
     dtype = INTEGER_OUTPUT.get(breaker, TensorProto.FLOAT)
     with pytest.raises(EdgecError) as refused:

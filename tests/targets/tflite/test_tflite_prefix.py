@@ -20,6 +20,7 @@ from edgec.targets.tflite.options import TfliteOptions
 from edgec.targets.tflite.prefix import parts_of
 
 XNNPACK = TfliteOptions()
+IN_INTEGERS = {"mcu", "stm32h7", "cortex-m7", "cortex-m55"}
 
 
 def float_then_int8(
