@@ -177,7 +177,7 @@ def _worst_classes(found: Findings) -> Table | None:
 
 def _weighed(found: Findings) -> Table | None:
     weighed = found.manifest.weighed
-    heads = ("Precision", "Headline", "SQNR", "Median", "Instructions", "Artifact")
+    heads = ("Precision", "Headline", "SQNR", "Median", "Instructions", "Arena", "Artifact")
     shown = tuple(
         (
             Cell(row.precision),
@@ -185,6 +185,7 @@ def _weighed(found: Findings) -> Table | None:
             Cell("exact" if row.sqnr_db is None else f"{row.sqnr_db:.1f} dB"),
             Cell("-" if row.p50_ms is None else f"{row.p50_ms:.3f} ms"),
             Cell("-" if row.instructions is None else f"{row.instructions:,}"),
+            Cell("-" if row.arena_bytes is None else size_words(row.arena_bytes)),
             Cell(size_words(row.size_bytes)),
         )
         for row in weighed
