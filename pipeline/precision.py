@@ -62,8 +62,8 @@ def rows_of(outcomes: Mapping[Precision, Outcome]) -> tuple[Weighed, ...]:
 def weigh(outcomes: Mapping[Precision, Outcome]) -> Verdict:
     """The fastest ships that beats FP16 by ``LEAST_GAIN`` and loses ``MOST_LOSS_PP`` at most; else FP16.
 
-    Where a board has no FP16, the fastest that loses at most so much against the best. Fast is what takes least time, on
-    an emulated core the fewest instructions, and for a microcontroller the smallest arena. Loss is the drop of top-1
+    Where a board has no FP16, the fastest that loses at most so much against the best. Fast is what takes least time,
+    on an emulated core the fewest instructions, and for a microcontroller the smallest arena. Loss is the drop of top-1
     against float beyond that of FP16; without labels, that of the agreement with float.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from edgec.pipeline.bundle.c_sources import c_prefix
 from edgec.pipeline.bundle.manifest import Manifest
 from edgec.pipeline.bundle.templates import environment
-from edgec.pipeline.forms.measure import Latency
+from edgec.pipeline.forms.measure import Latency, estimate_words
 from edgec.pipeline.tasks.accuracy import Accuracy, Row, rows
 
 
@@ -70,4 +70,4 @@ def _count(number: int, one: str, many: str) -> str:
 
 
 def _estimate(low: float, high: float) -> str:
-    return f"estimated from the board's rates, not measured: {low:.2f} to {high:.2f} ms"
+    return f"estimated, not measured: {estimate_words(low, high)}"

@@ -132,7 +132,7 @@ def _memory_fit(built: Build, placement: Placement) -> MemoryFit:
     width = recipe.source.config.width_multiplier if isinstance(recipe.source, TorchSource) else 1.0
     _, height, width_px = recipe.preprocess.shape
     flash, px = size_bytes(built.binary.path), round(math.sqrt(height * width_px))
-    return memory_fit(flash, placement.arena_bytes, recipe.target.device, width, px)
+    return memory_fit(flash, placement.arena_bytes, recipe.target.device, width, px, placement.arena_source)
 
 
 def _notes(release: Release) -> Iterator[str]:

@@ -113,7 +113,7 @@ def _check_semantics(bundle: Bundle) -> None:
     memory = manifest.memory
     made_there = sum(entry.bytes for entry in manifest.files if entry.role == ENGINE)
     size = size_bytes(bundle.artifact) - made_there
-    fit = memory_fit(size, memory.arena_bytes, bundle.target.device, 1.0, 1)
+    fit = memory_fit(size, memory.arena_bytes, bundle.target.device, 1.0, 1, memory.arena_source)
     if replace(fit, would_fit=memory.would_fit) != memory or fit.flash_bytes != manifest.size_bytes:
         raise _mismatch(bundle, "memory", memory, fit)
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from edgec.pipeline.bundle.model_card import further_costs
 from edgec.pipeline.core.errors import printable
 from edgec.pipeline.core.toml_file import validate
-from edgec.pipeline.forms.measure import Latency
+from edgec.pipeline.forms.measure import Latency, estimate_words
 from edgec.pipeline.forms.memory import MemoryFit
 from edgec.pipeline.tasks.accuracy import Accuracy, rows
 
@@ -129,8 +129,7 @@ def print_latency(latency: dict[str, Any], console: Console) -> None:
     if latency["p50_ms"] is None:
         console.print(f"latency: {latency['status']} ({latency['note']})", markup=False)
         if latency["estimated_ms"]:
-            low, high = latency["estimated_ms"]
-            console.print(f"latency (estimated from the board's rates, not measured): {low:.2f} to {high:.2f} ms")
+            console.print(f"latency (estimated, not measured): {estimate_words(*latency['estimated_ms'])}")
         return
     p99 = f"{latency['p99_ms']:.3f}" if latency["p99_ms"] is not None else "needs 1,000 samples"
     note = f", {latency['note']}" if latency["note"] else ""

@@ -117,6 +117,11 @@ class Cost:
     on_target: bool = True
 
 
+def estimate_words(low_ms: float, high_ms: float) -> str:
+    """A range from the board's rates, or the one figure that a compiler gives."""
+    return f"{low_ms:.2f} ms" if low_ms == high_ms else f"{low_ms:.2f} to {high_ms:.2f} ms"
+
+
 def measure(invoke: Callable[[], None], threads: int, budget_s: float = 8.0) -> Latency:
     """Time ``invoke`` until 1,000 samples or ``budget_s`` seconds are spent, at least ten blocks; drop nothing."""
     return measure_in_turns([invoke], threads, budget_s)[0]

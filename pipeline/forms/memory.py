@@ -10,6 +10,7 @@ from edgec.pipeline.forms.spec import Device
 # Kernels with SIMD (CMSIS-NN) take scratch buffers from the arena that the reference kernels do not need; pointers have
 # half the size of this machine's: a tenth more is a choice, not a measurement.
 ARENA_MARGIN = 0.10
+MEASURED = "measured in TFLite Micro's reference kernels"
 INPUT_PX = (224, 192, 160, 128, 96, 64, 48, 32)
 WIDTHS = (1.0, 0.75, 0.5, 0.35, 0.25)
 
@@ -19,13 +20,14 @@ class MemoryFit:
     """A network against a board.
 
     Attributes:
-        arena_bytes: measured in TFLite Micro; None where that is not installed, and then RAM is not judged.
+        arena_bytes: None where nobody says, and then RAM is not judged.
         arena_with_margin_bytes: what firmware should reserve.
         flash_bytes: the model's size.
         ram_limit_bytes: what the board has for the arena; None where it states none.
         flash_limit_bytes: what it has for the model.
         over: each limit that is passed, in words; empty where the network fits.
         would_fit: options that would fit, estimated from how memory scales; empty where none is needed.
+        arena_source: who says so; None where it was measured in TFLite Micro.
     """
 
     arena_bytes: int | None
@@ -35,6 +37,7 @@ class MemoryFit:
     flash_limit_bytes: int | None
     over: tuple[str, ...]
     would_fit: tuple[str, ...]
+    arena_source: str | None = None
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -56,7 +59,12 @@ def arena_with_margin(arena_bytes: int) -> int:
 
 
 def memory_fit(
-    flash_bytes: int, arena_bytes: int | None, device: Device, width_multiplier: float, input_px: int
+    flash_bytes: int,
+    arena_bytes: int | None,
+    device: Device,
+    width_multiplier: float,
+    input_px: int,
+    arena_source: str | None = None,
 ) -> MemoryFit:
     """Hold the arena and its margin against the board's RAM, the model's size against its flash.
 
@@ -71,14 +79,15 @@ def memory_fit(
     if device.flash_bytes is not None and flash_bytes > device.flash_bytes:
         over.append(f"the model takes {flash_bytes:,} bytes of {device.flash_bytes:,} bytes flash")
     options = _would_fit(arena or 0, flash_bytes, device, width_multiplier, input_px) if over else ()
-    return MemoryFit(arena_bytes, arena, flash_bytes, device.ram_bytes, device.flash_bytes, tuple(over), options)
+    limits = (device.ram_bytes, device.flash_bytes)
+    return MemoryFit(arena_bytes, arena, flash_bytes, *limits, tuple(over), options, arena_source)
 
 
 def _sentences(fit: MemoryFit) -> Iterator[str]:
     if fit.arena_bytes is not None:
         of_board = f" of the board's {fit.ram_limit_bytes:,}" if fit.ram_limit_bytes is not None else ""
-        measured = f"{fit.arena_bytes:,} bytes measured in TFLite Micro's reference kernels"
-        yield f"RAM: reserve {fit.arena_with_margin_bytes:,} bytes{of_board} for the arena ({measured}, plus a margin)"
+        said = f"{fit.arena_bytes:,} bytes {fit.arena_source or MEASURED}"
+        yield f"RAM: reserve {fit.arena_with_margin_bytes:,} bytes{of_board} for the arena ({said}, plus a margin)"
     elif fit.ram_limit_bytes is not None:
         yield f"RAM: the board has {fit.ram_limit_bytes:,} bytes; what the arena takes was not measured"
     if fit.flash_limit_bytes is not None:

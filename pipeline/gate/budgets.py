@@ -61,6 +61,7 @@ class Absolute:
         num_reformats: copies between layouts or precisions that the runtime put in.
         num_float_layers: convolutions and matrix products that run in float.
         delegate_pieces: parts that the delegate takes the graph apart into.
+        num_cpu_operators: operators that an accelerator leaves to the processor.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -87,6 +88,7 @@ class Absolute:
     num_reformats: Count | None = None
     num_float_layers: Count | None = None
     delegate_pieces: Count | None = None
+    num_cpu_operators: Count | None = None
 
     def given(self) -> dict[str, float]:
         """Limits that are there, by name."""

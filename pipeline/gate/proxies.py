@@ -18,6 +18,7 @@ PLACEMENT = (
     "num_reformats",
     "num_float_layers",
     "delegate_pieces",
+    "num_cpu_operators",
     "arena_bytes",
 )
 
