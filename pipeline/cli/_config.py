@@ -128,9 +128,9 @@ class Config:
             return value  # of a list with commas
         if not isinstance(value, _types(option)) or (isinstance(value, bool) and not option.is_flag):
             raise click.BadParameter(f"expected {_expected(option)}, got {_said(value)}")
-        if isinstance(option.type, NameOrFile | NamedPath):
+        if isinstance(value, str) and isinstance(option.type, NameOrFile | NamedPath):
             return option.type.anchored(value, self._beside)
-        return self._beside(value) if isinstance(option.type, click.Path) else value
+        return self._beside(value) if isinstance(value, str) and isinstance(option.type, click.Path) else value
 
     def _beside(self, path: str) -> str:
         """A path of the file is relative to the file."""

@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 FOLDER = click.Path(path_type=Path)
 
 
-class NameOrFile(click.ParamType):
+class NameOrFile(click.ParamType):  # type: ignore[type-arg]  # generic in newer click alone
     """A name that edgec knows, or a file."""
 
     name = "text"
@@ -33,7 +33,7 @@ class NameOrFile(click.ParamType):
 
 
 @dataclass(frozen=True)
-class NamedPath(click.ParamType):
+class NamedPath(click.ParamType):  # type: ignore[type-arg]
     """``NAME=PATH``, or one of the two alone.
 
     Attributes:

@@ -40,9 +40,10 @@ def explained(root: click.Context, words: tuple[str, ...]) -> tuple[click.Contex
     Raises:
         click.UsageError: as the command itself.
     """
-    context, names, rest = root, (), list(words)
+    context, rest = root, list(words)
+    names: tuple[str, ...] = ()
     command = root.command
-    while isinstance(command, click.Group) and command.name != "explain":
+    while isinstance(command, click.Group):
         if not rest:
             raise click.UsageError(f"expected a command of '{' '.join(names)}'")
         name, found, rest = command.resolve_command(context, rest)
@@ -96,7 +97,7 @@ def board_facts(context: click.Context) -> list[Source]:
 
 
 def _source(context: click.Context, parameter: click.Parameter, config: Config, words: tuple[str, ...]) -> Source:
-    name = max(parameter.opts, key=len) if isinstance(parameter, click.Option) else parameter.make_metavar(context)
+    name = max(parameter.opts, key=len) if isinstance(parameter, click.Option) else parameter.human_readable_name
     value, source = _plain(context.params[parameter.name or ""]), context.get_parameter_source(parameter.name or "")
     if source is ParameterSource.ENVIRONMENT:
         return Source(name, value, "environment", str(parameter.envvar))

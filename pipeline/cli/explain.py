@@ -17,7 +17,7 @@ MOST = 4  # parts of a key that are named
 @recipe_options
 @json_option
 @click.pass_context
-def stages(context: click.Context, as_json: bool, **request: Any) -> None:
+def stages(context: click.Context, /, as_json: bool, **request: Any) -> None:
     """Say which stages 'edgec build' would run with these options, and why."""
     import json
     from dataclasses import asdict
@@ -62,7 +62,8 @@ def values(context: click.Context, words: tuple[str, ...]) -> None:
         return
     table = Table("option", "value", "from", box=None)
     for row in (*found, *facts):
-        where = row.where if row.source in ("file", "board") else " ".join(filter(None, (row.source, row.where)))
+        source = "" if row.source in ("file", "board") else row.source  # its name and line say so
+        where = " ".join(filter(None, (source, row.where)))
         table.add_row(*(escape(text) for text in (row.name, _said(row.value), where)))
     print_table(table, Console(highlight=False))
 

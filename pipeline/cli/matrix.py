@@ -68,6 +68,7 @@ def command(context: click.Context, file: Path, output: Path | None, jobs: int, 
             row = rows[outcome.cell.name] = row_of(outcome)
             _write(folder, file.name, rows)
             said = f"{row.verdict}, kept" if row.is_kept else f"{row.verdict} in {row.seconds:.1f} s"
+            said = f"{row.verdict}: {row.error['message']}" if row.error else said
             tell(printable(f"[{number}/{len(cells)}] {row.cell}: {said}"))
     if as_json:
         click.echo((folder / LOG).read_text(encoding="utf-8"), nl=False)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgec.pipeline.build import build
+from edgec.pipeline.bundle.extras import extras_of
 from edgec.pipeline.bundle.manifest import MANIFEST, Manifest
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.records import SENSITIVITY
@@ -65,6 +66,7 @@ def judging_of(cell: Cell) -> Judging:
         ranked=asked.sensitivity,
         halved=asked.stability,
         weigh_precisions=cell.precision == "auto",
+        extras=tuple(dict.fromkeys(asked.extras)),
     )
 
 
@@ -132,6 +134,9 @@ def _is_judged(cell: Cell, recipe: Recipe, bundle: Bundle) -> bool:
     manifest, judging = bundle.manifest, judging_of(cell)
     asked = (judging.on, judging.ranked, judging.halved)
     found = (manifest.evaluated_on, (bundle.folder / SENSITIVITY).is_file(), manifest.stability is not None)
+    asked_for, there = set(judging.extras), set(extras_of(manifest))
+    if there - asked_for - {"c"} or asked_for - there:  # a board may get C sources unasked
+        return False
     return asked == found and (judging.on is not None or _latency_fits(cell, recipe, manifest))
 
 

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from edgec.pipeline.bundle.extras import Extra
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
 from edgec.pipeline.core.toml_file import STRICT, field_names, is_file_name, read_toml, validate
 from edgec.pipeline.forms.scheme import Level
@@ -26,6 +27,7 @@ class Options:
         measure: latency, where the artifact runs here or ``on`` a device.
         sensitivity: rank the layers.
         stability: quantize by each half of the calibration images too.
+        extras: what ``--with`` takes.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -49,6 +51,7 @@ class Options:
     stability: bool = False
     threads: int | None = None
     on: str | None = None
+    extras: tuple[Extra, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("calibration_samples", "threads", "num_classes"):

@@ -128,11 +128,15 @@ def run(cells: Sequence[Cell], plan: Plan) -> Iterator[Outcome]:
     with ThreadPoolExecutor(plan.jobs) as pool:
         waiting = [pool.submit(_outcome, cell, plan, only_stages=True) for cell in cells]
         prepared = []
-        for outcome in (done.result() for done in as_completed(waiting)):
-            if outcome.how == "prepared":
-                prepared.append(outcome)
-            else:
-                yield outcome
+        try:
+            for outcome in (done.result() for done in as_completed(waiting)):
+                if outcome.how == "prepared":
+                    prepared.append(outcome)
+                else:
+                    yield outcome
+        finally:
+            for one in waiting:
+                one.cancel()  # where nobody asks for more
     for outcome in sorted(prepared, key=lambda one: cells.index(one.cell)):
         last = _tried(outcome.cell, plan, only_stages=False)
         yield replace(last, tries=max(last.tries, outcome.tries), seconds=last.seconds + outcome.seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.bundle.manifest import Manifest
@@ -17,6 +17,7 @@ COLUMNS = (
     *("model", "target", "precision", "data", "float %", "artifact %", "SQNR dB"),
     *("p50 ms", "size MB", "arena kB", "verdict"),
 )
+Figure: TypeAlias = float  # a field of this name stands in its way
 OVER, POOR, WAITING = "over the board's limit", "poor", "not built"
 
 
@@ -45,13 +46,13 @@ class Row:
     bundle: str | None = None
     is_kept: bool = False
     tries: int = 0
-    seconds: float = 0.0
-    float: float | None = None
-    artifact: float | None = None
-    sqnr_db: float | None = None
-    p50_ms: float | None = None
+    seconds: Figure = 0.0
+    float: Figure | None = None
+    artifact: Figure | None = None
+    sqnr_db: Figure | None = None
+    p50_ms: Figure | None = None
     latency_note: str = ""
-    estimated_ms: tuple[float, float] | None = None
+    estimated_ms: tuple[Figure, Figure] | None = None
     size_bytes: int | None = None
     arena_bytes: int | None = None
     notes: tuple[str, ...] = ()

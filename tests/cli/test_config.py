@@ -74,6 +74,8 @@ def test_the_nearer_source_wins(here: Path, explain: Explain, monkeypatch: pytes
     assert explain(*words)["--calibration-samples"] == (12, "file", "edgec.toml:7")
     monkeypatch.setenv("EDGEC_BUILD_CALIBRATION_SAMPLES", "13")
     assert explain(*words)["--calibration-samples"] == (13, "environment", "EDGEC_BUILD_CALIBRATION_SAMPLES")
+    monkeypatch.setenv("EDGEC_BUILD_TARGET", "arm mcu")
+    assert explain("build", "net")["--target"] == (["arm", "mcu"], "environment", "EDGEC_BUILD_TARGET")
     given = explain(*words, "--calibration-samples", "14")
     assert given["--calibration-samples"] == (14, "command line", None)
     assert given["--target"] == (["onnxruntime"], "command line", None)

@@ -6,15 +6,19 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgec.pipeline.cli import main
+from edgec.pipeline.cli._config import command_of
+from edgec.pipeline.cli.matrix import NOT_OF_A_CELL
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.matrix import cell as cell_module
 from edgec.pipeline.matrix import run as run_module
+from edgec.pipeline.matrix.plan import Options
 
 
 @pytest.fixture(autouse=True)
@@ -157,3 +161,8 @@ def test_a_file_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["matrix", "m.toml"]) == 1
     assert "error[bad-matrix]: 'm.toml' has no cell" in capsys.readouterr().err
     assert main(["matrix", "m.toml", "--jobs", "0"]) == 2
+
+
+def test_a_cell_can_ask_for_whatever_a_build_can() -> None:
+    named = {parameter.name for parameter in command_of("build").params} - set(NOT_OF_A_CELL)
+    assert named - {"model", "data", "precision"} == {field.name for field in fields(Options)} - {"measure"}

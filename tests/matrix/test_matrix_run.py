@@ -67,6 +67,7 @@ def test_a_bundle_of_the_same_request_is_kept_and_any_other_is_not(
         replace(cell, options=replace(cell.options, stability=True)),
         replace(cell, options=replace(cell.options, measure=True)),
         replace(cell, options=replace(cell.options, on="ssh://board")),
+        replace(cell, options=replace(cell.options, extras=("float",))),
     ):
         assert not kept(other, bundle), other
 
