@@ -53,7 +53,7 @@ class Point:
 def forest(title: str, rows: Sequence[Estimate], unit: str, zero: bool = False) -> str:
     """A dot and its 95 % interval for each row, on an axis that starts at zero only where ``zero`` is to be seen."""
     ends = [end for row in rows for end in (row.interval or (row.value, row.value))] + ([0.0] if zero else [])
-    parts, place, tops, height = _rows(rows, ends, unit)
+    parts, place, tops, height = _rows([(row.label, row.words) for row in rows], ends, unit)
     if zero:
         parts.append(f'<line class="zero" x1="{place(0):.1f}" x2="{place(0):.1f}" y1="0" y2="{height - AXIS}"/>')
     for row, y in zip(rows, tops, strict=True):
@@ -68,7 +68,8 @@ def forest(title: str, rows: Sequence[Estimate], unit: str, zero: bool = False) 
 
 def dots(title: str, rows: Sequence[Dots], unit: str) -> str:
     """Every observation of each row as a dot, and a line at its middle."""
-    parts, place, tops, height = _rows(rows, [value for row in rows for value in (*row.values, row.middle)], unit)
+    ends = [value for row in rows for value in (*row.values, row.middle)]
+    parts, place, tops, height = _rows([(row.label, row.words) for row in rows], ends, unit)
     for row, y in zip(rows, tops, strict=True):
         kind, x = " strong" if row.highlight else "", place(row.middle)
         parts += [f'<circle class="dot{kind}" cx="{place(v):.1f}" cy="{y}" r="4"/>' for v in row.values]
@@ -171,23 +172,24 @@ def _vertical_axis(low: float, high: float, place: _scale, bottom: float, unit: 
 
 
 def _rows(
-    rows: Sequence[Estimate] | Sequence[Dots], ends: Sequence[float], unit: str
+    rows: Sequence[tuple[str, str]], ends: Sequence[float], unit: str
 ) -> tuple[list[str], _scale, list[float], float]:
     """Axis and headings; where values lie, the middle of each row's marks, and the height of all.
 
-    Words stand on the right of their row's label, or of all rows below it where one has no room.
+    Args:
+        rows: label and words; these stand on the right of the label, or of all rows below it where one has no room.
     """
     low, high = _nice_range(min(ends), max(ends))
     place = _scale(low, high, EDGE, WIDTH - EDGE)
-    below = LINE if any(len(row.label) + len(row.words) > MAX_TEXT for row in rows) else 0
+    below = LINE if any(len(label) + len(words) > MAX_TEXT for label, words in rows) else 0
     height = EDGE + len(rows) * (ROW + below) + AXIS
     parts, tops = _vertical_axis(low, high, place, height - AXIS, unit), []
-    for i, row in enumerate(rows):
+    for i, (label, words) in enumerate(rows):
         y = EDGE + i * (ROW + below)
-        shown = shortened(row.label, MAX_TEXT - (0 if below else len(row.words)))
-        words = f'x="{EDGE}" y="{y + 10 + LINE}"' if below else f'class="end" x="{WIDTH - EDGE}" y="{y + 10}"'
-        parts.append(f'<text x="{EDGE}" y="{y + 10}"><title>{escape(row.label)}</title>{escape(shown)}</text>')
-        parts.append(f"<text {words}>{escape(row.words)}</text>")
+        shown = shortened(label, MAX_TEXT - (0 if below else len(words)))
+        where = f'x="{EDGE}" y="{y + 10 + LINE}"' if below else f'class="end" x="{WIDTH - EDGE}" y="{y + 10}"'
+        parts.append(f'<text x="{EDGE}" y="{y + 10}"><title>{escape(label)}</title>{escape(shown)}</text>')
+        parts.append(f"<text {where}>{escape(words)}</text>")
         tops.append(y + 24.0 + below)
     return parts, place, tops, height
 
