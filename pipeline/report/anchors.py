@@ -107,7 +107,7 @@ def _table(theirs: Sequence[Anchor], ours: Sequence[Findings]) -> Table:
 
 def _measured(one: Findings) -> list[tuple[Cell, ...]]:
     said, took, by = one.manifest.accuracy, one.manifest.latency, Cell("measured by edgec")
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     if said.metric in OF_METRIC and said.shipped == "target":
         figure, images = OF_METRIC[said.metric], Cell(f"{said.num_images:,} test images of this build")
         rows.append((Cell(one.name), Cell(figure), *_pair(figure, said.float, said.target), images, by))

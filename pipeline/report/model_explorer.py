@@ -76,8 +76,10 @@ def _by_tensor(qdq: Path, values: Mapping[str, float]) -> dict[str, float]:
     import onnx
 
     graph = onnx.load(qdq, load_external_data=False).graph
-    written = {node.name: node.output[0] for node in graph.node if node.output}
-    behind = {node.input[0]: node.output[0] for node in graph.node if node.op_type in ("QuantizeLinear", LAST)}
+    written: dict[str, str] = {node.name: node.output[0] for node in graph.node if node.output}
+    behind: dict[str, str] = {
+        node.input[0]: node.output[0] for node in graph.node if node.op_type in ("QuantizeLinear", LAST)
+    }
     ends = {tensor.name for tensor in graph.output}
 
     def name_of(node: str) -> str:
