@@ -117,8 +117,10 @@ def first_paint_ms(page: Path) -> float | str:
 
 
 def sections(sources: Path) -> dict[str, Any]:
-    """text, data and bss bytes of each source on each processor that has a compiler here."""
+    """text, data and bss bytes of each source on each processor that has a compiler here; none without sources."""
     found: dict[str, Any] = {}
+    if not sources.is_dir():
+        return found
     for processor, (compiler, options) in SECTIONS.items():
         if shutil.which(compiler) is None:
             found[processor] = f"not measured: no {compiler}"
@@ -126,7 +128,7 @@ def sections(sources: Path) -> dict[str, Any]:
         found[processor] = {}
         for name in ("model.S", "model_io.c", "selftest.c"):
             with tempfile.NamedTemporaryFile(suffix=".o") as output:
-                subprocess.run([compiler, *options, "-I.", "-c", name, "-o", output.name], cwd=sources, check=True)
+                subprocess.run([compiler, *options, "-I..", "-c", name, "-o", output.name], cwd=sources, check=True)
                 size = subprocess.run(
                     [compiler.replace("gcc", "size"), output.name], capture_output=True, text=True, check=True
                 )
