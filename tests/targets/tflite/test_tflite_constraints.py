@@ -229,7 +229,7 @@ def test_dynamic_spatial_shape() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scale", "zero"), [(np.float32(-1), np.int8(0)), (np.float32(1), np.int16(0)), (np.ones(4, "f"), np.zeros(4, "b"))]
+    ("scale", "zero"), [(np.float32(-1), np.int8(0)), (np.float32(1), np.int16(5)), (np.ones(4, "f"), np.zeros(4, "b"))]
 )
 def test_quantization_that_tflite_cannot_say(scale, zero) -> None:
     g = graph()
