@@ -1,5 +1,7 @@
 """INT8 against mixed on Arm: accuracy over disjoint halves of photographs, and instructions on emulated cores.
 
+With ``--target mcu`` on a microcontroller: its arena instead.
+
     edgec device setup qemu --cpu cortex-a76
     python benchmarks/mixed.py --data PHOTOS --weights mobilenetv3-small=CARD.toml mobilenetv2=CARD.toml
 
@@ -28,15 +30,16 @@ TARGETS = {"cortex-a76": "rpi5", "cortex-a53": "cortex-a53"}
 def main() -> None:
     """Print one Markdown row for each network and precision."""
     options = _arguments()
-    heads = ("network", "precision", "top-1 float, artifact", "drop pp", "agreement %", "SQNR dB", "% of MACs in float")
-    print(f"| {' | '.join(heads)} | M instructions |")
+    heads = ("network", "precision", "top-1 float, artifact", "drop pp", "agreement %", "SQNR dB", "% of MACs finer")
+    print(f"| {' | '.join(heads)} | {'KB of arena' if options.target else 'M instructions'} |")
     print("|---|---|---|---|---|---|---|---|")
     for entry in options.weights:
         name, _, card = entry.partition("=")
         for precision in options.precisions:
             with tempfile.TemporaryDirectory() as folder:
                 found = [_built(name, card, precision, options, Path(folder), split) for split in range(options.splits)]
-                print(_row(name, precision, found, _instructions(Path(folder) / "0", options.cpu)), flush=True)
+                cost = _arena(found) if options.target else _instructions(Path(folder) / "0", options.cpu)
+                print(_row(name, precision, found, cost), flush=True)
 
 
 def _built(
@@ -50,7 +53,7 @@ def _built(
         "--weights",
         card,
         "--target",
-        TARGETS[options.cpu],
+        options.target or TARGETS[options.cpu],
         "--precision",
         precision,
         "--no-measure",
@@ -82,6 +85,11 @@ def _instructions(bundle: Path, cpu: str) -> float:
     return float(json.loads(_edgec("measure", bundle, "--on", f"qemu:{cpu}", "--json"))["instructions"]) / 1e6
 
 
+def _arena(found: list[dict[str, Any]]) -> float:
+    """KB, the largest of the splits."""
+    return max(int(result["memory"]["arena_bytes"]) for result in found) / 1e3
+
+
 def _edgec(*words: object) -> str:
     return subprocess.run(["edgec", *map(str, words)], check=True, stdout=subprocess.PIPE, text=True).stdout
 
@@ -93,9 +101,9 @@ def _row(name: str, precision: str, found: list[dict[str, Any]], instructions: f
         key: float(np.average([entry[key] for entry in accuracy], weights=weights))
         for key in ("float", "target", "agreement")
     }
-    shares = sorted(
-        {layer["reason"].split(": ")[-1].split(" ")[0] for result in found for layer in result["float_layers"]}
-    )
+    told = [layer["reason"] for result in found for layer in result["float_layers"]]
+    told += [note for result in found for note in result["notes"] if "compute in 16 bits" in note]
+    shares = sorted({reason.split(": ")[1].split(" ")[0] for reason in told if "% of the multiplications" in reason})
     drop, sqnr = pooled["float"] - pooled["target"], np.mean([entry["sqnr_db"] for entry in accuracy])
     figures = f"{pooled['float']:.1f}, {pooled['target']:.1f} | {drop:.2f} | {pooled['agreement']:.1f} | {sqnr:.1f}"
     return f"| {name} | {precision} | {figures} | {' or '.join(shares) or '-'} | {instructions:.2f} |"
@@ -106,6 +114,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", nargs="+", required=True, metavar="MODEL=CARD.toml")
     parser.add_argument("--precisions", nargs="+", default=["int8", "mixed"])
+    parser.add_argument("--target", help="a microcontroller, in place of the board of --cpu")
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--cpu", choices=sorted(TARGETS), default="cortex-a76")
     return parser.parse_args()

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.compiler import Probe
 from edgec.pipeline.forms.format import Format
@@ -80,7 +81,7 @@ def to_tflite(
         preprocess: kept in the metadata; folded into the first convolution for ``input_type = "uint8"``.
 
     Raises:
-        EdgecError: as ``check``; ``inexact-normalisation`` (``uint8``).
+        EdgecError: as ``check``; ``inexact-normalisation`` and ``unsupported-precision`` (``uint8``).
     """
     require_schema()
     from edgec.targets.tflite.lowering import Lowering
@@ -92,6 +93,9 @@ def to_tflite(
     parts = parts_of(model) if options.xnnpack else None
     graph = _prepared(model if parts is None else parts.rest, options)
     if options.input_type == "uint8" and parts is None:
+        if any((note := graph.tensors[name].quantization) and note.is_wide for name in graph.inputs):
+            message = "pixels of 8 bits feed no network whose first layers have 16"
+            raise EdgecError("unsupported-precision", message, "choose --precision int8, or input_type = 'int8'")
         graph = fold_normalisation(graph, preprocess)
     metadata = _metadata(options, labels, preprocess, outputs_in_model_order(graph))
     if parts is None:
