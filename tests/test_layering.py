@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("edgec.pipeline.build",),
     ("edgec.pipeline.bundle",),
     ("edgec.pipeline.report",),
+    ("edgec.pipeline.firmware",),
     ("edgec.pipeline.gate",),
     ("edgec.pipeline.train",),
     ("edgec.pipeline",),

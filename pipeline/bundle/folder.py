@@ -14,21 +14,26 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.scratch import NEW, beside, replace_folder
 from edgec.pipeline.core.store import file_sha256
 
+Foreign = Callable[[Path], str | None]
+
 
 @contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
+def replacing(folder: Path, foreign: Foreign | None = None) -> Iterator[Path]:
     """Yield an empty folder beside ``folder`` that takes its place when the block ends well.
 
+    Args:
+        foreign: why a folder may not be replaced; None where it may. Bundles may where nothing else is given.
+
     Raises:
-        EdgecError: ``output-exists`` where ``folder`` is something other than a bundle or an empty folder;
+        EdgecError: ``output-exists`` where ``folder`` is foreign and not empty;
             ``output-not-writable``, ``disk-full``; what ``scratch`` raises.
     """
     folder = folder.absolute()
-    check_replaceable(folder)
+    check_replaceable(folder, foreign)
     with workplace(folder) as work:
         (work / NEW).mkdir()
         yield work / NEW
-        check_replaceable(folder)  # it may have come meanwhile
+        check_replaceable(folder, foreign)  # it may have come meanwhile
         replace_folder(work, folder)
 
 
@@ -66,7 +71,7 @@ def output_named(path: Path) -> Iterator[None]:
         raise
 
 
-def check_replaceable(folder: Path) -> None:
+def check_replaceable(folder: Path, foreign: Foreign | None = None) -> None:
     """Refuse to overwrite what edgec did not write.
 
     Raises:
@@ -76,14 +81,14 @@ def check_replaceable(folder: Path) -> None:
         if not folder.exists() and not folder.is_symlink():
             return
         if folder.is_dir() and not folder.is_symlink():
-            foreign = _foreign(folder)
-            if foreign is None:
+            reason = (foreign or _foreign)(folder)
+            if reason is None:
                 return
         else:
-            foreign = "it is no folder"
+            reason = "it is no folder"
     except OSError as error:
         raise _not_writable(folder, error) from error
-    message = f"'{folder}' exists and edgec may not replace it: {foreign}"
+    message = f"'{folder}' exists and edgec may not replace it: {reason}"
     raise EdgecError("output-exists", message, "choose another --output, or remove it")
 
 

@@ -80,6 +80,7 @@ COMMAND_LINES = {
     "report": ["report", "OUT", "--output", "PAGE"],
     "diff": ["diff", "OUT", "OUT"],
     "pack": ["pack", "OUT"],
+    "project": ["project", "--help"],
     "explain": ["explain", "MODEL", "--target", "TARGET", "--data", "DATA"],
     "sensitivity": ["sensitivity", "MODEL", "--scheme", "openvino", "--data", "DATA"],
     "reproduce": ["reproduce", "OUT", "--model", "MODEL", "--data", "DATA"],

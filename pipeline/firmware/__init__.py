@@ -1,0 +1,1 @@
+"""A bundle as a firmware project that builds: ``edgec project``."""

@@ -1,0 +1,49 @@
+"""What a project takes of flash and RAM, as far as it is known before a linker runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgec.pipeline.bundle.read import Bundle
+
+STACK_BYTES = 16 << 10  # board.ld of the bare boards: a choice, not a measurement
+
+
+@dataclass(frozen=True)
+class Row:
+    """One part: ``where`` is flash or RAM, ``source`` says how its size is known."""
+
+    what: str
+    where: str
+    bytes: int
+    source: str
+
+
+def memory_rows(bundle: Bundle, has_stack: bool) -> tuple[Row, ...]:
+    """Model, self-test and labels in flash; arena, and the stack of bare boards, in RAM."""
+    contract, memory = bundle.manifest.contract, bundle.manifest.memory
+    output = contract.outputs[0]
+    answer = output.size * np.dtype(output.dtype).itemsize
+    generated, stored = _num_vectors(bundle.folder / "c" / "selftest.h")
+    rows = [
+        Row("model", "flash", bundle.manifest.size_bytes, "the file"),
+        Row("self-test: answers", "flash", (generated + stored) * answer, "calculated"),
+        Row("self-test: real images, which can be left out", "flash", stored * contract.inputs[0].size, "calculated"),
+        Row("labels", "flash", sum(len(label.encode()) + 1 for label in bundle.labels), "calculated"),
+    ]
+    if memory.arena_with_margin_bytes is not None:
+        measured = f"{memory.arena_bytes:,} measured with TFLite Micro's reference kernels, plus a margin"
+        rows.append(Row("arena", "RAM", memory.arena_with_margin_bytes, measured))
+    if has_stack:
+        rows.append(Row("stack of the bare boards", "RAM", STACK_BYTES, "chosen"))
+    return tuple(rows)
+
+
+def _num_vectors(header: Path) -> tuple[int, int]:
+    """Generated and stored vectors, from the bundle's own ``selftest.h``."""
+    words = header.read_text(encoding="utf-8").split()
+    generated = int(words[next(i for i, word in enumerate(words) if word.endswith("_SELFTEST_GENERATED")) + 1])
+    return generated, int(words[words.index("?") + 1])
