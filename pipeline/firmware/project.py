@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -84,6 +85,8 @@ def write_project(folder: Path, ecosystem: str, output: Path, tflite_micro: Path
         prefix = c_prefix(bundle.manifest.model.name)
         core = work / CORE[ecosystem].replace("PREFIX", prefix)
         copy_folder(folder / "c", core, lambda name: ecosystem == "cmake" or name.endswith((".c", ".h")))
+        if ecosystem == "cmake":
+            shutil.copyfile(bundle.artifact, core / bundle.artifact.name)  # what model.S includes
         pinned = None if tflite_micro is None else _copy_tflite_micro(tflite_micro, work / TFLITE_MICRO)
         rows = memory_rows(bundle, ecosystem == "cmake")
         values = _values(bundle, prefix, ecosystem, rows, pinned)
@@ -139,6 +142,7 @@ def _values(
         "P": prefix.upper(),
         "title": re.sub(r"[^\w .+-]", "_", manifest.model.name, flags=re.ASCII),
         "version": parse_version(manifest.model.version),
+        "artifact": bundle.artifact.name,
         "library_name": f"edgec_{prefix}",
         "ecosystem": ecosystem,
         "preprocess": bundle.preprocess,

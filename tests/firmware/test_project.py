@@ -51,7 +51,7 @@ def test_the_bundles_own_sources_are_used(ecosystem: str, projects: dict[str, Pa
     taken = {name: content for name, content in tree(core).items() if name in given}
     assert all(given[name] == content for name, content in taken.items())
     left_out = given.keys() - taken.keys()
-    assert left_out == (set() if ecosystem == "cmake" else {"model.S", "model.bin"})
+    assert left_out == (set() if ecosystem == "cmake" else {"model.S"})
 
 
 @pytest.mark.parametrize("ecosystem", CORE)
@@ -62,7 +62,7 @@ def test_every_file_is_recorded_and_nothing_is_left_open(ecosystem: str, project
         name: hashlib.sha256(content).hexdigest() for name, content in files.items()
     }
     assert (record["model"], record["version"], record["ecosystem"]) == ("colours", "1.0.0", ecosystem)
-    own = {name: content.decode() for name, content in files.items() if not name.endswith((".bin", ".S"))}
+    own = {name: content.decode() for name, content in files.items() if not name.endswith((".tflite", ".S"))}
     assert not [name for name, text in own.items() if "{{" in text or "{%" in text]
     assert not [name for name, text in own.items() if "edgec" not in text]  # each says whose it is
 
