@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
-PACKAGES = {"pipeline": "edgec.pipeline", "targets": "edgec.targets", "calib_data": "edgec.calib_data"}
+PACKAGES = {
+    "api": "edgec",
+    "pipeline": "edgec.pipeline",
+    "targets": "edgec.targets",
+    "calib_data": "edgec.calib_data",
+}
 
 # Lower rows know nothing of higher ones. A module belongs to the longest prefix that fits.
 LAYERS: tuple[tuple[str, ...], ...] = (
@@ -35,6 +40,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("edgec.pipeline.train",),
     ("edgec.pipeline",),
     ("edgec.pipeline.cli",),
+    ("edgec.pipeline.api",),  # takes the names, bounds and defaults of the command line's options
+    ("edgec",),
 )
 HEAVY = (
     "torch",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edgec.pipeline.bundle.float_network import float_network
 from edgec.pipeline.bundle.read import Bundle, open_bundle
@@ -141,14 +142,22 @@ def ask_bundle(folder: Path, images: Sequence[Path], top: int = 5) -> list[Answe
         EdgecError: what ``open_bundle``, ``open_runner`` and ``read_image`` raise.
     """
     bundle = open_bundle(folder)
-    task, runner = task_of_bundle(bundle), open_runner(bundle, os.cpu_count() or 1)
-    names = [shape.name for shape in output_shapes(bundle.qdq_onnx)]
-    found = []
-    for image in images:
-        pixels = read_image(image, bundle.preprocess)
-        kept = task.keep(runner.predict(bundle.preprocess.normalise(np.asarray(pixels)[None])), names)
-        found.append(Answered(image, task.reply(kept, 0, bundle.labels, top, bundle.preprocess.rgb(pixels))))
-    return found
+    pixels = (read_image(image, bundle.preprocess) for image in images)
+    found = replies(bundle, open_runner(bundle, os.cpu_count() or 1), pixels, top)
+    return [Answered(image, reply) for image, reply in zip(images, found, strict=True)]
+
+
+def replies(bundle: Bundle, runner: Runner, pixels: Iterable[npt.NDArray[np.uint8]], top: int) -> Iterator[Reply]:
+    """The artifact's answer to each image, ``(H, W, C)`` as the preprocessing resizes and crops it.
+
+    Args:
+        runner: of the artifact.
+        top: classes per image.
+    """
+    task, names = task_of_bundle(bundle), [shape.name for shape in output_shapes(bundle.qdq_onnx)]
+    for one in pixels:
+        kept = task.keep(runner.predict(bundle.preprocess.normalise(one[None])), names)
+        yield task.reply(kept, 0, bundle.labels, top, bundle.preprocess.rgb(one))
 
 
 def save_tensors(folder: Path, answered: Sequence[Answered]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -159,7 +159,15 @@ class Preprocess:
         """
         from edgec.pipeline.data.images import read_rgb
 
-        image = read_rgb(path, "RGBA" if self.color == "RGBA" else "RGB")
+        return self.pixels_of(read_rgb(path, self.mode))
+
+    @property
+    def mode(self) -> Literal["RGB", "RGBA"]:
+        """How a picture is read, whatever its file holds."""
+        return "RGBA" if self.color == "RGBA" else "RGB"
+
+    def pixels_of(self, image: Image) -> npt.NDArray[np.uint8]:
+        """The same of a picture that was read as ``mode``."""
         array = np.asarray(self._placed(image.convert("L") if self.color == "GRAY" else image))
         array = array[..., None] if array.ndim == 2 else array
         return np.ascontiguousarray(array[..., ::-1]) if self.color == "BGR" else array

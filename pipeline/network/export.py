@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -13,7 +13,7 @@ from edgec.pipeline.network.models.spec import NetworkConfig
 from edgec.pipeline.network.models.weights import Weights
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 OPSET = 17  # the newest that TensorRT 8.6 reads; HardSwish is one operator from 14 on
 
@@ -56,6 +56,17 @@ class Export:
 
 def export_onnx(network: nn.Module, input_px: int, path: Path, answer: str = "logits") -> None:
     """Trace ``network`` on ``(1, 3, input_px, input_px)`` and write it with a symbolic batch."""
+    import torch
+
+    trace(network.eval(), torch.zeros(1, 3, input_px, input_px), path, (answer,))
+
+
+def trace(network: nn.Module, image: Tensor, path: Path, outputs: Sequence[str]) -> None:
+    """Run ``network`` on ``image``, ``(1, C, H, W)``, and write what it did with a symbolic batch.
+
+    Args:
+        outputs: names, in the order of its answers.
+    """
     import warnings
 
     import torch
@@ -63,12 +74,12 @@ def export_onnx(network: nn.Module, input_px: int, path: Path, answer: str = "lo
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer is what keeps HardSwish whole; torch announces its retirement
         torch.onnx.export(
-            network.eval(),
-            (torch.zeros(1, 3, input_px, input_px),),
+            network,
+            (image,),
             str(path),
             dynamo=False,
             opset_version=OPSET,
             input_names=["input"],
-            output_names=[answer],
-            dynamic_axes={"input": {0: "N"}, answer: {0: "N"}},
+            output_names=list(outputs),
+            dynamic_axes={name: {0: "N"} for name in ("input", *outputs)},
         )

@@ -1,0 +1,61 @@
+"""What every function does around its job: check its arguments, report progress, name what the disk refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import click
+
+from edgec.pipeline.core.disk import environment_error
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.progress import Listener, listening
+
+
+def checked(command: click.Command, given: Mapping[str, Any]) -> dict[str, Any]:
+    """``given`` as the command line would take it: each value converted and bounded by the option of its name.
+
+    Args:
+        command: whose options they are; None stands for an option that is left away.
+
+    Raises:
+        EdgecError: ``bad-argument`` names the argument.
+    """
+    options = {parameter.name: parameter for parameter in command.params}
+    return {name: value if value is None else _converted(options[name], name, value) for name, value in given.items()}
+
+
+def _converted(option: click.Parameter, name: str, value: Any) -> Any:
+    asked = str(value) if isinstance(option.type, click.Choice | click.types.StringParamType) else value
+    try:
+        found = option.type.convert(asked, option, None)
+    except click.BadParameter as error:
+        raise bad_argument(f"{name} is {value!r}: {error.message}") from error
+    except TypeError as error:
+        raise bad_argument(f"{name} is {value!r}: {error}") from error
+    if isinstance(found, int | float) and found != value:
+        raise bad_argument(f"{name} is {value!r}, expected a whole number")
+    return found
+
+
+def bad_argument(message: str, hint: str = "see docs/python.md") -> EdgecError:
+    """The refusal of a value that a function of the API cannot take."""
+    return EdgecError("bad-argument", message, hint)
+
+
+@contextmanager
+def call(progress: Listener | None = None) -> Iterator[None]:
+    """Around a job: ``progress`` hears how far it is, and what the file system refuses is one of edgec's errors.
+
+    Raises:
+        EdgecError: ``disk-full``, ``no-permission``, ``bad-path``, where the job met them unnamed.
+    """
+    try:
+        with listening(progress) if progress else nullcontext():
+            yield
+    except OSError as error:
+        named = environment_error(error)
+        if named is None:
+            raise
+        raise named from error
