@@ -16,9 +16,7 @@ from edgec.pipeline.recipe import Choices, DataFolders, make_recipe
 from edgec.targets.ethosu import placement
 from edgec.targets.ethosu.vela import Summary, summary_file
 
-COLUMNS = "network | board | operators on the processor | SRAM KiB | DRAM KiB | flash KiB | ms, estimated | Vela's options"
-    "network | board | operators on the processor | SRAM KiB | DRAM KiB | flash KiB | ms, estimated | configuration"
-)
+COLUMNS = "network | board | on the processor | SRAM KiB | DRAM KiB | flash KiB | ms, estimated | Vela's options"
 SAMPLES = 64
 
 

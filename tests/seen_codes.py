@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +42,13 @@ def raised_codes() -> dict[str, str]:
                     for code in _codes(node):
                         found.setdefault(code, str(path.relative_to(ROOT)))
     return found
+
+
+def codes_of(place: Path) -> set[str]:
+    """Codes that one file, or a folder's files, gives to errors."""
+    files = [place] if place.is_file() else sorted(place.rglob("*.py"))
+    nodes = (node for file in files for node in ast.walk(ast.parse(file.read_text())))
+    return {code for node in nodes if isinstance(node, ast.Call) for code in _codes(node)}
 
 
 def _codes(call: ast.Call) -> list[str]:
