@@ -12,6 +12,7 @@ from edgec.pipeline.api.bundle import Bundle, open_bundle
 from edgec.pipeline.api.calls import call, checked
 from edgec.pipeline.api.images import Data, as_folder
 from edgec.pipeline.api.networks import Described, Model, as_file
+from edgec.pipeline.bundle.extras import Extra
 from edgec.pipeline.bundle.folder import check_replaceable
 from edgec.pipeline.cli._options import recipe_of
 from edgec.pipeline.cli.build import command
@@ -45,6 +46,7 @@ def build(
     no_measure: bool = False,
     sensitivity: bool = False,
     stability: bool = False,
+    extras: Sequence[Extra] = (),
     threads: int | None = None,
     on: str | None = None,
     name: str | None = None,
@@ -60,6 +62,7 @@ def build(
         target: one board, by name or as a TOML file; for several call it again, what is the same is made once.
         output: folder of the bundle; ``./edgec-out/NAME-TARGET`` by default.
         data: a folder, or images in memory (see ``Images``); one half calibrates, the other one tests.
+        extras: what ``--with`` names: ``c`` sources, the ``float`` network, golden ``vectors`` as files.
         threads: of the measured runtime; all cores by default.
         name: of a network from memory, or of an ONNX file; its class, its graph or its file's name by default.
         preprocess: the table ``[preprocess]`` of a ``model.toml``, for an ONNX file or a network from memory.
@@ -94,6 +97,7 @@ def build(
             "on": on,
         },
     )
+    brought = tuple(dict.fromkeys(checked(command, {"extras": extra})["extras"] for extra in extras))
     judging = Judging(
         threads=given.pop("threads") or os.cpu_count() or 1,
         on=given.pop("on"),
@@ -101,6 +105,7 @@ def build(
         ranked=given.pop("sensitivity"),
         halved=given.pop("stability"),
         weigh_precisions=precision == "auto",
+        extras=brought,
     )
     place, version = given.pop("output"), given.pop("model_version")
     with call(progress), ExitStack() as held:

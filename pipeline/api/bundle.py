@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -110,15 +110,20 @@ class Bundle:
             return list(replies(self.opened, self._runner, self._pixels(images), top))
 
     def verify(
-        self, trusted_key: str | os.PathLike[str] | None = None, *, run: bool = True, on: str | None = None
+        self, trusted_key: Sequence[str | os.PathLike[str]] = (), *, no_run: bool = False, on: str | None = None
     ) -> Verified:
-        """Prove it again, as ``edgec verify`` does: files, signature, contract, golden vectors.
+        """Prove it again, as ``edgec verify`` does: files, signatures, contract, golden vectors.
+
+        Args:
+            trusted_key: PEM files; it must be signed with each.
+            no_run: leave the golden vectors.
+            on: a device that runs them, instead of this machine.
 
         Raises:
             EdgecError: what ``edgec verify`` raises.
         """
         with call():
-            return verify(self.path, None if trusted_key is None else Path(trusted_key), run, on)
+            return verify(self.path, [Path(key) for key in trusted_key], not no_run, on)
 
     def evaluate(self, data: Data, *, on: str | None = None, progress: Listener | None = None) -> Accuracy:
         """Accuracy on other images, in a folder or in memory: ``edgec evaluate``.

@@ -10,7 +10,7 @@ import click
 
 from edgec.pipeline.core.disk import environment_error
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.progress import Listener, listening
+from edgec.pipeline.core.progress import Listener, StageListener, listening
 
 
 def checked(command: click.Command, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,6 +39,14 @@ def _converted(option: click.Parameter, name: str, value: Any) -> Any:
     return found
 
 
+def _stages(progress: Listener) -> StageListener:
+    def begins(stage: str, is_found: bool) -> None:
+        if not is_found:
+            progress(stage, 0, 0)
+
+    return begins
+
+
 def bad_argument(message: str, hint: str = "see docs/python.md") -> EdgecError:
     """The refusal of a value that a function of the API cannot take."""
     return EdgecError("bad-argument", message, hint)
@@ -48,11 +56,14 @@ def bad_argument(message: str, hint: str = "see docs/python.md") -> EdgecError:
 def call(progress: Listener | None = None) -> Iterator[None]:
     """Around a job: ``progress`` hears how far it is, and what the file system refuses is one of edgec's errors.
 
+    Args:
+        progress: of a stage that begins it hears (stage, 0, 0), of a long step (step, done, total).
+
     Raises:
         EdgecError: ``disk-full``, ``no-permission``, ``bad-path``, where the job met them unnamed.
     """
     try:
-        with listening(progress) if progress else nullcontext():
+        with listening(progress, _stages(progress)) if progress else nullcontext():
             yield
     except OSError as error:
         named = environment_error(error)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgec.pipeline.api.calls import bad_argument, call, checked
 from edgec.pipeline.api.images import Data, as_folder
 from edgec.pipeline.api.networks import Described, Model, as_file
+from edgec.pipeline.cli._options import choices_of
 from edgec.pipeline.cli.quantize import command
 from edgec.pipeline.core.progress import Listener
 from edgec.pipeline.core.store import Store, default_root
 from edgec.pipeline.forms.scheme import Level
+from edgec.pipeline.network.models.spec import Padding
 from edgec.pipeline.quantize_network import QuantizedFile, quantize_network, scheme_recipe
 from edgec.pipeline.recipe import DataFolders
 
@@ -24,12 +27,21 @@ def quantize(
     *,
     data: Data | None = None,
     images: Data | None = None,
-    output: str | os.PathLike[str] | None = None,
+    calibration_data: Data | None = None,
+    test_data: Data | None = None,
     calibration_samples: int = 256,
+    output: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    task: str | None = None,
     quantizer: Level | None = None,
     max_drop_pp: float | None = None,
     vnni_off: bool = False,
+    width_multiplier: float | None = None,
     input_px: int | None = None,
+    num_classes: int | None = None,
+    output_stride: Literal[8, 16] | None = None,
+    argmax: bool | None = None,
+    padding: Padding | None = None,
     name: str | None = None,
     preprocess: Mapping[str, Any] | None = None,
     labels: Sequence[str] | None = None,
@@ -40,11 +52,9 @@ def quantize(
     Args:
         model: as ``build`` takes it.
         data: a folder, or images in memory; a part calibrates, the others judge.
-        images: another name for ``data``: one of the two is given.
+        images: another name for ``data``: at most one of the two is given.
         output: the file; ``./edgec-out/NAME-SCHEME.onnx`` by default.
-        input_px: side of the picture on which a ``torch.nn.Module`` is traced.
-        name, preprocess, labels: as ``build`` takes them.
-        progress: called with (step, done, total).
+        name, preprocess, labels, progress: as ``build`` takes them.
 
     Returns:
         Where it was written (``output``) and what it is worth beside the float network.
@@ -53,18 +63,29 @@ def quantize(
         EdgecError: ``bad-argument``, ``bad-images``, ``module-does-not-export``; what ``scheme_recipe`` and
             ``quantize_network`` raise.
     """
-    if (data is None) == (images is None):
-        raise bad_argument("quantize needs images", "give either data or images")
-    options = {"calibration_samples": calibration_samples, "quantizer": quantizer, "max_drop_pp": max_drop_pp}
-    given = checked(command, {"scheme": scheme, "output": output, "vnni_off": vnni_off, **options})
-    with (
-        call(progress),
-        as_file(model, Described(name, preprocess, labels), input_px) as source,
-        as_folder(images if data is None else data) as folder,
-    ):
-        if source.input_px is not None:
-            raise bad_argument("input_px is for a torch.nn.Module", "leave it away")
-        samples, level, most = (given[option] for option in options)
-        recipe = source.recipe(scheme_recipe(source.model, given["scheme"], DataFolders(folder), samples, level, most))
-        written = given["output"] or Path("edgec-out") / f"{recipe.name}-{Path(given['scheme']).stem}.onnx"
-        return quantize_network(recipe, written, Store(default_root()), given["vnni_off"])
+    if data is not None and images is not None:
+        raise bad_argument("data and images are two names for one thing", "give one of them")
+    network = {
+        "weights": weights,
+        "width_multiplier": width_multiplier,
+        "input_px": input_px,
+        "num_classes": num_classes,
+        "output_stride": output_stride,
+        "argmax": argmax,
+        "padding": padding,
+    }
+    level = {"calibration_samples": calibration_samples, "quantizer": quantizer, "max_drop_pp": max_drop_pp}
+    given = checked(
+        command, {"scheme": scheme, "output": output, "task": task, "vnni_off": vnni_off, **level, **network}
+    )
+    with call(progress), ExitStack() as held:
+        source = held.enter_context(as_file(model, Described(name, preprocess, labels), given["input_px"]))
+        sets = (images if data is None else data, calibration_data, test_data)
+        folders = DataFolders(*(held.enter_context(as_folder(one)) for one in sets))
+        choices = choices_of(**{option: given[option] for option in network} | {"input_px": source.input_px})
+        samples, asked, most = (given[option] for option in level)
+        made = scheme_recipe(
+            source.model, given["scheme"], folders, samples, asked, most, choices=choices, task=given["task"]
+        )
+        written = given["output"] or Path("edgec-out") / f"{made.name}-{Path(given['scheme']).stem}.onnx"
+        return quantize_network(source.recipe(made), written, Store(default_root()), given["vnni_off"])

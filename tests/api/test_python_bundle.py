@@ -106,7 +106,7 @@ def test_what_is_shown_in_a_notebook_is_text_and_no_markup(cpu_bundle: Path) -> 
 
 def test_verify_and_evaluate(cpu_bundle: Path, tiny_images: Path, tmp_path: Path) -> None:
     bundle = edgec.open_bundle(cpu_bundle)
-    assert "golden vectors were not run again: not asked for" in bundle.verify(run=False).skipped
+    assert "golden vectors were not run again: not asked for" in bundle.verify(no_run=True).skipped
     files = sorted(tiny_images.rglob("*.png"))
     arrays = [np.asarray(Image.open(file)) for file in files]
     held = bundle.evaluate(edgec.Images(arrays, [file.parent.name for file in files]))
