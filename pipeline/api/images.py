@@ -6,10 +6,10 @@ import csv
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,14 @@ Data = str | os.PathLike[str] | Images | Iterable[Any]
 """A folder as ``--data`` takes it, ``Images``, or what ``Images.images`` takes."""
 
 
+@overload
+def as_folder(data: Data) -> AbstractContextManager[Path]: ...
+
+
+@overload
+def as_folder(data: Data | None) -> AbstractContextManager[Path | None]: ...
+
+
 @contextmanager
 def as_folder(data: Data | None) -> Iterator[Path | None]:
     """A folder with the images; those from memory go with the block.
@@ -69,7 +77,9 @@ def _write(given: Images, folder: Path) -> None:
     with (folder / LABELS).open("w", newline="", encoding="utf-8") as table:
         rows = csv.writer(table, lineterminator="\n")
         rows.writerow(["file", "class_index", "label"])
-        pairs = itertools.zip_longest(pictures(given.images), given.labels, fillvalue=MISSING)
+        pairs: Iterator[tuple[Any, Any]] = itertools.zip_longest(
+            pictures(given.images), given.labels, fillvalue=MISSING
+        )
         for number, (pixels, label) in enumerate(pairs):
             if pixels is MISSING or label is MISSING:
                 less, more = ("images", "labels") if pixels is MISSING else ("labels", "images")
