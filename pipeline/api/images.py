@@ -6,10 +6,10 @@ import csv
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.data.labels import LABELS, check_labels
 
 Pixels = npt.NDArray[np.uint8]
-MISSING = object()
+MISSING: Any = object()
 LABEL_HINT = "give all labels as class indices, or all as names"
 
 
@@ -42,14 +42,6 @@ class Images:
 
 Data = str | os.PathLike[str] | Images | Iterable[Any]
 """A folder as ``--data`` takes it, ``Images``, or what ``Images.images`` takes."""
-
-
-@overload
-def as_folder(data: Data) -> AbstractContextManager[Path]: ...
-
-
-@overload
-def as_folder(data: Data | None) -> AbstractContextManager[Path | None]: ...
 
 
 @contextmanager
@@ -77,7 +69,7 @@ def _write(given: Images, folder: Path) -> None:
     with (folder / LABELS).open("w", newline="", encoding="utf-8") as table:
         rows = csv.writer(table, lineterminator="\n")
         rows.writerow(["file", "class_index", "label"])
-        pairs: Iterator[tuple[Any, Any]] = itertools.zip_longest(
+        pairs: Iterable[tuple[Any, Any]] = itertools.zip_longest(
             pictures(given.images), given.labels, fillvalue=MISSING
         )
         for number, (pixels, label) in enumerate(pairs):
