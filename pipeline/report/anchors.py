@@ -113,7 +113,8 @@ def _measured(one: Findings) -> list[tuple[Cell, ...]]:
         rows.append((Cell(one.name), Cell(figure), *_pair(figure, said.float, said.target), images, by))
     if took.p50_ms is not None:
         where = Cell(f"{took.device or 'unknown device'}, median")
-        rows.append((Cell(one.name), Cell(LATENCY), *_pair(LATENCY, None, took.p50_ms), where, by))
+        before = took.beside_float.float_p50_ms if took.beside_float else None
+        rows.append((Cell(one.name), Cell(LATENCY), *_pair(LATENCY, before, took.p50_ms), where, by))
     return rows
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgec.pipeline.bundle.manifest import Manifest
+from edgec.pipeline.forms.measure import BesideFloat
 from edgec.pipeline.report.findings import Findings
 
 EQUAL = 0.005
@@ -62,14 +63,23 @@ def _fidelity(manifest: Manifest) -> str:
 
 
 def _speed(manifest: Manifest) -> str:
-    own = manifest.latency.p50_ms
+    own, beside = manifest.latency.p50_ms, manifest.latency.beside_float
     if own is None:
         return ""
+    if beside is not None:
+        return f"{_ms(own)}, {_against_float(beside)}"
     others = [row for row in manifest.weighed if row.p50_ms and row.precision != manifest.target.precision]
     if not others:
         return _ms(own)
     other = min(others, key=lambda row: (row.p50_ms or 0.0, row.precision))
     return f"{_ms(own)}, {times(other.p50_ms or own, own, 'faster', 'slower')} {other.precision.upper()}"
+
+
+def _against_float(beside: BesideFloat) -> str:
+    """Faster or slower only where the pairs of blocks leave no doubt."""
+    if beside.pays or beside.high < 1.0:
+        return f"{times(beside.speedup, 1.0, 'faster', 'slower')} float"
+    return f"not clearly faster than float ({beside.speedup:.2f}x)"
 
 
 def _ms(value: float) -> str:

@@ -32,13 +32,23 @@ def latency_plots(found: Sequence[Findings]) -> tuple[LatencyPlot, ...]:
 
 
 def _plot(device: str, threads: int | None, found: Sequence[Findings]) -> LatencyPlot:
-    rows = [_row(one) for one in found]
+    rows = [row for one in found for row in (_row(one), *_float_row(one))]
     many = "" if threads is None else f", {threads} thread{'' if threads == 1 else 's'}"
     processes = any(one.latency.num_processes > 1 for one in found)
     caption = f"A dot is the median of {'one process' if processes else 'one block of calls'}; nothing is dropped."
+    if any(one.latency.beside_float for one in found):
+        caption += " Orange is the median of the float network in the same runtime, timed in turns with the build."
     if any(one.latency.p50_interval_ms is None for one in found):
         caption += " One process alone gives no interval: edgec check --record measures it."
     return LatencyPlot(f"{device}{many}", dots(f"Latency on {device}{many}", rows, "ms"), caption)
+
+
+def _float_row(one: Findings) -> list[Dots]:
+    beside = one.latency.beside_float
+    if beside is None:
+        return []
+    middle = beside.float_p50_ms
+    return [Dots(f"{one.name}, float", (middle,), middle, f"{middle:.3f} ms", highlight=True)]
 
 
 def _row(one: Findings) -> Dots:

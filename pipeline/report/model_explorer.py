@@ -2,8 +2,8 @@
 
 The format is that of its ``GraphNodeData`` (``node_data_builder.py`` there): ``results`` by node id or by the name of
 an output tensor, and a gradient from the smallest value (stop 0) to the largest (stop 1). A file holds one figure of
-one graph: of a .tflite file by tensor, of other artifacts by node, as the QDQ file names them; times as the runtime
-names its layers.
+one graph: of a .tflite file by tensor, of other artifacts, and where it names none, by node of the QDQ file; times as
+the runtime names its layers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.report.output import check_replaceable, write_text
 
 BAD, GOOD = "#d7301f", "#ffffff"
-LAST = "DequantizeLinear"
+FIRST, LAST = "QuantizeLinear", "DequantizeLinear"
 OURS = b'"name": "edgec: '
 
 
@@ -48,9 +48,7 @@ def node_data(bundle: Bundle) -> tuple[NodeData, ...]:
     layer_us = dict(read_latency(bundle.folder).layer_us)
     found = []
     if sqnr_db:
-        as_tensors = bundle.manifest.target.format == "tflite"
-        named = _by_tensor(bundle.qdq_onnx, sqnr_db) if as_tensors else sqnr_db
-        found.append(NodeData("", _graph("SQNR in dB", named, low=BAD, high=GOOD)))
+        found.append(NodeData("", _graph("SQNR in dB", _named(bundle, sqnr_db), low=BAD, high=GOOD)))
     if layer_us:
         found.append(NodeData("-time" if found else "", _graph("time in microseconds", layer_us, low=GOOD, high=BAD)))
     if not found:
@@ -70,24 +68,34 @@ def _graph(name: str, values: Mapping[str, float], low: str, high: str) -> dict[
     return {"name": f"edgec: {name}", "results": results, "gradient": gradient}
 
 
-def _by_tensor(qdq: Path, values: Mapping[str, float]) -> dict[str, float]:
-    """Each value under the tensor that its node writes, as the .tflite file names it: an output of the network by the
-    name that it has behind its QuantizeLinear and DequantizeLinear."""
+def _named(bundle: Bundle, values: Mapping[str, float]) -> dict[str, float]:
+    """Under the names of the artifact's tensors where it holds them, else of the nodes in the QDQ file.
+
+    A .tflite file that firmware links names its inputs and outputs alone.
+    """
     import onnx
 
-    graph = onnx.load(qdq, load_external_data=False).graph
+    if bundle.manifest.target.format != "tflite":
+        return dict(values)
+    graph, content = onnx.load(bundle.qdq_onnx, load_external_data=False).graph, bundle.artifact.read_bytes()
     written: dict[str, str] = {node.name: node.output[0] for node in graph.node if node.output}
-    behind: dict[str, str] = {
-        node.input[0]: node.output[0] for node in graph.node if node.op_type in ("QuantizeLinear", LAST)
-    }
+    behind: dict[str, str] = {node.input[0]: node.output[0] for node in graph.node if node.op_type in (FIRST, LAST)}
     ends = {tensor.name for tensor in graph.output}
 
-    def name_of(node: str) -> str:
+    def tensor_of(node: str) -> str:
+        """An output of the network has its name behind QuantizeLinear and DequantizeLinear."""
         tensor = written.get(node, node)
         end = behind.get(behind.get(tensor, ""), "")
         return end if end in ends else tensor
 
-    return {name_of(node): value for node, value in values.items()}
+    tensors = {tensor_of(node): value for node, value in values.items()}
+    return tensors if any(_flat(name) in content for name in tensors.keys() - ends) else dict(values)
+
+
+def _flat(text: str) -> bytes:
+    """As a flatbuffer holds it: length in four bytes, little end first, then UTF-8 and a zero."""
+    raw = text.encode()
+    return len(raw).to_bytes(4, "little") + raw + b"\0"
 
 
 def write_node_data(path: Path, output: Path) -> list[Path]:

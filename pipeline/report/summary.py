@@ -26,6 +26,9 @@ def summary(found: Sequence[Findings]) -> Table:
         ("Agreement", _agreement),
         ("SQNR", _sqnr),
         ("Latency", _latency),
+        ("Speedup", _speedup),
+        ("First answer", _first_answer),
+        ("Memory", _memory),
         ("Instructions", _instructions),
         ("Size", _size),
         ("Arena", _arena),
@@ -123,6 +126,24 @@ def _latency(one: Findings, first: Findings) -> Cell:
     if one is first or before is None:
         return Cell(f"{own:.3f} ms")
     return Cell(f"{own:.3f} ms", _ratio(own, before) if same_machine(one, first) else "another machine")
+
+
+def _speedup(one: Findings, first: Findings) -> Cell:
+    """Over the float network in the same runtime, in the same process."""
+    beside = one.manifest.latency.beside_float
+    if beside is None:
+        return NOTHING
+    return Cell(f"{beside.speedup:.2f}x", f"{beside.low:.2f} to {beside.high:.2f}")
+
+
+def _first_answer(one: Findings, first: Findings) -> Cell:
+    load_ms = one.manifest.latency.load_ms
+    return NOTHING if load_ms is None else Cell(f"{load_ms:.0f} ms")
+
+
+def _memory(one: Findings, first: Findings) -> Cell:
+    peak = one.manifest.latency.peak_rss_bytes
+    return NOTHING if peak is None else Cell(size_words(peak))
 
 
 def _instructions(one: Findings, first: Findings) -> Cell:

@@ -15,10 +15,12 @@ from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.bundle.manifest import BudgetVerdict, DataSet, Weighed
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.measure import BesideFloat
 from edgec.pipeline.report.comparison import compare, confusion, drop_estimate, front, parity
 from edgec.pipeline.report.findings import Findings
 from edgec.pipeline.report.headline import headline, times, verdict
 from edgec.pipeline.report.kinship import differences
+from edgec.pipeline.report.latencies import latency_plots
 from edgec.pipeline.report.page import render_report
 from edgec.pipeline.report.summary import gain, signed, summary
 from edgec.pipeline.report.tables import Cell, Table, size_words
@@ -45,6 +47,18 @@ class TestHeadline:
         rows = (Weighed("int8", 90.0, 20.0, 2.0, None, 5), Weighed("fp16", 91.0, 40.0, 4.2, None, 9))
         one = variant("a", latency=timed(2.0), weighed=rows)
         assert "2.00 ms, 2.1x faster than FP16" in headline(one)
+
+    @pytest.mark.parametrize(
+        ("beside", "words"),
+        [
+            (BesideFloat(4.2, 2.1, 1.9, 2.3), "2.00 ms, 2.1x faster than float,"),
+            (BesideFloat(1.8, 0.9, 0.8, 0.97), "2.00 ms, 1.11x slower than float,"),
+            (BesideFloat(2.1, 1.05, 0.97, 1.1), "2.00 ms, not clearly faster than float (1.05x),"),
+        ],
+    )
+    def test_speed_stands_beside_float(self, variant: Variant, beside: BesideFloat, words: str) -> None:
+        one = replace(variant("a", latency={**timed(2.0), "beside_float": beside}), float_bytes=9)
+        assert words in headline(one)
 
     def test_size_stands_beside_the_weights_in_float(self, variant: Variant) -> None:
         one = replace(variant("a", size_bytes=1000), float_bytes=3600)
@@ -105,6 +119,24 @@ class TestSummary:
         assert column(table, "Latency") == [Cell("2.000 ms"), Cell("3.000 ms", "1.50x")]
         assert column(table, "Size") == [Cell("1.00 MB"), Cell("500.0 kB", "0.50x")]
         assert column(table, "Arena") == [Cell("1.0 kB"), Cell("1.5 kB", "1.50x")]
+
+    def test_what_a_build_takes_at_first(self, variant: Variant) -> None:
+        more = {"beside_float": BesideFloat(4.2, 2.1, 1.9, 2.3), "load_ms": 31.4, "peak_rss_bytes": 9_500_000}
+        builds = [variant("a", latency={**timed(2.0), **more}), variant("b")]
+        table = summary(builds)
+        assert column(table, "Speedup") == [Cell("2.10x", "1.90 to 2.30"), Cell("-")]
+        assert column(table, "First answer")[0] == Cell("31 ms")
+        assert column(table, "Memory")[0] == Cell("9.50 MB")
+
+    def test_float_stands_beside_in_the_latency_plot(self, variant: Variant) -> None:
+        known = {"medians_ms": (1.9, 2.0, 2.1), "beside_float": BesideFloat(4.2, 2.1, 1.9, 2.3)}
+        (plot,) = latency_plots([variant("a", latency={**timed(2.0), **known})])
+        svg = ET.fromstring(plot.chart)
+        dots = [(dot.attrib["class"], float(dot.attrib["cx"])) for dot in svg.iter("circle")]
+        assert [kind for kind, _ in dots] == ["dot", "dot", "dot", "dot strong"]
+        assert dots[3][1] - dots[0][1] == pytest.approx(23 * (dots[1][1] - dots[0][1]), abs=1.5)
+        assert "a: 2.000 ms, 3 dots from 1.900 to 2.100 ms; a, float: 4.200 ms" in svg.attrib["aria-label"]
+        assert "Orange is the median of the float network" in plot.caption
 
     def test_columns_that_nobody_fills_vanish(self, variant: Variant) -> None:
         none = {
@@ -309,10 +341,10 @@ def test_hostile_names_stay_text(mcu_bundle: Path, cpu_bundle: Path) -> None:
         named = replace(manifest.model, name=hostile)
         latency = replace(manifest.latency, **timed(1.0, device=hostile), fingerprint={hostile: hostile})  # type: ignore[arg-type]
         builds.append((bundle, replace(manifest, model=named, labels=(hostile,) * 3, latency=latency)))
-    page = render_report(builds)
-    assert "<script" not in page
-    assert "<svg onload" not in page
-    check_page(page)
+    for page in (render_report(builds), render_report(builds[:1])):
+        assert "<script" not in page
+        assert "<svg onload" not in page
+        check_page(page)
 
 
 def test_equal_bundles_give_equal_pages(mcu_bundle: Path, cpu_bundle: Path, tmp_path: Path) -> None:

@@ -16,12 +16,17 @@ from edgec.pipeline.bundle.records import read_latency, read_quantization
 from edgec.pipeline.bundle.write import write_json
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.compiler import load_compiler, settings_of
+from edgec.pipeline.forms.spec import load_target
 from edgec.pipeline.report.model_explorer import node_data
 from edgec.targets.tflite.flatbuffer import read_tflite
 
 
-def test_values_lie_on_the_tensors_of_the_tflite_file(mcu_bundle: Path) -> None:
-    bundle = open_bundle(mcu_bundle)
+def test_values_lie_on_the_tensors_of_the_tflite_file(mcu_bundle: Path, tmp_path: Path) -> None:
+    """As a board gets the file, with names: firmware's has none inside."""
+    folder = Path(shutil.copytree(mcu_bundle, tmp_path / "copy"))
+    bundle = replace(open_bundle(mcu_bundle), folder=folder)
+    load_compiler("tflite").compile_model(bundle.qdq_onnx, bundle.artifact, settings_of(load_target("arm")))
     (found,) = node_data(bundle)
     tensors = {tensor.name for tensor in read_tflite(bundle.artifact.read_bytes()).tensors}
     results = found.content["results"]
@@ -34,11 +39,11 @@ def test_values_lie_on_the_tensors_of_the_tflite_file(mcu_bundle: Path) -> None:
     assert len(results.keys() & tensors) > 1
 
 
-def test_values_lie_on_the_nodes_of_the_qdq_file(cpu_bundle: Path) -> None:
-    bundle = open_bundle(cpu_bundle)
+@pytest.mark.parametrize("name", ["mcu_bundle", "cpu_bundle"])
+def test_values_lie_on_the_nodes_of_the_qdq_file(name: str, request: pytest.FixtureRequest) -> None:
+    bundle = open_bundle(request.getfixturevalue(name))
     (found,) = node_data(bundle)
-    nodes = {node.name for node in onnx.load(bundle.qdq_onnx).graph.node}
-    assert found.content["results"].keys() <= nodes
+    assert found.content["results"].keys() <= {node.name for node in onnx.load(bundle.qdq_onnx).graph.node}
 
 
 def test_it_has_what_the_loader_asks_for(mcu_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
