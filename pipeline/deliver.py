@@ -120,24 +120,23 @@ def judged_release(recipe: Recipe, store: Store, judging: Judging, work: Path) -
     started = time.perf_counter()
     form = release.built.forms[TARGET][0] if judging.on else None
     if isinstance(form, ThereForm):
-        release = _measured_there(release, replace(form, threads=judging.threads), judging, work)
+        release = _measured_there(release, replace(form, threads=judging.threads), judging.timed, work)
     elif judging.timed:
         release = replace(release, latency=latency_of(release, judging))
     store.runs.append(Run("measure", "", False, time.perf_counter() - started))
     return release
 
 
-def _measured_there(release: Release, form: ThereForm, judging: Judging, work: Path) -> Release:
-    """Latency on the device, and the files that it made of the artifact."""
+def _measured_there(release: Release, form: ThereForm, timed: bool, work: Path) -> Release:
+    """Latency on the device, and the files that it made of the artifact.
+
+    Float is not timed there: devices time one artifact at a call, and ``--precision auto`` weighs FP16 on them.
+    """
     device, made = form.open(release.built.binary.path), work / "made"
     made.mkdir()
-    if judging.timed:
+    if timed:
         cost = device.cost()
-        latency = cost.latency
-        if latency.medians_ms and (binary := _float_binary(release, judging)):
-            in_float = replace(form, settings=float_settings(release.recipe.target)).open(binary).cost()
-            latency = replace(latency, beside_float=beside_float(latency, in_float.latency))
-        release = replace(release, latency=latency, instructions=cost.instructions)
+        release = replace(release, latency=cost.latency, instructions=cost.instructions)
     device.fetch(made)
     return replace(release, made=tuple(sorted(made.iterdir())))
 
