@@ -60,7 +60,7 @@ def quantize_first_in_16_bits(
         images: of calibration; each call starts them anew.
         first: quantizes the first layers; it always takes the level ``fast``.
         behind: quantizes the rest, and all in 8 bits to compare with.
-        ram_bytes: what the board has for tensors; no cut passes it that 8 bits alone do not pass.
+        ram_bytes: what the board has for tensors; no cut passes it.
 
     Raises:
         EdgecError: what the quantizers raise; ``mixed-gains-nothing`` where no cut leaves less noise or fits.
@@ -82,7 +82,7 @@ def quantize_first_in_16_bits(
         rest = behind(without_prefix(source, cut.tensor), "fast", values_behind(head.model, images))
         joined = stacked(whole.model, head.model, rest.model, cut.tensor)
         taken = arena_bytes(Graph.read(joined))
-        if ram_bytes is None or taken <= room or arena_with_margin(taken) <= ram_bytes:
+        if ram_bytes is None or arena_with_margin(taken) <= ram_bytes:
             candidates.append(_Candidate(cut, head, rest, worst_db(joined), taken))
     best = max(candidates, key=lambda one: worth_db(one.sqnr_db - least, one.arena_bytes - room, room), default=None)
     if best is None or best.sqnr_db <= least:

@@ -144,14 +144,12 @@ def test_a_higher_level_is_that_of_the_layers_behind(net: Calibrated, mixed: Qua
 
 
 def test_memory_limits_the_place(net: Calibrated, mixed: QuantizedModel) -> None:
-    """A place that takes no more than 8 bits alone fits any board that they fit."""
     record = mixed.prefix
     assert record is not None
-    least = made(net, ram_bytes=1).prefix
-    assert least is not None
-    assert least.arena_bytes <= least.int8_arena_bytes
-    assert least.share <= record.share
     assert made(net, ram_bytes=2 * record.arena_bytes).prefix == record
+    with pytest.raises(EdgecError, match="no place to cut that fits") as refusal:
+        made(net, ram_bytes=record.int8_arena_bytes // 2)
+    assert refusal.value.code == "mixed-gains-nothing"
 
 
 def test_layers_without_16_bits_are_not_among_the_first(net: Calibrated) -> None:
@@ -218,5 +216,8 @@ def test_a_scheme_of_16_bits_is_symmetric(wrong: dict[str, object]) -> None:
 def test_boards_in_integers_take_16_bits_first(board: str) -> None:
     target = load_target(board)
     assert first_layers(target) == (None, None)
-    assert first_layers(with_precision(target, "mixed")) == (SIXTEEN, target.device.ram_bytes)
+    mixed = with_precision(target, "mixed")
+    assert first_layers(mixed) == (SIXTEEN, target.device.ram_bytes)
+    assert (target.scheme.hard_swish, mixed.scheme.hard_swish) == ("native", "split")
+    assert "hard_swish" in mixed.scheme.equalize
     assert first_layers(with_precision(load_target("rpi4"), "mixed")) == (None, None)
