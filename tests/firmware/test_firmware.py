@@ -1,7 +1,7 @@
 """Projects build, and their firmware boots on emulated Cortex-M cores and passes its self-test.
 
-No package that we found has TFLite Micro's sources: ``stand_in/`` has the interface that the project uses and sends each
-run to ``listener.py``, where TFLite Micro itself answers from its Python package.
+No package that we found has TFLite Micro's sources: ``stand_in/`` has the interface that the project uses and sends
+each run to ``listener.py``, where TFLite Micro itself answers from its Python package.
 """
 
 from __future__ import annotations
