@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import click
@@ -11,11 +12,14 @@ import pytest
 from places import ROOT
 
 from edgec.pipeline.cli import COMMANDS, group
+from edgec.pipeline.core.toml_file import read_toml
 
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+EXTRAS = read_toml(ROOT / "pyproject.toml", "bad-toml")["project"]["optional-dependencies"]
 README = (ROOT / "README.md").read_text()
 
 
@@ -61,6 +65,28 @@ def test_named_files_exist(document: Path) -> None:
     """``pipeline/...``, ``targets/...`` and ``benchmarks/...`` in code style are files or folders of the repository."""
     for name in re.findall(r"`((?:pipeline|targets|benchmarks|calib_data|tests)/[\w./-]*)`", document.read_text()):
         assert (ROOT / name).exists(), f"{document.name} names {name}"
+
+
+@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.name)
+def test_tutorials_hold_only_what_is_run(tutorial: Path) -> None:
+    """``.ci/run`` runs every bash block of every tutorial, in order; what it installs itself is the first block."""
+    text = tutorial.read_text()
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert [kind for kind, _ in blocks] == ["sh", *["bash"] * (len(blocks) - 1)]
+    assert len(blocks) > 3
+    installs = re.fullmatch(r'pip install -c constraints\.txt "\.\[([a-z,]+)\]"\n', blocks[0][1])
+    assert installs is not None
+    assert set(installs[1].split(",")) <= set(EXTRAS)
+    extracting = re.search(r"sed -n '(.*?)' \"\$tutorial\"", (ROOT / ".ci" / "run").read_text())
+    assert extracting is not None
+    done = subprocess.run(["sed", "-n", extracting[1], str(tutorial)], capture_output=True, text=True, check=True)
+    assert done.stdout == "".join(code for _, code in blocks[1:])
+
+
+def test_ci_runs_every_tutorial() -> None:
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert '  for tutorial in "$here"/docs/tutorials/*.md; do' in lines
+    assert {"start tutorials tutorials", "join tutorials"} <= set(lines)
 
 
 def test_pre_commit_asks_what_ci_asks() -> None:
