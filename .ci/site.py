@@ -25,6 +25,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Links from other documents to those lead to their pages, which lie one folder deeper than they."""
+    top = "|".join(map(re.escape, TOP))
+    return re.sub(rf"\]\(((?:\.\./)*)\.\./({top})", lambda link: f"]({link[1]}{TOP[link[2]]}", markdown)
+
+
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
     """Search works from files by our own script: no page loads anything from elsewhere."""
     return output.replace(FOREIGN, get_relative_url(WORKER, page.url))
@@ -37,6 +43,8 @@ def on_post_template(output_content: str, template_name: str, config: MkDocsConf
 
 def _turned(link: re.Match[str]) -> str:
     words, target = link.groups()
-    page = TOP.get(target, target.removeprefix("docs/"))
-    stays = page == target and not re.match(r"https?:|#", target)
-    return words if stays else f"[{words}]({page})"
+    if re.match(r"https?:|#", target):
+        return link[0]
+    path, mark, anchor = target.partition("#")
+    page = TOP.get(path, path.removeprefix("docs/"))
+    return words if page == path else f"[{words}]({page}{mark}{anchor})"

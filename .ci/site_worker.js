@@ -5,18 +5,21 @@ if (location.protocol === "file:") {
       super();
       const frame = document.createElement("iframe");
       frame.hidden = true;
+      const ready = new Promise((done, failed) => {
+        frame.addEventListener("load", () => {
+          const inside = frame.contentWindow;
+          inside.postMessage = data => {
+            const event = new MessageEvent("message", { data });
+            this.dispatchEvent(event);
+            this.onmessage?.(event);
+          };
+          const script = inside.document.createElement("script");
+          Object.assign(script, { src: url, onload: () => done(inside), onerror: failed });
+          inside.document.body.append(script);
+        }, { once: true });
+      });
       document.body.append(frame);
-      const inside = frame.contentWindow;
-      inside.postMessage = data => {
-        const event = new MessageEvent("message", { data });
-        this.dispatchEvent(event);
-        this.onmessage?.(event);
-      };
-      const script = inside.document.createElement("script");
-      script.src = url;
-      const loaded = new Promise((done, failed) => Object.assign(script, { onload: done, onerror: failed }));
-      inside.document.body.append(script);
-      this.postMessage = data => loaded.then(() => inside.dispatchEvent(new inside.MessageEvent("message", { data })));
+      this.postMessage = data => ready.then(inside => inside.dispatchEvent(new inside.MessageEvent("message", { data })));
       this.terminate = () => frame.remove();
     }
   };

@@ -1,8 +1,8 @@
 """The GitHub Action and the GitLab template: valid by their published schemas, and each step does what it says.
 
-No runner can be had here. ``Runner`` is a stand-in that knows as much of GitHub as the action uses: the files that steps
-write into, inputs, outputs of earlier steps, and the shell's options. ``pip`` and ``gh`` are stand-ins that write down
-their words; ``edgec`` is itself, and a stand-in of a given exit status where only that matters.
+No runner can be had here. ``Runner`` is a stand-in that knows as much of GitHub as the action uses: the files that
+steps write into, inputs, outputs of earlier steps, and the shell's options. ``pip`` and ``gh`` are stand-ins that
+write down their words; ``edgec`` is itself, and a stand-in of a given exit status where only that matters.
 """
 
 from __future__ import annotations
