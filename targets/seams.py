@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edgec.pipeline.forms.compiler import Compiler
-    from edgec.targets import onnxruntime, openvino, tensorrt, tflite
+    from edgec.targets import ethosu, onnxruntime, openvino, tensorrt, tflite
 
+    _ethosu: Compiler = ethosu
     _onnxruntime: Compiler = onnxruntime
     _openvino: Compiler = openvino
     _tensorrt: Compiler = tensorrt

@@ -6,10 +6,10 @@ import csv
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,14 @@ class Images:
 
 Data = str | os.PathLike[str] | Images | Iterable[Any]
 """A folder as ``--data`` takes it, ``Images``, or what ``Images.images`` takes."""
+
+
+@overload
+def as_folder(data: Data) -> AbstractContextManager[Path]: ...
+
+
+@overload
+def as_folder(data: Data | None) -> AbstractContextManager[Path | None]: ...
 
 
 @contextmanager
