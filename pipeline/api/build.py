@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from edgec.pipeline.api.bundle import Bundle, open_bundle
 from edgec.pipeline.api.calls import call, checked
-from edgec.pipeline.api.images import Data, as_folder
+from edgec.pipeline.api.images import Data, folder_or_none
 from edgec.pipeline.api.networks import Described, Model, as_file
 from edgec.pipeline.bundle.extras import Extra
 from edgec.pipeline.bundle.folder import check_replaceable
@@ -111,7 +111,7 @@ def build(
     with call(progress), ExitStack() as held:
         source = held.enter_context(as_file(model, Described(name, preprocess, labels), given.pop("input_px")))
         whole, calibration, test = (
-            held.enter_context(as_folder(images)) for images in (data, calibration_data, test_data)
+            held.enter_context(folder_or_none(images)) for images in (data, calibration_data, test_data)
         )
         recipe = source.recipe(
             recipe_of(

@@ -11,7 +11,7 @@ from typing import Literal
 
 from edgec.pipeline.api.bundle import Bundle
 from edgec.pipeline.api.calls import bad_argument, call, checked
-from edgec.pipeline.api.images import Data, as_folder
+from edgec.pipeline.api.images import Data, folder_or_none
 from edgec.pipeline.cli.check import command
 from edgec.pipeline.core.errors import nearest_hint
 from edgec.pipeline.core.progress import Listener
@@ -99,7 +99,7 @@ def check(
     given = checked(command, {"budgets": budgets, **options})
     folders = [_path(one) for one in ([bundles] if isinstance(bundles, str | os.PathLike | Bundle) else bundles)]
     named = baseline if isinstance(baseline, Mapping) else {} if baseline is None else {"": baseline}
-    with call(progress), as_folder(data) as images:
+    with call(progress), folder_or_none(data) as images:
         if record:
             check_unsigned(folders)
         baselines = {name: _path(one) for name, one in named.items()}

@@ -6,10 +6,10 @@ import csv
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,27 +44,24 @@ Data = str | os.PathLike[str] | Images | Iterable[Any]
 """A folder as ``--data`` takes it, ``Images``, or what ``Images.images`` takes."""
 
 
-@overload
-def as_folder(data: Data) -> AbstractContextManager[Path]: ...
-
-
-@overload
-def as_folder(data: Data | None) -> AbstractContextManager[Path | None]: ...
-
-
 @contextmanager
-def as_folder(data: Data | None) -> Iterator[Path | None]:
+def as_folder(data: Data) -> Iterator[Path]:
     """A folder with the images; those from memory go with the block.
 
     Raises:
         EdgecError: ``bad-images``; what ``scratch`` raises.
     """
-    if data is None or isinstance(data, str | os.PathLike):
-        yield None if data is None else Path(data)
+    if isinstance(data, str | os.PathLike):
+        yield Path(data)
         return
     with scratch("images") as folder:
         _write(data if isinstance(data, Images) else Images(data), folder)
         yield folder
+
+
+def folder_or_none(data: Data | None) -> AbstractContextManager[Path | None]:
+    """The same of an argument that may be left away."""
+    return nullcontext() if data is None else as_folder(data)
 
 
 def _write(given: Images, folder: Path) -> None:

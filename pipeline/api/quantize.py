@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgec.pipeline.api.calls import bad_argument, call, checked
-from edgec.pipeline.api.images import Data, as_folder
+from edgec.pipeline.api.images import Data, folder_or_none
 from edgec.pipeline.api.networks import Described, Model, as_file
 from edgec.pipeline.cli._options import choices_of
 from edgec.pipeline.cli.quantize import command
@@ -81,7 +81,7 @@ def quantize(
     with call(progress), ExitStack() as held:
         source = held.enter_context(as_file(model, Described(name, preprocess, labels), given["input_px"]))
         sets = (images if data is None else data, calibration_data, test_data)
-        folders = DataFolders(*(held.enter_context(as_folder(one)) for one in sets))
+        folders = DataFolders(*(held.enter_context(folder_or_none(one)) for one in sets))
         choices = choices_of(**{option: given[option] for option in network} | {"input_px": source.input_px})
         samples, asked, most = (given[option] for option in level)
         made = scheme_recipe(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgec.pipeline.api.images import Images, as_folder, pictures
+from edgec.pipeline.api.images import Images, as_folder, folder_or_none, pictures
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.dataset import open_dataset
 
@@ -48,7 +48,6 @@ def test_memory_equals_the_folder(
         NAMES if form != "array" and not isinstance(labels, list | np.ndarray) else labels
     )  # an iterator is read once
     with as_folder(Images(FORMS[form](arrays), labels, classes)) as folder:
-        assert folder is not None
         found, expected = open_dataset(folder), open_dataset(tiny_images)
         assert found.artifact().sha256 == expected.artifact().sha256
         assert found.classes == expected.classes
@@ -57,17 +56,17 @@ def test_memory_equals_the_folder(
 
 def test_without_labels_and_by_index_alone(arrays: Arrays) -> None:
     with as_folder(np.stack(arrays)) as folder:
-        assert open_dataset(folder).labels is None  # type: ignore[arg-type]
+        assert open_dataset(folder).labels is None
     with as_folder(Images(arrays, INDICES)) as folder:
-        found = open_dataset(folder)  # type: ignore[arg-type]
-        assert (found.classes, list(found.labels)) == ((), INDICES)  # type: ignore[arg-type]
+        found = open_dataset(folder)
+        assert (found.classes, list(found.labels)) == ((), INDICES)
 
 
 def test_a_path_is_itself(tiny_images: Path) -> None:
     for given in (tiny_images, str(tiny_images)):
         with as_folder(given) as folder:
             assert folder == tiny_images
-    with as_folder(None) as nothing:
+    with folder_or_none(None) as nothing:
         assert nothing is None
 
 
@@ -77,7 +76,7 @@ def test_channels(channels: tuple[int, ...]) -> None:
     found = list(pictures(stack))
     assert all(np.array_equal(one, expected.squeeze()) for one, expected in zip(found, stack, strict=True))
     with as_folder(stack) as folder:
-        files = sorted(folder.iterdir())  # type: ignore[union-attr]
+        files = sorted(folder.iterdir())
         kept = [np.asarray(Image.open(file)) for file in files]
     assert all(np.array_equal(one, expected.squeeze()) for one, expected in zip(kept, stack, strict=True))
 
