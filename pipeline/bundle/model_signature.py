@@ -44,14 +44,17 @@ def check_model_signature(folder: Path, trusted: Path) -> str:
         raise EdgecError("not-signed", f"'{folder}' has no {MODEL_SIGNATURE}", "ask for a bundle signed with that key")
     _require()
     import model_signing
+    from cryptography.exceptions import InvalidSignature
+    from google.protobuf.json_format import ParseError
 
+    unreadable = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, InvalidSignature, ParseError)
     try:
         verifier = model_signing.verifying.Config().use_elliptic_key_verifier(public_key=trusted)
     except (OSError, ValueError, TypeError) as error:
         raise _bad_key(trusted, error) from error
     try:
         verifier.verify(folder, folder / MODEL_SIGNATURE)
-    except Exception as error:  # whatever the library says of a file that anybody may have written
+    except unreadable as error:  # what the library says of a file that anybody may have written
         raise EdgecError("bad-signature", f"{MODEL_SIGNATURE} of '{folder}': {error}", "do not use it") from error
     return "the whole bundle, by OpenSSF Model Signing, with the trusted key"
 
