@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgec.pipeline.bundle.integrity import read_checked_manifest
-from edgec.pipeline.bundle.manifest import MANIFEST, Manifest, corrupt
+from edgec.pipeline.bundle.manifest import MANIFEST, Json, Manifest, corrupt
 from edgec.pipeline.core.toml_file import validate
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.compiler import settings_of
@@ -65,10 +65,19 @@ def open_bundle(folder: Path) -> Bundle:
         EdgecError: what ``read_checked_manifest`` raises; ``corrupt-bundle`` where a field means nothing.
     """
     manifest, path = read_checked_manifest(folder), folder / MANIFEST
-    target = validate(TargetSpec, manifest.origin.target, path, "corrupt-bundle")
+    target = validate(TargetSpec, _as_named_today(manifest.origin.target), path, "corrupt-bundle")
     stated = {name: value for name, value in asdict(manifest.preprocessing).items() if name != "integer"}
     preprocess = validate(Preprocess, stated, path, "corrupt-bundle")
     for image in (tensor for tensor in manifest.contract.inputs if len(tensor.shape) == 4):
         if image.spatial != (*preprocess.shape[1:], preprocess.shape[0]):
             raise corrupt(f"'{path}': input '{image.name[:80]}' is {image.shape}, and pictures are {preprocess.shape}")
     return Bundle(folder, manifest, target, preprocess)
+
+
+def _as_named_today(target: Json) -> Json:
+    """The board of a bundle that an older edgec made: its scheme's ``float_prefix`` is called ``prefix``."""
+    scheme = target.get("scheme")
+    if not isinstance(scheme, dict) or "float_prefix" not in scheme:
+        return target
+    kept = {name: value for name, value in scheme.items() if name != "float_prefix"}
+    return {**target, "scheme": {"prefix": scheme["float_prefix"], **kept}}

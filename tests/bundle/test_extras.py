@@ -123,6 +123,8 @@ def test_a_bundle_of_an_older_edgec_opens(cpu_bundle: Path, copy: Path) -> None:
     """Fields that it did not write have their defaults, and its files are where they were."""
     content = json.loads((copy / MANIFEST).read_bytes())
     del content["float_network"]
+    scheme = content["origin"]["target"]["scheme"]
+    scheme["float_prefix"] = scheme.pop("prefix")
     (copy / MANIFEST).write_bytes(rfc8785.dumps(content))
     listed = [(entry["path"], entry["sha256"]) for entry in content["files"]]
     (copy / SUMS).write_text(sums((*listed, (MANIFEST, file_sha256(copy / MANIFEST)))))
