@@ -3,7 +3,7 @@
 Importing this loads nothing: each name comes with its first use, and torch, onnx and the runtimes with the first build.
 """
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # which type checkers take for True; importing typing would load thirty modules
 
 if TYPE_CHECKING:
     from edgec.pipeline.api.build import build as build
