@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def test_a_path_or_a_name_is_itself(tiny_onnx: Path) -> None:
         (tiny_network(), Described(name=".."), None),
         (tiny_network(), Described(preprocess={"mean": [object()]}), None),
     ],
-    ids=str,
+    ids=itertools.count(),
 )
 def test_what_cannot_be_taken_is_refused(model: Any, described: Described, input_px: int | None) -> None:
     with pytest.raises(EdgecError) as refusal, as_file(model, described, input_px):
