@@ -21,7 +21,6 @@ from edgec.pipeline.cli._progress import add_verbosity
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
 from edgec.pipeline.core.toml_file import key_lines, read_toml
 
-CODE = "bad-config"
 FILE, PYPROJECT, TABLE = Path("edgec.toml"), Path("pyproject.toml"), "tool.edgec"
 META = "edgec.config"  # where click's contexts keep it
 ENVIRONMENT = "EDGEC"
@@ -111,7 +110,9 @@ class Config:
             option.process_value(click.Context(command, info_name=command.name), plain)
         except click.UsageError as error:
             message = f"'{self.where(place)}': {'.'.join(place)}: {error.message}"
-            raise EdgecError(CODE, message, "mend the named key, or leave the file out with --no-config") from error
+            raise EdgecError(
+                "bad-config", message, "mend the named key, or leave the file out with --no-config"
+            ) from error
         return plain
 
     def _plain(self, option: click.Option, value: Any) -> Any:
@@ -159,7 +160,7 @@ def read_config(chosen: Path | None) -> Config:
             _refuse(config, (key,), (*COMMON, CACHE, *COMMANDS))
         elif _key(key) == CACHE and not isinstance(value, str):
             message = f"'{config.where((key,))}': {key}: expected text, got {_said(value)}"
-            raise EdgecError(CODE, message, "name the folder of the store")
+            raise EdgecError("bad-config", message, "name the folder of the store")
     return config
 
 
@@ -187,19 +188,19 @@ def _read(chosen: Path | None) -> Config:
         found.append(other)
     if len(found) > 1:
         message = f"'{FILE}' and [{TABLE}] of '{PYPROJECT}' both state options"
-        raise EdgecError(CODE, message, "keep one of them, or choose with --config FILE")
+        raise EdgecError("bad-config", message, "keep one of them, or choose with --config FILE")
     return found[0] if found else Config()
 
 
 def _of_file(path: Path) -> Config:
-    return Config(path, read_toml(path, CODE), key_lines(path))
+    return Config(path, read_toml(path, "bad-config"), key_lines(path))
 
 
 def _of_pyproject(path: Path) -> Config:
-    tool = read_toml(path, CODE).get("tool", {})
+    tool = read_toml(path, "bad-config").get("tool", {})
     stated = tool.get("edgec", {}) if isinstance(tool, dict) else {}
     if not isinstance(stated, dict):
-        raise EdgecError(CODE, f"'{path}': {TABLE} is no table", f"write [{TABLE}]")
+        raise EdgecError("bad-config", f"'{path}': {TABLE} is no table", f"write [{TABLE}]")
     within = f"{TABLE}."
     lines = {key.removeprefix(within): line for key, line in key_lines(path).items() if key.startswith(within)}
     return Config(path, stated, lines)
@@ -214,7 +215,7 @@ def _check_table(config: Config, command: click.Command, words: tuple[str, ...])
             _refuse(config, (*words, key), (*options, *below))
         elif isinstance(value, list) and not _takes_list(options[_key(key)]):
             message = f"'{config.where((*words, key))}': {'.'.join((*words, key))} takes one value, got a list"
-            raise EdgecError(CODE, message, "mend the named key")
+            raise EdgecError("bad-config", message, "mend the named key")
     _check_spelling(config, words, table)
     config.defaults(command, *words)
 
@@ -223,12 +224,12 @@ def _check_spelling(config: Config, words: Place, table: Mapping[str, Any]) -> N
     twice = [key for key in table if _key(key) != key and _key(key) in table]
     if twice:
         message = f"'{config.where((*words, twice[0]))}': {twice[0]} and {_key(twice[0])} are one option"
-        raise EdgecError(CODE, message, "keep one of them")
+        raise EdgecError("bad-config", message, "keep one of them")
 
 
 def _refuse(config: Config, place: Place, known: Sequence[str]) -> None:
     message = f"'{config.where(place)}': no option '{'.'.join(place)}'"
-    raise EdgecError(CODE, message, nearest_hint(_key(place[-1]), known))
+    raise EdgecError("bad-config", message, nearest_hint(_key(place[-1]), known))
 
 
 def _options(command: click.Command) -> dict[str, click.Option]:

@@ -14,8 +14,6 @@ from edgec.pipeline.core.toml_file import STRICT, field_names, is_file_name, rea
 from edgec.pipeline.forms.scheme import Level
 from edgec.pipeline.network.models.spec import Padding
 
-CODE = "bad-matrix"
-
 Asked = Literal["int8", "fp16", "mixed", "auto"]
 
 
@@ -119,7 +117,7 @@ def read_matrix(path: Path, base: Mapping[str, Any] | None = None) -> tuple[Cell
     Raises:
         EdgecError: ``bad-matrix`` names the entry; ``no-such-file``.
     """
-    file = validate(_File, read_toml(path, CODE), path, CODE)
+    file = validate(_File, read_toml(path, "bad-matrix"), path, "bad-matrix")
     options = {**_without_rivals(base or {}, file), **_anchored(path, file.options)}
     lone = {axis: (options.pop(axis, None),) for axis in ("precision", "data")}
     axes = (
@@ -135,7 +133,7 @@ def read_matrix(path: Path, base: Mapping[str, Any] | None = None) -> tuple[Cell
         default = {**options, "precision": lone["precision"][0], "data": lone["data"][0]}
         rows = _included(path, rows, _anchored(path, entry), default)
     if not rows:
-        raise EdgecError(CODE, f"'{path}' has no cell", "name at least one model and one target")
+        raise EdgecError("bad-matrix", f"'{path}' has no cell", "name at least one model and one target")
     several = len({row["data"] for row in rows}) > 1
     return _distinct(path, [_cell(path, row, several) for row in rows])
 
@@ -150,7 +148,7 @@ def _without_rivals(base: Mapping[str, Any], file: _File) -> dict[str, Any]:
 def _axis(path: Path, axis: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
     twice = [value for index, value in enumerate(values) if value in values[:index]]
     if twice:
-        raise EdgecError(CODE, f"'{path}': '{twice[0]}' is named twice as {axis}", "delete one of them")
+        raise EdgecError("bad-matrix", f"'{path}': '{twice[0]}' is named twice as {axis}", "delete one of them")
     return tuple(_anchored(path, {axis: value})[axis] for value in values)
 
 
@@ -169,10 +167,10 @@ def _anchored(path: Path, stated: Mapping[str, Any]) -> Row:
 def _excluded(path: Path, rows: list[Row], entry: Row) -> list[Row]:
     unknown = next((key for key in entry if key not in AXES), None)
     if unknown is not None:
-        raise EdgecError(CODE, f"'{path}': exclude: no axis '{unknown}'", nearest_hint(unknown, AXES))
+        raise EdgecError("bad-matrix", f"'{path}': exclude: no axis '{unknown}'", nearest_hint(unknown, AXES))
     kept = [row for row in rows if not _fits(row, entry)]
     if len(kept) == len(rows):
-        raise EdgecError(CODE, f"'{path}': exclude fits no cell: {_words(entry)}", "mend it, or delete it")
+        raise EdgecError("bad-matrix", f"'{path}': exclude fits no cell: {_words(entry)}", "mend it, or delete it")
     return kept
 
 
@@ -182,12 +180,14 @@ def _included(path: Path, rows: list[Row], entry: Row, default: Row) -> list[Row
     own = {name: value for name, value in entry.items() if name not in place}
     fitting = [row for row in rows if place and _fits(row, place)]
     if fitting and not own:
-        raise EdgecError(CODE, f"'{path}': include changes nothing: {_words(entry)}", "add options, or delete it")
+        raise EdgecError(
+            "bad-matrix", f"'{path}': include changes nothing: {_words(entry)}", "add options, or delete it"
+        )
     if fitting:
         return [{**row, **own} if row in fitting else row for row in rows]
     if not place.keys() >= {"model", "target"}:
         message = f"'{path}': include fits no cell: {_words(entry)}"
-        raise EdgecError(CODE, message, "a cell of its own needs a model and a target")
+        raise EdgecError("bad-matrix", message, "a cell of its own needs a model and a target")
     return [*rows, {**default, **entry}]
 
 
@@ -201,8 +201,8 @@ def _words(entry: Row) -> str:
 
 def _cell(path: Path, row: Row, several: bool) -> Cell:
     names = field_names(_Place)
-    place = validate(_Place, {name: row[name] for name in names if name in row}, path, CODE)
-    options = validate(Options, {name: row[name] for name in row if name not in names}, path, CODE, "options")
+    place = validate(_Place, {name: row[name] for name in names if name in row}, path, "bad-matrix")
+    options = validate(Options, {name: row[name] for name in row if name not in names}, path, "bad-matrix", "options")
     data = Path(place.data).name if place.data and several else None
     parts = (Path(place.model).stem if is_file_name(place.model) else place.model, Path(place.target).stem)
     name = place.name or "-".join(filter(None, (*parts, place.precision, data)))
@@ -216,8 +216,10 @@ def _distinct(path: Path, cells: list[Cell]) -> tuple[Cell, ...]:
         if cell.name in seen:
             same = replace(cell, name="") == replace(seen[cell.name], name="")
             hint = "delete one of them" if same else "name one of them: name = ... in an include of its own"
-            raise EdgecError(CODE, f"'{path}': two cells are called '{cell.name}'", hint)
+            raise EdgecError("bad-matrix", f"'{path}': two cells are called '{cell.name}'", hint)
         if Path(cell.name).name != cell.name or cell.name.startswith("."):
-            raise EdgecError(CODE, f"'{path}': '{cell.name[:80]}' is no name of a folder", "choose a plain name")
+            raise EdgecError(
+                "bad-matrix", f"'{path}': '{cell.name[:80]}' is no name of a folder", "choose a plain name"
+            )
         seen[cell.name] = cell
     return tuple(cells)

@@ -277,7 +277,8 @@ def test_an_input_of_16_bits_is_made_of_pixels(
     monkeypatch.setattr(prefix, "MOST_MACS", 0.9)
     onnx.save(lopsided_network(), tmp_path / "colours.onnx")
     (tmp_path / "board.toml").write_text(LOPSIDED_MCU)
-    bundle, options = tmp_path / "out", ["--target", str(tmp_path / "board.toml"), "--precision", "mixed"]
+    bundle = tmp_path / "out"
+    options = ["--target", str(tmp_path / "board.toml"), "--precision", "mixed", "--with", "vectors"]
     assert (
         main(["build", str(tmp_path / "colours.onnx"), "--data", str(tiny_images), "--output", str(bundle), *options])
         == 0
