@@ -60,7 +60,7 @@ def test_memory_that_is_not_what_the_artifact_takes(copy: Path) -> None:
     [b"", b"\x93NUMPY", b"PK\x03\x04" + bytes(99), b"\x80\x04K\x01.", b"{}"],
     ids=["empty", "cut", "zip", "pickle", "json"],
 )
-@pytest.mark.parametrize("name", ["inputs.int8.npy", "outputs.target.int8.npy"])
+@pytest.mark.parametrize("name", ["pixels.npy", "outputs.target.int8.npy"])
 def test_arrays(copy: Path, name: str, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     (copy / "golden" / name).write_bytes(content)
     reseal(copy)

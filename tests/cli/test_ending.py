@@ -87,7 +87,17 @@ def test_a_build_ended_in_every_stage(
     """One store: each run ends in the next stage. After them one that is left alone makes what a fresh store makes."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
-    arguments = ["build", colours_toml, "--target", "onnxruntime", "--data", tiny_images, "--no-measure", "--output"]
+    arguments = [
+        "build",
+        colours_toml,
+        "--target",
+        "onnxruntime",
+        "--data",
+        tiny_images,
+        "-q",
+        "--no-measure",
+        "--output",
+    ]
     whole = {"out": str(own_cache), "again": str(tmp_path / "fresh")}
     process = program(BUILDS, *arguments, json.dumps([numbers, STAGES, whole]), cwd=tmp_path)
     out, err = process.communicate(timeout=500)
