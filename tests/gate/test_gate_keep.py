@@ -36,7 +36,7 @@ def budgets(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def two_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_module, "Sampler", lambda *arguments: source(2.0))
+    monkeypatch.setattr(check_module, "Sampler", lambda *arguments, **named: source(2.0))
 
 
 def test_verdicts_and_latency_enter_the_bundle(copy: Path, budgets: Path, capsys: pytest.CaptureFixture[str]) -> None:
