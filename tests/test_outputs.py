@@ -127,7 +127,7 @@ def test_what_is_asked_of_a_classifier_alone(
 ) -> None:
     def code(*arguments: object) -> str:
         assert main(["build", *map(str, arguments), "--data", str(tiny_images), "--output", str(tmp_path / "o")]) == 1
-        return capsys.readouterr().err.removeprefix("error[").partition("]")[0]
+        return capsys.readouterr().err.partition("error[")[2].partition("]")[0]
 
     segments = network(tmp_path, SEGMENTS)
     assert code(segments, "--target", "cpu", "--max-drop-pp", 1) == "no-drop"

@@ -322,7 +322,7 @@ class TestReproduce:
         ):
             status, _, err = edgec(capsys, "reproduce", mcu_bundle, *arguments)
             assert status == 1
-            assert err.removeprefix("error[").partition("]")[0] == "wrong-material"
+            assert err.partition("error[")[2].partition("]")[0] == "wrong-material"
 
 
 class TestDocuments:

@@ -86,7 +86,7 @@ def code(answer: tuple[int, str, str]) -> str:
     status, out, err = answer
     assert (status, out) == (1, "")
     assert "Traceback" not in err
-    return err.removeprefix("error[").partition("]")[0]
+    return err.partition("error[")[2].partition("]")[0]
 
 
 def lines_of(out: str) -> dict[str, dict[str, Any]]:

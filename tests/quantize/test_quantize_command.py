@@ -33,7 +33,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert main(["quantize", *map(str, arguments)]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    return captured.err.removeprefix("error[").partition("]")[0]
+    return captured.err.partition("error[")[2].partition("]")[0]
 
 
 def test_writes_a_qdq_file_and_says_what_it_is_worth(

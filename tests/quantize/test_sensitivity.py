@@ -65,7 +65,7 @@ def test_a_plot_without_matplotlib_is_refused_before_the_work(
     )
     arguments = ["sensitivity", str(model), "--scheme", "tflite", "--data", str(tiny_images)]
     assert main([*arguments, "--plot", str(tmp_path / "worst.svg")]) == 1
-    code = capsys.readouterr().err.removeprefix("error[").partition("]")[0]
+    code = capsys.readouterr().err.partition("error[")[2].partition("]")[0]
     assert code == "missing-matplotlib"
 
 
