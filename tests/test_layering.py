@@ -128,6 +128,7 @@ CATCHERS = {
     "edgec.pipeline.deliver": "a precision that gains nothing takes no part where all are weighed",
     "edgec.pipeline.core.extensions": "a refusal of ours passes where another package's code may raise anything",
     "edgec.pipeline.gate.check": "a count that cannot be had here leaves its limit open",
+    "edgec.pipeline.gate.proxies": "a count that cannot be had here is not known, and hides no other",
     "edgec.pipeline.gate.worker": "a process of its own: the refusal travels in its answer",
     "edgec.pipeline.matrix.run": "a cell that is refused does not stop the others",
     "edgec.pipeline.search.judge": "a point that makes no network is noted, and the search goes on",

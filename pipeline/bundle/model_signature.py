@@ -17,7 +17,7 @@ NOT_SIGNED = (RESULT, RESULT_SUM, *sorted(SIGNED))
 INSTALL = "pip install 'edgec[model-signing]'"
 
 
-def sign_model(folder: Path, key_file: Path, password: str | None = None) -> None:
+def sign_model(folder: Path, key_file: Path) -> None:
     """Write ``model.sig`` (a Sigstore bundle) over every file of ``folder`` but ``NOT_SIGNED``.
 
     Raises:
@@ -28,7 +28,7 @@ def sign_model(folder: Path, key_file: Path, password: str | None = None) -> Non
 
     hashing = model_signing.hashing.Config().set_ignored_paths(paths=NOT_SIGNED)
     try:
-        signer = model_signing.signing.Config().use_elliptic_key_signer(private_key=key_file, password=password)
+        signer = model_signing.signing.Config().use_elliptic_key_signer(private_key=key_file)
         signer.set_hashing_config(hashing).sign(folder, folder / MODEL_SIGNATURE)
     except (OSError, ValueError, TypeError) as error:
         raise _bad_key(key_file, error) from error
@@ -60,7 +60,7 @@ def check_model_signature(folder: Path, trusted: Path) -> str:
 
 
 def is_elliptic(key_file: Path) -> bool:
-    """A PEM file holds a key of the curves that ``model.sig`` is made with, private (also encrypted) or public."""
+    """A PEM file holds a key of the curves that ``model.sig`` is made with, private or public."""
     if find_spec("cryptography") is None:
         return False
     from cryptography.exceptions import UnsupportedAlgorithm

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgec.pipeline.bundle.attestation import check_envelope, seal_envelope
-from edgec.pipeline.bundle.manifest import HINT, MANIFEST, MODEL_SIGNATURE, PUBLIC_KEY, SIGNATURE
+from edgec.pipeline.bundle.manifest import ENVELOPE, HINT, MANIFEST, MODEL_SIGNATURE, PUBLIC_KEY, SIGNATURE
 from edgec.pipeline.bundle.model_signature import check_model_signature, is_elliptic, sign_model
 from edgec.pipeline.core.errors import EdgecError
 
@@ -51,7 +51,7 @@ def check_signature(folder: Path, trusted: Path | None) -> str:
             ``missing-cryptography``.
     """
     there = [(folder / name).exists() for name in (SIGNATURE, PUBLIC_KEY)]
-    if not any(there):
+    if not any((*there, (folder / ENVELOPE).exists())):
         if trusted is not None:
             raise EdgecError("not-signed", f"'{folder}' is not signed", "ask for a signed bundle")
         return "not signed"
@@ -93,8 +93,12 @@ def sign_with(folder: Path, keys: Sequence[Path]) -> None:
     Raises:
         EdgecError: what ``sign`` and ``sign_model`` raise.
     """
-    for key in sorted(keys, key=is_elliptic):
-        (sign_model if is_elliptic(key) else sign)(folder, key)
+    for_model = [key for key in keys if is_elliptic(key)]
+    for key in keys:
+        if key not in for_model:
+            sign(folder, key)
+    for key in for_model:
+        sign_model(folder, key)
 
 
 def _raw(key: Ed25519PublicKey) -> bytes:

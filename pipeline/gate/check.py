@@ -117,9 +117,10 @@ def check(folders: Sequence[Path], budgets: Budgets, conditions: Conditions) -> 
     known: list[Known] = []
     report = reporter("check")
     for done, bundle in enumerate([open_bundle(folder) for folder in folders]):
-        known.append(known_of(bundle, read_accuracy(bundle, None)))
+        proxies = Proxies(bundle)
+        known.append(known_of(bundle, read_accuracy(bundle, None), proxies.here))
         for budget in _budgets_of(bundle, budgets, conditions):
-            findings, record = _judge_bundle(bundle, budget, conditions)
+            findings, record = _judge_bundle(proxies, budget, conditions)
             lines += [Line(*budget.key, found, budget.waiver_of(found.limit), seconds) for found, seconds in findings]
             records += [record] if record else []
         report(done + 1, len(folders))
@@ -148,13 +149,12 @@ def _budgets_of(bundle: Bundle, budgets: Budgets, conditions: Conditions) -> tup
 
 
 def _judge_bundle(
-    bundle: Bundle, budget: Budget, conditions: Conditions
+    proxies: Proxies, budget: Budget, conditions: Conditions
 ) -> tuple[list[tuple[Finding, float]], Measured | None]:
     """Findings with the seconds that each took, and the record of the latency."""
-    limits = budget.limits.given()
-    clock = _Clock()
+    bundle, limits, clock = proxies.bundle, budget.limits.given(), _Clock()
     counted = {k: v for k, v in limits.items() if k in PROXY_LIMITS}
-    findings = clock.timed(list(judge_proxies(Proxies(bundle), counted)))
+    findings = clock.timed(list(judge_proxies(proxies, counted)))
     accuracy = read_accuracy(bundle, conditions.data)
     findings += clock.timed([judge_accuracy(n, limits[n], accuracy) for n in ACCURACY_LIMITS if n in limits])
     if STABILITY_LIMIT in limits:
@@ -164,7 +164,7 @@ def _judge_bundle(
         findings += clock.timed([judge_drop_against(baseline, bundle, budget.relative, conditions.data)])
     if conditions.no_device:
         return findings, None
-    of_latency, record = _judge_latency(bundle, budget, baseline, conditions)
+    of_latency, record = _judge_latency(proxies, budget, baseline, conditions)
     return findings + clock.timed(of_latency), record
 
 
@@ -202,9 +202,10 @@ def _not_here(bundle: Bundle, budget: Budget) -> str:
 
 
 def _judge_latency(
-    bundle: Bundle, budget: Budget, baseline: Baseline, conditions: Conditions
+    proxies: Proxies, budget: Budget, baseline: Baseline, conditions: Conditions
 ) -> tuple[list[Finding], Measured | None]:
     """All latency limits from one measurement."""
+    bundle = proxies.bundle
     bounds = {k: v for k, v in budget.limits.given().items() if k in (*LATENCY_LIMITS, SPEEDUP_LIMIT)}
     slowdown = budget.relative.max_slowdown if budget.relative else None
     if not bounds and slowdown is None:
@@ -225,7 +226,7 @@ def _judge_latency(
         return findings, None
     sampler = Sampler(folders, budget.threads, conditions.budget_s, in_float=in_float)
     outcome = judge(Limits(tuple(bounds.items())), sampler)
-    record = measured(bundle, budget, outcome)
+    record = measured(budget, outcome, proxies.here)
     findings += outcome.findings
     if slowdown is not None and not baseline.bundle:
         findings.append(judge_recorded(slowdown, baseline, record))

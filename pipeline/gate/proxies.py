@@ -22,6 +22,9 @@ PLACEMENT = (
     "arena_bytes",
 )
 
+KNOWN = ("size_bytes", "macs", "params", *PLACEMENT)
+"""All but the instructions: they take an emulated core."""
+
 
 @dataclass(frozen=True)
 class Proxies:
@@ -54,6 +57,17 @@ class Proxies:
         counted = {name: getattr(self._placement, name) for name in PLACEMENT}
         found = {"size_bytes": size_bytes(self.bundle.artifact), **asdict(self._cost), **counted}
         return {name: value for name, value in found.items() if value is not None}
+
+    @cached_property
+    def here(self) -> dict[str, int]:
+        """The same, but what is missing for a count hides that count alone: where it is limited, it is told."""
+        found = {}
+        for name in KNOWN:
+            try:
+                found[name] = self.count(name)
+            except EdgecError:
+                continue
+        return found
 
     @cached_property
     def _cost(self) -> NetworkCost:

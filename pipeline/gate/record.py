@@ -19,7 +19,6 @@ from edgec.pipeline.gate.bootstrap import MIN_PROCESSES
 from edgec.pipeline.gate.budgets import Budget
 from edgec.pipeline.gate.fingerprint import Fingerprint
 from edgec.pipeline.gate.latency import CANDIDATE, Outcome, noise_floor, percentile
-from edgec.pipeline.gate.proxies import Proxies
 from edgec.pipeline.gate.sampling import Process
 from edgec.pipeline.tasks.accuracy import Accuracy
 
@@ -98,8 +97,8 @@ class Known:
         return TypeAdapter(cls).validate_python(record)
 
 
-def known_of(bundle: Bundle, accuracy: Accuracy) -> Known:
-    """The record of a bundle; what this machine cannot count is left out."""
+def known_of(bundle: Bundle, accuracy: Accuracy, counts: Mapping[str, int]) -> Known:
+    """The record of a bundle."""
     pixels = accuracy.agreement_spread is not None
     figures = {
         "accuracy": accuracy.target if accuracy.shipped == "target" else accuracy.reference,
@@ -108,16 +107,16 @@ def known_of(bundle: Bundle, accuracy: Accuracy) -> Known:
         "sqnr_db": accuracy.sqnr_db,
     }
     values = {name: float(value) for name, value in figures.items() if value is not None}
-    return Known(bundle.manifest.model.name, bundle.target.name, {**values, **Proxies(bundle).known()})
+    return Known(bundle.manifest.model.name, bundle.target.name, {**values, **counts})
 
 
-def measured(bundle: Bundle, budget: Budget, outcome: Outcome) -> Measured | None:
+def measured(budget: Budget, outcome: Outcome, counts: Mapping[str, int]) -> Measured | None:
     """The record of an outcome; None where it has too few processes to say anything."""
     processes = outcome.processes
     if len(processes) < MIN_PROCESSES:
         return None
     spikes = sum(process.spikes[CANDIDATE] for process in processes)
-    return Measured(*budget.key, processes[0].fingerprint, _latency(processes), spikes, Proxies(bundle).known())
+    return Measured(*budget.key, processes[0].fingerprint, _latency(processes), spikes, counts)
 
 
 def _latency(processes: Sequence[Process]) -> Latency:

@@ -34,7 +34,3 @@ class EthosUFormat(Alone):
     def runtime(self, settings: EthosUOptions) -> Runtime:
         """TFLite Micro with the driver that its sources name for this NPU."""
         return Runtime("TFLite Micro with Arm's Ethos-U driver (PyPI's versions of tflite-micro)", MICRO_TESTED)
-
-    def resolver_name(self, operator: str) -> str:
-        """The NPU's part is registered by a name of its own."""
-        return "EthosU" if operator == "CUSTOM" else TfliteFormat().resolver_name(operator)

@@ -13,7 +13,7 @@ import pytest
 from edgec.pipeline.bundle.archive import pack, unpack
 from edgec.pipeline.bundle.attestation import PAYLOAD_TYPE, statement
 from edgec.pipeline.bundle.integrity import read_checked_manifest
-from edgec.pipeline.bundle.manifest import ENVELOPE, MODEL_SIGNATURE, PROVENANCE
+from edgec.pipeline.bundle.manifest import ENVELOPE, MODEL_SIGNATURE, PROVENANCE, PUBLIC_KEY, SIGNATURE
 from edgec.pipeline.bundle.model_signature import is_elliptic
 from edgec.pipeline.bundle.signature import check_signatures, sign_with
 from edgec.pipeline.cli import main
@@ -127,6 +127,12 @@ class TestEnvelope:
             assert refusal(copy, keys["ed.pub"]) == "bad-signature", content
         (copy / ENVELOPE).write_text("no JSON")
         assert refusal(copy, keys["ed.pub"]) == "bad-signature"
+
+    def test_an_envelope_alone_is_half_a_signature(self, copy: Path, keys: Keys) -> None:
+        sign_with(copy, [keys["ed.pem"]])
+        for name in (SIGNATURE, PUBLIC_KEY):
+            (copy / name).unlink()
+        assert refusal(copy) == refusal(copy, keys["ed.pub"]) == "bad-signature"
 
 
 class TestModelSignature:

@@ -21,6 +21,7 @@ from edgec.pipeline.bundle.seal import seal
 from edgec.pipeline.bundle.use import paired
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.compiler import Placement
 from edgec.pipeline.forms.measure import Latency, cpu_model
 from edgec.pipeline.gate import check as check_module
 from edgec.pipeline.gate import draft as draft_module
@@ -30,6 +31,7 @@ from edgec.pipeline.gate.check import Line, Report, corrected
 from edgec.pipeline.gate.finding import Finding, Verdict
 from edgec.pipeline.gate.formats import FORMATS
 from edgec.pipeline.gate.latency import PER_ROUND, Limits, judge
+from edgec.pipeline.gate.proxies import Proxies
 from edgec.pipeline.gate.record import Measured
 from edgec.pipeline.gate.sampling import Process
 from edgec.pipeline.report.page import render_report
@@ -250,6 +252,26 @@ def test_without_a_device_only_counts_are_judged(run: Run, bundle: Path, tmp_pat
     assert set(lines_of(out)) == {"size_bytes", "macs", "num_transposes", "agreement"}
 
 
+def test_what_cannot_be_counted_here_stops_no_other_limit(
+    run: Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check machine without the runtime: accuracy is judged, and the report knows the rest."""
+
+    def missing(proxies: Proxies) -> Placement:
+        raise EdgecError("missing-runtime", "a stand-in for a runtime that is not installed", "install it")
+
+    monkeypatch.setattr(Proxies, "_placement", property(missing))
+    file = budgets(tmp_path, "agreement = 10.0\n", device="any")
+    status, out, _ = run("check", bundle, "--budgets", file, "--no-device", "--json")
+    assert (status, set(lines_of(out))) == (0, {"agreement"})
+    (known,) = json.loads(out)["known"]
+    assert {"size_bytes", "macs", "params", "accuracy"} <= known["values"].keys()
+    assert not {"num_operators", "num_transposes"} & known["values"].keys()
+    file = budgets(tmp_path, "num_operators = 100\n", device="any")
+    status, out, _ = run("check", bundle, "--budgets", file, "--no-device", "--json")
+    assert (status, lines_of(out)["num_operators"]["verdict"]) == (4, "inconclusive")
+
+
 def test_counts_are_exact(run: Run, bundle: Path, tmp_path: Path) -> None:
     """Convolutions 32 * 32 * 6 * 27 and 32 * 32 * 6 * 9, Gemm 6 * 3; parameters 162 + 6 + 54 + 18 + 3."""
     size = (bundle / "model.onnx").stat().st_size
@@ -278,7 +300,6 @@ def test_a_count_that_is_not_to_be_had_stays_open(run: Run, bundle: Path, tmp_pa
 def test_no_count_is_an_error_of_its_own(bundle: Path) -> None:
     from edgec.pipeline.bundle.read import open_bundle
     from edgec.pipeline.core.errors import EdgecError
-    from edgec.pipeline.gate.proxies import Proxies
 
     with pytest.raises(EdgecError) as caught:
         Proxies(open_bundle(bundle)).count("delegate_pieces")
