@@ -54,6 +54,11 @@ class Judging:
     beside_float: bool = True
 
 
+def usual_folder(recipe: Recipe) -> Path:
+    """Where its bundle goes when nobody says."""
+    return Path("edgec-out") / f"{recipe.name}-{recipe.target.name}"
+
+
 def deliver(recipe: Recipe, folder: Path, judging: Judging, version: str = FIRST) -> dict[str, Any]:
     """Build, measure, write the bundle; return ``result.json``.
 

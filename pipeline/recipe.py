@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import reporter
@@ -19,6 +19,9 @@ from edgec.pipeline.network.model_file import describe_onnx as describe_onnx
 from edgec.pipeline.network.models.spec import NetworkConfig, Padding, at_resolution
 from edgec.pipeline.network.models.weights import Weights, resolve_weights
 from edgec.pipeline.quantize.stages import DropLimit
+
+Asked = Literal[Precision, "auto"]
+"""A precision, or that edgec is to find out which one pays."""
 
 RANDOM_NOTE = "random weights: accuracy is agreement with the float network only"
 
@@ -147,7 +150,7 @@ def make_recipe(
     choices: Choices,
     calibration_samples: int,
     quantizer: Level | None = None,
-    precision: Precision | None = None,
+    precision: Asked | None = None,
     max_drop_pp: float | None = None,
     task: str | None = None,
 ) -> Recipe:
@@ -155,6 +158,7 @@ def make_recipe(
 
     Args:
         quantizer: None is ``fast``, and ``as-given`` for a network that brings Q/DQ pairs along.
+        precision: None is the board's own, with which ``auto`` begins.
         max_drop_pp: limit of the drop; half of the test images then decide, and accuracy is that on the other half.
 
     Raises:
@@ -163,7 +167,7 @@ def make_recipe(
             ``quantizer-does-not-fit``, ``empty-data`` and what weights and data raise.
     """
     board = load_target(target)
-    board = with_precision(board, precision) if precision else board
+    board = board if precision is None or precision == "auto" else with_precision(board, precision)
     network = _network(model, choices)
     calibration, test = _data(folders, network)
     check_names(network.labels, test)

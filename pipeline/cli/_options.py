@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args
 
 import click
 from click.core import ParameterSource
@@ -15,7 +15,7 @@ from edgec.pipeline.forms.scheme import Level
 
 if TYPE_CHECKING:
     from edgec.pipeline.network.models.spec import Padding
-    from edgec.pipeline.recipe import Choices, Recipe
+    from edgec.pipeline.recipe import Asked, Choices, Recipe
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -244,7 +244,7 @@ def recipe_of(
     calibration_samples: int,
     quantizer: Level | None,
     max_drop_pp: float | None,
-    precision: Literal["int8", "fp16", "mixed", "auto"] | None,
+    precision: Asked | None,
     task: str | None,
     **choices: Any,
 ) -> Recipe:
@@ -255,7 +255,6 @@ def recipe_of(
     """
     from edgec.pipeline.recipe import DataFolders, make_recipe
 
-    chosen = None if precision == "auto" else precision  # 'auto' starts from the board's own
     return make_recipe(
         model,
         target,
@@ -263,7 +262,7 @@ def recipe_of(
         choices_of(**choices),
         calibration_samples,
         quantizer,
-        chosen,
+        precision,
         max_drop_pp,
         task,
     )

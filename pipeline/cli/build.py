@@ -101,11 +101,11 @@ def _build(
     from edgec.pipeline.bundle.folder import check_replaceable
     from edgec.pipeline.cli._options import recipe_of
     from edgec.pipeline.cli._progress import progress_bar
-    from edgec.pipeline.deliver import deliver
+    from edgec.pipeline.deliver import deliver, usual_folder
 
     with progress_bar():
         recipe = recipe_of(**request)
-        folder = place(Path("edgec-out") / f"{recipe.name}-{recipe.target.name}").absolute()
+        folder = place(usual_folder(recipe)).absolute()
         check_replaceable(folder)
         return deliver(recipe, folder, judging, version), recipe.labels
 

@@ -50,7 +50,7 @@ def recipe_of(cell: Cell) -> Recipe:
         choices,
         asked.calibration_samples,
         asked.quantizer,
-        None if cell.precision == "auto" else cell.precision,
+        cell.precision,
         asked.max_drop_pp,
         asked.task,
     )

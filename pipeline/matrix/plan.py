@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from edgec.pipeline.bundle.extras import Extra
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
 from edgec.pipeline.core.toml_file import STRICT, field_names, is_file_name, read_toml, validate
 from edgec.pipeline.forms.scheme import Level
 from edgec.pipeline.network.models.spec import Padding
-
-Asked = Literal["int8", "fp16", "mixed", "auto"]
+from edgec.pipeline.recipe import Asked
 
 
 @dataclass(frozen=True)
