@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Literal
 
 from edgec.pipeline.api.bundle import Bundle, open_bundle
@@ -14,12 +13,12 @@ from edgec.pipeline.api.images import Data, folder_or_none
 from edgec.pipeline.api.networks import Described, Model, as_file
 from edgec.pipeline.bundle.extras import Extra
 from edgec.pipeline.bundle.folder import check_replaceable
-from edgec.pipeline.cli._options import recipe_of
 from edgec.pipeline.cli.build import command
 from edgec.pipeline.core.progress import Listener
-from edgec.pipeline.deliver import Judging, deliver
+from edgec.pipeline.deliver import Judging, deliver, usual_folder
 from edgec.pipeline.forms.scheme import Level
 from edgec.pipeline.network.models.spec import Padding
+from edgec.pipeline.recipe import DataFolders, make_recipe
 
 
 def build(
@@ -73,58 +72,32 @@ def build(
         EdgecError: ``bad-argument``, ``bad-images``, ``module-does-not-export``; what ``make_recipe`` and ``deliver``
             raise. Nothing is left at ``output``.
     """
-    given = checked(
-        command,
-        {
-            "output": output,
-            "calibration_samples": calibration_samples,
-            "weights": weights,
-            "task": task,
-            "quantizer": quantizer,
-            "max_drop_pp": max_drop_pp,
-            "precision": precision,
-            "width_multiplier": width_multiplier,
-            "input_px": input_px,
-            "num_classes": num_classes,
-            "output_stride": output_stride,
-            "argmax": argmax,
-            "padding": padding,
-            "model_version": model_version,
-            "no_measure": no_measure,
-            "sensitivity": sensitivity,
-            "stability": stability,
-            "threads": threads,
-            "on": on,
-        },
-    )
-    brought = tuple(dict.fromkeys(checked(command, {"extras": extra})["extras"] for extra in extras))
+    given = checked(command, locals())
     judging = Judging(
-        threads=given.pop("threads") or os.cpu_count() or 1,
-        on=given.pop("on"),
-        timed=not given.pop("no_measure"),
-        ranked=given.pop("sensitivity"),
-        halved=given.pop("stability"),
-        weigh_precisions=precision == "auto",
-        extras=brought,
+        threads=given["threads"] or os.cpu_count() or 1,
+        on=given["on"],
+        timed=not given["no_measure"],
+        ranked=given["sensitivity"],
+        halved=given["stability"],
+        weigh_precisions=given["precision"] == "auto",
+        extras=tuple(dict.fromkeys(given["extras"])),
     )
-    place, version = given.pop("output"), given.pop("model_version")
     with call(progress), ExitStack() as held:
-        source = held.enter_context(as_file(model, Described(name, preprocess, labels), given.pop("input_px")))
-        whole, calibration, test = (
-            held.enter_context(folder_or_none(images)) for images in (data, calibration_data, test_data)
+        source = held.enter_context(as_file(model, Described(name, preprocess, labels), given["input_px"]))
+        sets = (held.enter_context(folder_or_none(images)) for images in (data, calibration_data, test_data))
+        made = make_recipe(
+            source.model,
+            os.fspath(target),
+            DataFolders(*sets),
+            source.choices(given),
+            given["calibration_samples"],
+            given["quantizer"],
+            given["precision"],
+            given["max_drop_pp"],
+            given["task"],
         )
-        recipe = source.recipe(
-            recipe_of(
-                model=source.model,
-                target=os.fspath(target),
-                data=whole,
-                calibration_data=calibration,
-                test_data=test,
-                input_px=source.input_px,
-                **given,
-            )
-        )
-        folder = (place or Path("edgec-out") / f"{recipe.name}-{recipe.target.name}").absolute()
+        recipe = source.recipe(made)
+        folder = (given["output"] or usual_folder(recipe)).absolute()
         check_replaceable(folder)
-        deliver(recipe, folder, judging, version)
+        deliver(recipe, folder, judging, given["model_version"])
     return open_bundle(folder)

@@ -12,21 +12,33 @@ from edgec.pipeline.core.disk import environment_error
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import Listener, StageListener, listening
 
+HELD = ("data", "calibration_data", "test_data")
+"""Options whose arguments may lie in memory, and are no values to convert."""
 
-def checked(command: click.Command, given: Mapping[str, Any]) -> dict[str, Any]:
-    """``given`` as the command line would take it: each value converted and bounded by the option of its name.
+
+def checked(command: click.Command, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The options among a function's arguments as the command line would take them: converted and bounded.
 
     Args:
-        command: whose options they are; None stands for an option that is left away.
+        command: whose options they are, by their names.
+        arguments: ``locals()`` of a function that has done nothing yet; None stands for an option that is left away.
 
     Raises:
         EdgecError: ``bad-argument`` names the argument.
     """
-    options = {parameter.name: parameter for parameter in command.params}
-    return {name: value if value is None else _converted(options[name], name, value) for name, value in given.items()}
+    options = {option.name: option for option in command.params if isinstance(option, click.Option)}
+    return {
+        name: value if value is None else _taken(options[name], name, value)
+        for name, value in arguments.items()
+        if name in options and name not in HELD
+    }
 
 
-def _converted(option: click.Parameter, name: str, value: Any) -> Any:
+def _taken(option: click.Option, name: str, value: Any) -> Any:
+    return tuple(_converted(option, name, one) for one in value) if option.multiple else _converted(option, name, value)
+
+
+def _converted(option: click.Option, name: str, value: Any) -> Any:
     asked = str(value) if isinstance(option.type, click.Choice | click.types.StringParamType) else value
     try:
         found = option.type.convert(asked, option, None)

@@ -95,8 +95,7 @@ def check(
             ``signed-bundle``; what opening bundles, data and runtimes raises. A limit that is not kept is no error:
             see ``verdict``.
     """
-    options = {"device": device, "no_device": no_device, "budget_s": budget_s, "record": record}
-    given = checked(command, {"budgets": budgets, **options})
+    given = checked(command, locals())
     folders = [_path(one) for one in ([bundles] if isinstance(bundles, str | os.PathLike | Bundle) else bundles)]
     named = baseline if isinstance(baseline, Mapping) else {} if baseline is None else {"": baseline}
     with call(progress), folder_or_none(data) as images:

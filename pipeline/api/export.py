@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from edgec.pipeline.api.calls import call, checked
 from edgec.pipeline.api.networks import Described, Model, as_file
-from edgec.pipeline.cli._options import choices_of
 from edgec.pipeline.cli.export import command
 from edgec.pipeline.core.progress import Listener
 from edgec.pipeline.core.store import Store, default_root
@@ -45,18 +44,8 @@ def export(
     Raises:
         EdgecError: ``bad-argument``, ``module-does-not-export``; what ``network_recipe`` and ``export_network`` raise.
     """
-    options = {
-        "weights": weights,
-        "width_multiplier": width_multiplier,
-        "input_px": input_px,
-        "num_classes": num_classes,
-        "output_stride": output_stride,
-        "argmax": argmax,
-        "padding": padding,
-    }
-    given = checked(command, {"output": output, **options})
+    given = checked(command, locals())
     with call(progress), as_file(model, Described(name, preprocess, labels), given["input_px"]) as source:
-        choices = choices_of(**{option: given[option] for option in options} | {"input_px": source.input_px})
-        recipe = source.recipe(network_recipe(source.model, choices))
+        recipe = source.recipe(network_recipe(source.model, source.choices(given)))
         written = given["output"] or Path("edgec-out") / f"{recipe.name}.onnx"
         return export_network(recipe, written, Store(default_root()))

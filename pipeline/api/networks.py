@@ -7,21 +7,21 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, Union
 
 from edgec.pipeline.api.calls import bad_argument
+from edgec.pipeline.cli._options import choices_of
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.extensions import foreign
 from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.data.preprocess import CHANNELS
+from edgec.pipeline.recipe import Choices, Recipe
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
-
-    from edgec.pipeline.recipe import Recipe
 
 Model = Union[str, "os.PathLike[str]", "onnx.ModelProto", "nn.Module"]
 """A name (``edgec models``), an ONNX file or a ``model.toml``, or a network in memory."""
@@ -59,6 +59,11 @@ class Source:
     model: str
     input_px: int | None
     held: str = ""
+
+    def choices(self, given: Mapping[str, Any]) -> Choices:
+        """What is asked of the network, out of a command's options as ``checked`` gives them."""
+        asked = {field.name: given[field.name] for field in fields(Choices)}
+        return choices_of(**asked | {"input_px": self.input_px})
 
     def recipe(self, made: Recipe) -> Recipe:
         """``made`` from ``model``, without the path of a file that is soon gone."""

@@ -11,7 +11,6 @@ from typing import Any, Literal
 from edgec.pipeline.api.calls import bad_argument, call, checked
 from edgec.pipeline.api.images import Data, folder_or_none
 from edgec.pipeline.api.networks import Described, Model, as_file
-from edgec.pipeline.cli._options import choices_of
 from edgec.pipeline.cli.quantize import command
 from edgec.pipeline.core.progress import Listener
 from edgec.pipeline.core.store import Store, default_root
@@ -63,29 +62,22 @@ def quantize(
         EdgecError: ``bad-argument``, ``bad-images``, ``module-does-not-export``; what ``scheme_recipe`` and
             ``quantize_network`` raise.
     """
+    given = checked(command, locals())
     if data is not None and images is not None:
         raise bad_argument("data and images are two names for one thing", "give one of them")
-    network = {
-        "weights": weights,
-        "width_multiplier": width_multiplier,
-        "input_px": input_px,
-        "num_classes": num_classes,
-        "output_stride": output_stride,
-        "argmax": argmax,
-        "padding": padding,
-    }
-    level = {"calibration_samples": calibration_samples, "quantizer": quantizer, "max_drop_pp": max_drop_pp}
-    given = checked(
-        command, {"scheme": scheme, "output": output, "task": task, "vnni_off": vnni_off, **level, **network}
-    )
     with call(progress), ExitStack() as held:
         source = held.enter_context(as_file(model, Described(name, preprocess, labels), given["input_px"]))
         sets = (images if data is None else data, calibration_data, test_data)
         folders = DataFolders(*(held.enter_context(folder_or_none(one)) for one in sets))
-        choices = choices_of(**{option: given[option] for option in network} | {"input_px": source.input_px})
-        samples, asked, most = (given[option] for option in level)
         made = scheme_recipe(
-            source.model, given["scheme"], folders, samples, asked, most, choices=choices, task=given["task"]
+            source.model,
+            given["scheme"],
+            folders,
+            given["calibration_samples"],
+            given["quantizer"],
+            given["max_drop_pp"],
+            choices=source.choices(given),
+            task=given["task"],
         )
         written = given["output"] or Path("edgec-out") / f"{made.name}-{Path(given['scheme']).stem}.onnx"
         return quantize_network(source.recipe(made), written, Store(default_root()), given["vnni_off"])
