@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args
 
 import click
 from click.core import ParameterSource
+from click.types import StringParamType
 
 from edgec.pipeline.core.toml_file import is_file_name
 from edgec.pipeline.forms.scheme import Level
@@ -22,10 +24,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 FOLDER = click.Path(path_type=Path)
 
 
-class NameOrFile(click.ParamType):  # type: ignore[type-arg]  # generic in newer click alone
+class NameOrFile(StringParamType):
     """A name that edgec knows, or a file."""
-
-    name = "text"
 
     def anchored(self, value: str, beside: Callable[[str], str]) -> str:
         """``value`` with its path, where it is one, as ``beside`` puts it."""
@@ -33,7 +33,7 @@ class NameOrFile(click.ParamType):  # type: ignore[type-arg]  # generic in newer
 
 
 @dataclass(frozen=True)
-class NamedPath(click.ParamType):  # type: ignore[type-arg]
+class NamedPath(StringParamType):
     """``NAME=PATH``, or one of the two alone.
 
     Attributes:
@@ -41,7 +41,6 @@ class NamedPath(click.ParamType):  # type: ignore[type-arg]
     """
 
     alone_is_path: bool
-    name = "text"
 
     def anchored(self, value: str, beside: Callable[[str], str]) -> str:
         """``value`` with its path, where there is one, as ``beside`` puts it."""
@@ -99,7 +98,7 @@ _NETWORK_OPTIONS = (
 )
 """What ``Choices`` holds beside the weights."""
 
-_DATA_OPTIONS = (
+_FOLDER_OPTIONS = (
     click.option(
         "--data",
         type=FOLDER,
@@ -112,6 +111,10 @@ _DATA_OPTIONS = (
     click.option(
         "--test-data", type=FOLDER, cls=OneOrOther, help="Images for accuracy only; needs --calibration-data."
     ),
+)
+
+_DATA_OPTIONS = (
+    *_FOLDER_OPTIONS,
     click.option(
         "--calibration-samples", type=click.IntRange(min=1), default=256, show_default=True, help="At most this many."
     ),
@@ -121,7 +124,7 @@ _DATA_OPTIONS = (
 )
 """Images, and what is asked of the network about them."""
 
-_BUILD_OPTIONS = (
+_QUANTIZER_OPTIONS = (
     click.option(
         "--quantizer", type=click.Choice(get_args(Level)), help="Effort: 'fast', or Q/DQ as given, by default."
     ),
@@ -130,20 +133,20 @@ _BUILD_OPTIONS = (
         type=click.FloatRange(min=0.0),
         help="Put sensitive layers back into float until top-1 drops by no more than these points.",
     ),
-    click.option(
-        "--precision",
-        type=click.Choice(["int8", "fp16", "mixed", "auto"]),
-        help="The board's own by default; 'auto' measures each and ships the one that pays, or lets the board choose.",
-    ),
 )
 
+_PRECISION = click.option(
+    "--precision",
+    type=click.Choice(["int8", "fp16", "mixed", "auto"]),
+    help="The board's own by default; 'auto' measures each and ships the one that pays, or lets the board choose.",
+)
 
 TARGET_HELP = "Board, by name or as a TOML file; see 'edgec targets'."
 
 
 def recipe_options(function: F) -> F:
     """MODEL, ``--target``, and everything else that decides a recipe."""
-    return _with_options(function, click.option("--target", required=True, type=NAME_OR_FILE, help=TARGET_HELP))
+    return _recipe(function, click.option("--target", required=True, type=NAME_OR_FILE, help=TARGET_HELP))
 
 
 def several_recipes_options(function: F) -> F:
@@ -158,25 +161,37 @@ def several_recipes_options(function: F) -> F:
         metavar="BOARD[,BOARD...]",
         help=f"{TARGET_HELP} Several with commas, or the option again.",
     )
-    return _with_options(function, several)
+    return _recipe(function, several)
 
 
-def _with_options(function: F, target: Callable[[F], F]) -> F:
-    for option in (*reversed((target, _WEIGHTS, *_DATA_OPTIONS, *_BUILD_OPTIONS, *_NETWORK_OPTIONS)), _MODEL):
-        function = option(function)
-    return function
+def _recipe(function: F, target: Callable[[F], F]) -> F:
+    options = (target, _WEIGHTS, *_DATA_OPTIONS, *_QUANTIZER_OPTIONS, _PRECISION, *_NETWORK_OPTIONS)
+    return _with(function, _MODEL, *options)
+
+
+def folder_options(function: F) -> F:
+    """Images to calibrate with and to judge by."""
+    return _with(function, *_FOLDER_OPTIONS)
 
 
 def data_options(function: F) -> F:
-    """Images to calibrate with and to judge by, and the task."""
-    for option in reversed(_DATA_OPTIONS):
-        function = option(function)
-    return function
+    """These images, how many of them, and the task."""
+    return _with(function, *_DATA_OPTIONS)
+
+
+def quantizer_options(function: F) -> F:
+    """How hard the quantizer tries, and what it may cost."""
+    return _with(function, *_QUANTIZER_OPTIONS)
 
 
 def network_options(function: F) -> F:
     """MODEL and what decides its float network."""
-    for option in (*reversed((_WEIGHTS, *_NETWORK_OPTIONS)), _MODEL):
+    return _with(function, _MODEL, _WEIGHTS, *_NETWORK_OPTIONS)
+
+
+def _with(function: F, *options: Callable[[F], F]) -> F:
+    """``function`` with these options, which ``--help`` lists in their order."""
+    for option in reversed(options):
         function = option(function)
     return function
 
@@ -191,8 +206,6 @@ def _names(context: click.Context, parameter: click.Parameter, given: tuple[str,
 
 def threads_option(function: F) -> F:
     """``--threads``, all cores by default."""
-    import os
-
     option = click.option(
         "--threads",
         type=click.IntRange(min=1),

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgec.pipeline.bundle.extras import EXTRAS
-from edgec.pipeline.cli._options import FOLDER, json_option, on_option, several_recipes_options, threads_option
+from edgec.pipeline.cli._options import (
+    FOLDER,
+    json_option,
+    on_option,
+    recipe_of,
+    several_recipes_options,
+    threads_option,
+)
 
 if TYPE_CHECKING:
     from edgec.pipeline.bundle.extras import Extra
@@ -99,7 +106,6 @@ def _build(
         place: where the bundle goes, given its usual place.
     """
     from edgec.pipeline.bundle.folder import check_replaceable
-    from edgec.pipeline.cli._options import recipe_of
     from edgec.pipeline.cli._progress import progress_bar
     from edgec.pipeline.deliver import deliver, usual_folder
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from edgec.pipeline.cli._config import COMMANDS, META, Config, name_environment
-from edgec.pipeline.cli._options import json_option, recipe_options
+from edgec.pipeline.cli._options import json_option, recipe_of, recipe_options
 from edgec.pipeline.cli._progress import add_verbosity
 
 MOST = 4  # parts of a key that are named
@@ -22,7 +22,6 @@ def stages(context: click.Context, /, as_json: bool, **request: Any) -> None:
     import json
     from dataclasses import asdict
 
-    from edgec.pipeline.cli._options import recipe_of
     from edgec.pipeline.core.store import Store, default_root
     from edgec.pipeline.explain import explain
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgec.pipeline.cli._options import NAME_OR_FILE, data_options, json_option, network_options
-from edgec.pipeline.forms.scheme import Level
+from edgec.pipeline.cli._options import (
+    NAME_OR_FILE,
+    choices_of,
+    data_options,
+    json_option,
+    network_options,
+    quantizer_options,
+)
+
+if TYPE_CHECKING:
+    from edgec.pipeline.forms.scheme import Level
 
 
 @click.command()
@@ -20,13 +29,8 @@ from edgec.pipeline.forms.scheme import Level
     help="Integer semantics: openvino, tflite, tflite-native or tensorrt.",
 )
 @data_options
-@click.option("--quantizer", type=click.Choice(get_args(Level)), help="Effort: 'fast', or Q/DQ as given, by default.")
+@quantizer_options
 @click.option("--output", type=click.Path(path_type=Path), help="File; ./edgec-out/MODEL-SCHEME.onnx by default.")
-@click.option(
-    "--max-drop-pp",
-    type=click.FloatRange(min=0.0),
-    help="Put the most sensitive layers back into float until top-1 drops by no more, in percentage points.",
-)
 @click.option("--vnni-off", is_flag=True, help="Emulate x86 without VNNI too: sums of two u8*s8 saturate at 16 bits.")
 @json_option
 def command(
@@ -48,7 +52,6 @@ def command(
     import json
     from dataclasses import asdict
 
-    from edgec.pipeline.cli._options import choices_of
     from edgec.pipeline.cli._progress import progress_bar
     from edgec.pipeline.cli._tables import print_quantized
     from edgec.pipeline.core.store import Store, default_root

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgec.pipeline.cli._options import FOLDER, NAME_OR_FILE, OneOrOther, json_option, on_option
+from edgec.pipeline.cli._options import FOLDER, NAME_OR_FILE, folder_options, json_option, on_option
 
 NOT_THE_SAME = 3
 
@@ -15,9 +15,7 @@ NOT_THE_SAME = 3
 @click.argument("bundle", type=FOLDER)
 @click.option("--model", type=FOLDER, help="Your own ONNX file or model.toml, for a bundle made from one.")
 @click.option("--weights", type=NAME_OR_FILE, help="As 'edgec build' takes them; by default what the bundle names.")
-@click.option("--data", type=FOLDER, cls=OneOrOther, help="Images for calibration and test.")
-@click.option("--calibration-data", type=FOLDER, cls=OneOrOther, help="Images for calibration only; needs --test-data.")
-@click.option("--test-data", type=FOLDER, cls=OneOrOther, help="Images for accuracy only; needs --calibration-data.")
+@folder_options
 @on_option
 @json_option
 def command(

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgec.pipeline.cli._options import FOLDER, NAME_OR_FILE, json_option, network_options
+from edgec.pipeline.cli._options import FOLDER, NAME_OR_FILE, choices_of, json_option, network_options
 
 
 @click.command()
@@ -41,7 +41,6 @@ def command(
     import json
     from dataclasses import asdict
 
-    from edgec.pipeline.cli._options import choices_of
     from edgec.pipeline.cli._progress import progress_bar
     from edgec.pipeline.core.plots import check_plot
     from edgec.pipeline.core.store import Store, default_root

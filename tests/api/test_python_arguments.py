@@ -101,6 +101,12 @@ def test_right_values_arrive_as_they_are() -> None:
     }
 
 
+def test_names_and_files_may_be_paths() -> None:
+    given = {"weights": Path("own/w.pth"), "task": "tensors"}
+    assert checked(build.command, given) == {"weights": "own/w.pth", "task": "tensors"}
+    assert checked(quantize.command, {"scheme": Path("my.toml")}) == {"scheme": "my.toml"}
+
+
 def test_importing_loads_nothing() -> None:
     """Counted, since a clock would say what else the machine does: the package itself and no module more."""
     program = "import sys; before = {*sys.modules}; import edgec; print(*sorted({*sys.modules} - before))"
