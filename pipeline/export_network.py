@@ -28,6 +28,11 @@ class Exported:
     size_bytes: int
 
 
+def usual_file(recipe: Recipe) -> Path:
+    """What is written when nobody says where."""
+    return Path("edgec-out") / f"{recipe.name}.onnx"
+
+
 def export_network(recipe: Recipe, output: Path, store: Store) -> Exported:
     """Export, simplify, prove equal, and write ``output`` and its ``model.toml``.
 

@@ -94,6 +94,15 @@ def scheme_recipe(
     return replace(recipe, target=replace(board, scheme=rules))
 
 
+def usual_file(recipe: Recipe, scheme: str) -> Path:
+    """What is written when nobody says where.
+
+    Args:
+        scheme: by name or as a TOML file.
+    """
+    return Path("edgec-out") / f"{recipe.name}-{Path(scheme).stem}.onnx"
+
+
 def quantize_network(recipe: Recipe, output: Path, store: Store, vnni_off: bool = False) -> QuantizedFile:
     """Quantize, write the QDQ file, and compare it with the float network on the test images.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from edgec.pipeline.api.calls import call, checked
@@ -12,7 +11,7 @@ from edgec.pipeline.api.networks import Described, Model, as_file
 from edgec.pipeline.cli.export import command
 from edgec.pipeline.core.progress import Listener
 from edgec.pipeline.core.store import Store, default_root
-from edgec.pipeline.export_network import Exported, export_network
+from edgec.pipeline.export_network import Exported, export_network, usual_file
 from edgec.pipeline.network.models.spec import Padding
 from edgec.pipeline.recipe import network_recipe
 
@@ -47,5 +46,4 @@ def export(
     given = checked(command, locals())
     with call(progress), as_file(model, Described(name, preprocess, labels), given["input_px"]) as source:
         recipe = source.recipe(network_recipe(source.model, source.choices(given)))
-        written = given["output"] or Path("edgec-out") / f"{recipe.name}.onnx"
-        return export_network(recipe, written, Store(default_root()))
+        return export_network(recipe, given["output"] or usual_file(recipe), Store(default_root()))

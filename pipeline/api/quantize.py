@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Literal
 
 from edgec.pipeline.api.calls import bad_argument, call, checked
@@ -16,7 +15,7 @@ from edgec.pipeline.core.progress import Listener
 from edgec.pipeline.core.store import Store, default_root
 from edgec.pipeline.forms.scheme import Level
 from edgec.pipeline.network.models.spec import Padding
-from edgec.pipeline.quantize_network import QuantizedFile, quantize_network, scheme_recipe
+from edgec.pipeline.quantize_network import QuantizedFile, quantize_network, scheme_recipe, usual_file
 from edgec.pipeline.recipe import DataFolders
 
 
@@ -79,5 +78,5 @@ def quantize(
             choices=source.choices(given),
             task=given["task"],
         )
-        written = given["output"] or Path("edgec-out") / f"{made.name}-{Path(given['scheme']).stem}.onnx"
+        written = given["output"] or usual_file(made, given["scheme"])
         return quantize_network(source.recipe(made), written, Store(default_root()), given["vnni_off"])

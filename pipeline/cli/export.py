@@ -26,13 +26,12 @@ def command(model: str, output: Path | None, as_json: bool, **request: Any) -> N
 
     from edgec.pipeline.cli._progress import progress_bar
     from edgec.pipeline.core.store import Store, default_root
-    from edgec.pipeline.export_network import export_network
+    from edgec.pipeline.export_network import export_network, usual_file
     from edgec.pipeline.recipe import network_recipe
 
     with progress_bar():
         recipe = network_recipe(model, choices_of(**request))
-        written = output or Path("edgec-out") / f"{recipe.name}.onnx"
-        exported = export_network(recipe, written, Store(default_root()))
+        exported = export_network(recipe, output or usual_file(recipe), Store(default_root()))
     if as_json:
         click.echo(json.dumps(asdict(exported), indent=2))
     else:

@@ -55,16 +55,15 @@ def command(
     from edgec.pipeline.cli._progress import progress_bar
     from edgec.pipeline.cli._tables import print_quantized
     from edgec.pipeline.core.store import Store, default_root
-    from edgec.pipeline.quantize_network import quantize_network, scheme_recipe
+    from edgec.pipeline.quantize_network import quantize_network, scheme_recipe, usual_file
     from edgec.pipeline.recipe import DataFolders
 
-    written = output or Path("edgec-out") / f"{Path(model).stem}-{scheme}.onnx"
     with progress_bar():
         folders, chosen = DataFolders(data, calibration_data, test_data), choices_of(**choices)
         recipe = scheme_recipe(
             model, scheme, folders, calibration_samples, quantizer, max_drop_pp, choices=chosen, task=task
         )
-        quantized = quantize_network(recipe, written, Store(default_root()), vnni_off)
+        quantized = quantize_network(recipe, output or usual_file(recipe, scheme), Store(default_root()), vnni_off)
     if as_json:
         click.echo(json.dumps(asdict(quantized), indent=2))
     else:

@@ -71,6 +71,16 @@ def test_tells_a_person(
     assert (tmp_path / "edgec-out" / "colours-tflite.onnx").is_file()
 
 
+def test_a_scheme_in_a_file_gives_the_output_its_stem(
+    model: Path, tiny_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "mine.toml").write_text('extends = "tflite"\n')
+    assert main(["quantize", str(model), "--scheme", "own/mine.toml", "--data", str(tiny_images)]) == 0
+    assert (tmp_path / "edgec-out" / "colours-mine.onnx").is_file()
+
+
 def test_an_onnx_file_alone_gets_a_note(
     tiny_onnx: Path, tiny_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
