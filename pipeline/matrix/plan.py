@@ -15,6 +15,10 @@ from edgec.pipeline.forms.scheme import Level
 from edgec.pipeline.network.models.spec import Padding
 from edgec.pipeline.recipe import Asked
 
+LEAST = {"calibration_samples": 1, "threads": 1, "num_classes": 1, "input_px": 32, "max_drop_pp": 0}
+STRIDES = (8, 16)
+"""What ``edgec build``'s options take."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -51,10 +55,14 @@ class Options:
     extras: tuple[Extra, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("calibration_samples", "threads", "num_classes"):
+        for name, least in LEAST.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}, expected 1 or more")
+            if value is not None and value < least:
+                raise ValueError(f"{name} is {value}, expected {least} or more")
+        if self.width_multiplier is not None and self.width_multiplier <= 0:
+            raise ValueError(f"width_multiplier is {self.width_multiplier}, expected more than 0")
+        if self.output_stride not in (None, *STRIDES):
+            raise ValueError(f"output_stride is {self.output_stride}, expected one of {STRIDES}")
 
 
 @dataclass(frozen=True)

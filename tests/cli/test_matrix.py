@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from edgec.pipeline.cli import main
@@ -18,7 +19,7 @@ from edgec.pipeline.cli.matrix import NOT_OF_A_CELL
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.matrix import cell as cell_module
 from edgec.pipeline.matrix import run as run_module
-from edgec.pipeline.matrix.plan import Options
+from edgec.pipeline.matrix.plan import LEAST, STRIDES, Options
 
 
 @pytest.fixture(autouse=True)
@@ -166,3 +167,16 @@ def test_a_file_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_cell_can_ask_for_whatever_a_build_can() -> None:
     named = {parameter.name for parameter in command_of("build").params} - set(NOT_OF_A_CELL)
     assert named - {"model", "data", "precision"} == {field.name for field in fields(Options)} - {"measure"}
+
+
+def test_a_cell_has_the_bounds_of_a_build() -> None:
+    """The least value of each option's range is taken, and what lies below is refused."""
+    options = {option.name or "": option.type for option in command_of("build").params}
+    assert options["output_stride"].choices == tuple(map(str, STRIDES))  # type: ignore[attr-defined]
+    ranges = {name: bounds for name, bounds in options.items() if isinstance(bounds, click.IntRange | click.FloatRange)}
+    assert len(ranges) == len(LEAST) + 1
+    for name, bounds in ranges.items():
+        least = bounds.min or 0
+        Options(**{name: least + bounds.min_open})
+        with pytest.raises(ValueError, match=name):
+            Options(**{name: least - (not bounds.min_open)})

@@ -96,14 +96,14 @@ def test_only_included_cells(tmp_path: Path) -> None:
 
 
 def test_what_holds_elsewhere_holds_where_the_file_is_silent(tmp_path: Path) -> None:
-    base = {"data": "d", "precision": "int8", "calibration_samples": 7, "threads": 2}
+    base = {"data": "d", "precision": "int8", "calibration_samples": 7, "threads": 2, "output_stride": "16"}
     assert {(cell.data, cell.precision, cell.options.threads) for cell in cells(tmp_path, TWO_BY_TWO, base)} == {
         ("d", "int8", 2)
     }
     text = TWO_BY_TWO + 'precisions = ["fp16"]\n[options]\ntest_data = "t"\ncalibration_data = "c"\nthreads = 3\n'
     (first, *_) = cells(tmp_path, text, base)
     assert (first.data, first.precision, first.options.threads) == (None, "fp16", 3)
-    assert first.options.calibration_samples == 7
+    assert (first.options.calibration_samples, first.options.output_stride) == (7, 16)
     (first, *_) = cells(tmp_path, TWO_BY_TWO + 'data = ["e"]\n', {"test_data": "t", "calibration_data": "c"})
     assert (first.data, first.options.test_data) == (str(tmp_path / "e"), None)
 
@@ -124,6 +124,8 @@ def test_what_holds_elsewhere_holds_where_the_file_is_silent(tmp_path: Path) -> 
         (TWO_BY_TWO + "[[include]]\nthreads = 1\n", "include fits no cell: threads = 1"),
         (TWO_BY_TWO + '[[include]]\ntarget = "cpu"\nthread = 1\n', "options.thread: "),
         (TWO_BY_TWO + "[options]\nthreads = 0\n", "threads is 0, expected 1 or more"),
+        (TWO_BY_TWO + "[options]\nmax_drop_pp = -0.5\n", "max_drop_pp is -0.5, expected 0 or more"),
+        (TWO_BY_TWO + "[options]\noutput_stride = 4\n", "output_stride is 4, expected one of (8, 16)"),
         (TWO_BY_TWO + "[options]\ninput_px = 'large'\n", "options.input_px: "),
         (TWO_BY_TWO + "precisions = ['int4']\n", "precisions.0: "),
         (TWO_BY_TWO + "presicions = ['int8']\n", "did you mean 'precisions'?"),
