@@ -86,15 +86,16 @@ def as_file(model: Model, described: Described, input_px: int | None) -> Iterato
             message = f"{described.given()[0]} is given beside '{model}', which brings its own"
             raise bad_argument(message, "leave it away, or give the ONNX file")
         with scratch("network") as folder:
-            yield Source(_stated(folder, path.absolute(), described, described.name or path.stem), input_px)
+            name = path.stem if described.name is None else _checked_name(described.name)
+            yield Source(_stated(folder, path.absolute(), described, name), input_px)
         return
     with scratch("network") as folder:
         if _is_onnx(model):
-            name = _plain_name(described.name, model.graph.name)
+            name = _name(described, model.graph.name)
             _save(model, folder / f"{name}.onnx")
             source = Source("", input_px, "an ONNX model from memory")
         elif _is_module(model):
-            name = _plain_name(described.name, type(model).__name__.lower())
+            name = _name(described, type(model).__name__.lower())
             _trace(model, _sides(described.preprocess or {}, input_px), folder / f"{name}.onnx")
             source = Source("", None, f"a torch.nn.Module ({type(model).__name__})")
         else:
@@ -112,7 +113,7 @@ def _stated(folder: Path, network: Path, described: Described, name: str) -> str
     table = {
         key: list(value) if isinstance(value, tuple) else value for key, value in (described.preprocess or {}).items()
     }
-    path = folder / f"{_plain_name(name, name)}.toml"
+    path = folder / f"{name}.toml"
     said = {"onnx": str(network), "labels": list(described.labels or ()), "preprocess": table}
     try:
         path.write_text(tomlkit.dumps(said), encoding="utf-8")
@@ -121,10 +122,14 @@ def _stated(folder: Path, network: Path, described: Described, name: str) -> str
     return str(path)
 
 
-def _plain_name(name: str | None, otherwise: str) -> str:
-    """A file's name without its ending."""
-    if name is None:
+def _name(described: Described, otherwise: str) -> str:
+    """Of a network from memory: a file's name without its ending."""
+    if described.name is None:
         return re.sub(r"[^\w.-]+", "-", otherwise).strip(".-") or "model"
+    return _checked_name(described.name)
+
+
+def _checked_name(name: str) -> str:
     if not re.fullmatch(r"[\w.+ -]{1,100}", name) or name.startswith("."):
         raise bad_argument(f"name is {name!r}, expected letters, digits, '_', '-' and '.'")
     return name

@@ -111,6 +111,8 @@ def test_a_path_or_a_name_is_itself(tiny_onnx: Path) -> None:
     with as_file(tiny_onnx, Described(labels=("a",)), None) as source:
         assert read_toml(Path(source.model), "bad-toml")["onnx"] == str(tiny_onnx)
         assert Path(source.model).stem == tiny_onnx.stem
+    with as_file("net (1).onnx", Described(labels=("a",)), None) as source:  # nobody gave it that name as an argument
+        assert Path(source.model).name == "net (1).toml"
 
 
 @pytest.mark.parametrize(
