@@ -7,7 +7,6 @@ import platform
 import sys
 import tempfile
 import traceback
-from importlib import metadata
 from pathlib import Path
 
 from edgec.pipeline.core.disk import environment_error
@@ -19,6 +18,8 @@ def translated(error: Exception, arguments: list[str]) -> EdgecError:
     named = environment_error(error) if isinstance(error, OSError) else None
     if named is not None:
         return named
+    from importlib import metadata
+
     said = f"{type(error).__name__}: {error}".splitlines()[0][:200]
     text = "".join(traceback.format_exception(error))
     facts = f"edgec {metadata.version('edgec')}, Python {sys.version.split()[0]}, {platform.platform()}"
