@@ -211,7 +211,7 @@ class Bundle:
         yield "target", f"{manifest.target.name} ({manifest.target.precision_words}, {manifest.target.runtime})"
         yield "artifact", f"{manifest.target.artifact}, {self.size_bytes / 1e6:.2f} MB"
         for row in rows(self.accuracy, self.labels)[:1]:
-            shipped, before = (f"{row.cell(form, _digits)} {row.unit}".rstrip() for form in (self._shipped, 0))
+            shipped, before = (f"{row.cell(form)} {row.unit}".rstrip() for form in (self._shipped, 0))
             compared = "" if row.values[0] is None else f", float {before}"
             yield row.label, f"{shipped}{compared}, {self.accuracy.num_images} images"
         yield "latency", "not measured" if latency.p50_ms is None else f"p50 {latency.p50_ms:.3f} ms"
@@ -228,9 +228,5 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
 
 
 def _line(row: Row) -> str:
-    cells = (f"{row.label} {row.unit}".rstrip(), *(row.cell(form, _digits) for form in range(3)))
+    cells = (f"{row.label} {row.unit}".rstrip(), *map(row.cell, range(3)))
     return f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
-
-
-def _digits(value: float) -> str:
-    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3g}"

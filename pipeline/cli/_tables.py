@@ -17,7 +17,7 @@ from edgec.pipeline.core.errors import printable
 from edgec.pipeline.core.toml_file import validate
 from edgec.pipeline.forms.measure import Latency, estimate_words
 from edgec.pipeline.forms.memory import MemoryFit
-from edgec.pipeline.tasks.accuracy import Accuracy, rows
+from edgec.pipeline.tasks.accuracy import Accuracy, rows, short
 
 if TYPE_CHECKING:
     from edgec.pipeline.quantize_network import QuantizedFile
@@ -91,7 +91,7 @@ def print_accuracy(accuracy: Accuracy, console: Console, labels: Sequence[str] =
     """
     table = Table("", "float", "QDQ reference", "target", box=None, header_style="bold")
     for row in rows(accuracy, labels):
-        table.add_row(f"{row.label} {row.unit}".rstrip(), *(row.cell(form, _digits) for form in range(3)))
+        table.add_row(f"{row.label} {row.unit}".rstrip(), *map(row.cell, range(3)))
     console.print(table)
     drop = accuracy.drop_pp
     if accuracy.drop_spread is not None:
@@ -147,8 +147,4 @@ def _percent(value: float | None) -> str:
 
 
 def _number(value: float | None, otherwise: str) -> str:
-    return otherwise if value is None else _digits(value)
-
-
-def _digits(value: float) -> str:
-    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3g}"
+    return otherwise if value is None else short(value)

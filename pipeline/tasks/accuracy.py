@@ -110,6 +110,11 @@ def rate_interval(percent: Percent, count: int) -> tuple[Percent, Percent]:
     return 100.0 * float(found.low), 100.0 * float(found.high)
 
 
+def short(value: Number) -> str:
+    """``86.00``; of what two decimals would hide ``0.00123``."""
+    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3g}"
+
+
 @dataclass(frozen=True)
 class Row:
     """One figure of all forms, as every table shows it.
@@ -124,7 +129,7 @@ class Row:
     unit: str
     values: tuple[Cell, Cell, Cell]
 
-    def cell(self, form: int, digits: Callable[[Number], str]) -> str:
+    def cell(self, form: int, digits: Callable[[Number], str] = short) -> str:
         """What a table shows; ``digits`` writes a number."""
         value = self.values[form]
         return "-" if value is None else value if isinstance(value, str) else digits(value)
