@@ -54,6 +54,8 @@ def print_result(result: dict[str, Any], labels: Sequence[str] = ()) -> None:
 
 def print_builds(done: Sequence[dict[str, Any]]) -> None:
     """Several boards, a line each; ``error`` stands in the place of figures."""
+    from edgec.pipeline.matrix.table import verdict
+
     table = Table("target", "precision", "float", "artifact", "SQNR dB", "latency", "size", "verdict", box=None)
     for result in done:
         name = escape(str(result["target"]))
@@ -71,7 +73,7 @@ def print_builds(done: Sequence[dict[str, Any]]) -> None:
             _number(accuracy["sqnr_db"], "exact"),
             "not measured" if p50_ms is None else f"{p50_ms:.3f} ms",
             f"{result['size_bytes'] / 1e6:.2f} MB",
-            "over the board's limit" if result["memory"]["over"] else "built",
+            verdict(bool(result["memory"]["over"]), result["poor"] is not None),
         )
     print_table(table, Console(highlight=False))
 

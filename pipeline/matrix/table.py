@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from edgec.pipeline.bundle.integrity import read_checked_manifest
-from edgec.pipeline.bundle.manifest import Manifest
 from edgec.pipeline.matrix.plan import Cell
 from edgec.pipeline.matrix.run import Outcome
 
@@ -18,7 +17,7 @@ COLUMNS = (
     *("p50 ms", "size MB", "arena kB", "verdict"),
 )
 Figure: TypeAlias = float  # a field of this name stands in its way
-OVER, POOR, WAITING = "over the board's limit", "poor", "not built"
+BUILT, OVER, POOR, WAITING = "built", "over the board's limit", "poor", "not built"
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,8 @@ def row_of(outcome: Outcome) -> Row:
     accuracy, latency = manifest.accuracy, manifest.latency
     shipped = accuracy.target if accuracy.shipped == "target" else accuracy.reference
     return Row(
-        *(*place, manifest.target.precision, cell.data, asdict(cell.options), _verdict(manifest)),
+        *(*place, manifest.target.precision, cell.data, asdict(cell.options)),
+        verdict=verdict(bool(manifest.memory.over), manifest.poor is not None),
         bundle=str(outcome.folder),
         is_kept=outcome.how == "kept",
         tries=outcome.tries,
@@ -148,10 +148,9 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-def _verdict(manifest: Manifest) -> str:
-    if manifest.memory.over:
-        return OVER
-    return POOR if manifest.poor else "built"
+def verdict(is_over: bool, is_poor: bool) -> str:
+    """Of what was built, the worst first."""
+    return OVER if is_over else POOR if is_poor else BUILT
 
 
 def _sqnr(row: Row) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgec.pipeline.cli import main
+from edgec.pipeline.cli._tables import print_builds
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +28,9 @@ def test_each_board_gets_a_bundle(
         assert Path(result["bundle"]) == tmp_path / "edgec-out" / f"tiny-{result['target']}"
         assert main(["verify", result["bundle"]]) == 0
     assert "calibrate" in {stage.lower() for stage in found[1]["cached_stages"]}  # one calibration for all
+    capsys.readouterr()
+    print_builds([found[0], {**found[1], "poor": {"reasons": ["it has 1.0 dB"]}}])
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == ["verdict", "built", "poor"]
 
 
 def test_what_is_refused_stops_nothing(
