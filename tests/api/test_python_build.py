@@ -97,7 +97,12 @@ def test_a_build_is_refused_with_a_code_and_leaves_nothing(tiny_onnx: Path, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_what_a_callback_raises_ends_the_build(tiny_onnx: Path, tiny_images: Path, tmp_path: Path) -> None:
+def test_what_a_callback_raises_ends_the_build(
+    tiny_onnx: Path, tiny_images: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a store of its own: where every stage is found nothing is told."""
+    monkeypatch.setenv("EDGEC_CACHE", str(own_cache))
+
     def enough(step: str, done: int, total: int) -> None:
         raise TimeoutError(step)
 
