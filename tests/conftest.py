@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from edgec.pipeline.bundle.extras import Extra
 
-pytest_plugins = ["fresh_copy", "seen_codes", "strict_skips", "workers"]
+pytest_plugins = ["browser", "fresh_copy", "seen_codes", "strict_skips", "workers"]
 
 for ignored in (signal.SIGINT, signal.SIGHUP):  # by nohup, or a shell that starts the tests in the background
     if signal.getsignal(ignored) is signal.SIG_IGN:

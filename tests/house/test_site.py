@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from browser import quiet_page
 from places import ROOT
 from workers import Once
 
@@ -110,37 +109,17 @@ def test_the_reference_holds_what_it_names(site: Path) -> None:
 class TestBrowser:
     """Headless Chromium, pages opened as files: no message, no request elsewhere, no sideways scrolling."""
 
-    @pytest.fixture(scope="class")
-    def browser(self) -> Iterator[Any]:
-        playwright = pytest.importorskip("playwright.sync_api")
-        executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-        if executable is None:
-            pytest.skip("no Chromium is installed")
-        with playwright.sync_playwright() as engine:
-            browser = engine.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-            yield browser
-            browser.close()
-
     @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
     def test_pages(self, browser: Any, site: Path, width: int, scheme: str) -> None:
-        context = browser.new_context(viewport={"width": width, "height": 850}, color_scheme=scheme)
-        page = context.new_page()
-        said: list[str] = []
-        requests: list[str] = []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
         papers = []
-        for name in ("index", "tutorials/ci", "quantization", "reference/extend"):
-            page.goto((site / f"{name}.html").as_uri())
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
-            papers.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        with quiet_page(browser, width, scheme) as page:
+            for name in ("index", "tutorials/ci", "quantization", "reference/extend"):
+                page.goto((site / f"{name}.html").as_uri())
+                assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+                papers.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
         dark = sum(map(int, re.findall(r"\d+", papers[0])[:3])) < 3 * 128
         assert dark == (scheme == "dark")
         assert len(set(papers)) == 1
-        assert said == []
-        assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
-        context.close()
 
     def test_search_without_a_server(self, browser: Any, site: Path) -> None:
         page = browser.new_page()

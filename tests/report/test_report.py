@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browser import quiet_page
 from outline import check_page
 from variants import Variant
 
@@ -203,17 +203,6 @@ def test_worst_classes() -> None:
 class TestBrowser:
     """Headless Chromium: no console message, no request; readable at every width, in both schemes, on paper."""
 
-    @pytest.fixture(scope="class")
-    def browser(self) -> Iterator[Any]:
-        playwright = pytest.importorskip("playwright.sync_api")
-        executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-        if executable is None:
-            pytest.skip("no Chromium is installed")
-        with playwright.sync_playwright() as engine:
-            browser = engine.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-            yield browser
-            browser.close()
-
     @pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
     @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (1200, "dark"), (390, "light")])
     def test_page(
@@ -230,26 +219,17 @@ class TestBrowser:
         if many:
             file = tmp_path / "many.html"
             file.write_text(compared_page)
-        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
-        page = context.new_page()
-        said: list[str] = []
-        requests: list[str] = []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(file.as_uri())
-        assert said == []
-        assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
-        assert page.evaluate(CONTRAST) >= 4.5  # WCAG 2.2, 1.4.3
-        assert page.evaluate(CUT) == []
-        assert page.evaluate(SMALLEST_LABEL) >= 11  # pixels of a plot's text
-        page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.className") == "skip"
-        page.emulate_media(media="print")
-        assert not page.is_visible("nav")
-        context.close()
+        with quiet_page(browser, width, scheme) as page:
+            page.goto(file.as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+            assert page.evaluate(CONTRAST) >= 4.5  # WCAG 2.2, 1.4.3
+            assert page.evaluate(CUT) == []
+            assert page.evaluate(SMALLEST_LABEL) >= 11  # pixels of a plot's text
+            page.keyboard.press("Tab")
+            assert page.evaluate("document.activeElement.className") == "skip"
+            page.emulate_media(media="print")
+            assert not page.is_visible("nav")
 
 
 CONTRAST = """() => {
