@@ -26,7 +26,7 @@ import zstandard
 from edgec.pipeline.build import build
 from edgec.pipeline.bundle.archive import pack, unpack
 from edgec.pipeline.bundle.integrity import read_checked_manifest
-from edgec.pipeline.bundle.manifest import parse_manifest
+from edgec.pipeline.bundle.manifest_json import parse_manifest
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.release import release_of
 from edgec.pipeline.bundle.verify import verify

@@ -16,8 +16,8 @@ from edgec.pipeline.bundle.manifest import (
     RESULT_SUM,
     SIGNED,
     SUMS,
-    parse_manifest,
 )
+from edgec.pipeline.bundle.manifest_json import parse_manifest
 from edgec.pipeline.bundle.paths import check_path
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.scratch import NEW

@@ -16,9 +16,9 @@ from edgec.pipeline.bundle.manifest import (
     FileEntry,
     Manifest,
     corrupt,
-    parse_manifest,
     sums,
 )
+from edgec.pipeline.bundle.manifest_json import parse_manifest
 from edgec.pipeline.core.disk import environment_error
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import file_sha256

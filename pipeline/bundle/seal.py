@@ -16,8 +16,8 @@ from edgec.pipeline.bundle.manifest import (
     FileEntry,
     Manifest,
     sums,
-    to_bytes,
 )
+from edgec.pipeline.bundle.manifest_json import to_bytes
 from edgec.pipeline.bundle.model_card import model_card
 from edgec.pipeline.bundle.records import ACCURACY, LATENCY, QUANTIZATION, SENSITIVITY, TRAINING
 from edgec.pipeline.bundle.sbom import sbom

@@ -15,6 +15,7 @@ from edgec.pipeline.bundle.folder import copy_folder, replacing
 from edgec.pipeline.bundle.manifest import (
     RESULT,
     RESULT_SUM,
+    SCHEMA_VERSION,
     DataSet,
     Licence,
     Manifest,
@@ -118,7 +119,7 @@ def _manifest(release: Release, contract: Contract) -> Manifest:
     recipe = release.recipe
     parse_version(release.version)
     return Manifest(
-        schema_version=2,
+        schema_version=SCHEMA_VERSION,
         model=ModelIdentity(recipe.name, release.version),
         target=_target(release),
         files=(),

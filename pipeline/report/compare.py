@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from edgec.pipeline.bundle.manifest import to_bytes
+from edgec.pipeline.bundle.manifest_json import to_bytes
 from edgec.pipeline.bundle.read import Bundle
 from edgec.pipeline.bundle.records import read_instructions
 from edgec.pipeline.bundle.verify import opened

@@ -15,7 +15,8 @@ from onnx import TensorProto, helper
 from edgec.pipeline.build import Build
 from edgec.pipeline.bundle.extras import EXTRAS, check_extras, extras_of
 from edgec.pipeline.bundle.float_network import float_network, stated
-from edgec.pipeline.bundle.manifest import MANIFEST, SUMS, FloatNetwork, Source, parse_manifest, sums, to_bytes
+from edgec.pipeline.bundle.manifest import MANIFEST, SUMS, FloatNetwork, Source, sums
+from edgec.pipeline.bundle.manifest_json import parse_manifest, to_bytes
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.verify import verify
 from edgec.pipeline.cli import main

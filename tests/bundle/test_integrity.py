@@ -20,7 +20,8 @@ from users import somebody_else
 
 from edgec.pipeline.bundle.archive import pack, unpack
 from edgec.pipeline.bundle.integrity import read_checked_manifest
-from edgec.pipeline.bundle.manifest import SCHEMA_FILE, SCHEMA_VERSION, json_schema, parse_manifest, to_bytes
+from edgec.pipeline.bundle.manifest import SCHEMA_VERSION
+from edgec.pipeline.bundle.manifest_json import SCHEMA_FILE, json_schema, parse_manifest, to_bytes
 from edgec.pipeline.bundle.paths import check_path
 from edgec.pipeline.bundle.signature import check_signature, sign
 from edgec.pipeline.bundle.verify_standalone import SCHEMA_VERSION as STANDALONE_VERSION

@@ -17,7 +17,8 @@ import rfc8785
 
 from edgec.pipeline.bundle.diff import diff
 from edgec.pipeline.bundle.integrity import read_checked_manifest
-from edgec.pipeline.bundle.manifest import Manifest, parse_manifest, sums, to_bytes
+from edgec.pipeline.bundle.manifest import Manifest, sums
+from edgec.pipeline.bundle.manifest_json import parse_manifest, to_bytes
 from edgec.pipeline.bundle.model_card import model_card
 from edgec.pipeline.bundle.sbom import sbom
 from edgec.pipeline.bundle.semver import Semver, parse_version
