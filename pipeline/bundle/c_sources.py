@@ -16,7 +16,8 @@ from edgec.pipeline.bundle.semver import Semver
 from edgec.pipeline.bundle.templates import environment
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.format import Contract, artifact_files
-from edgec.pipeline.forms.golden import NOISE_SEED, GoldenSet
+from edgec.pipeline.forms.golden import GoldenSet
+from edgec.pipeline.forms.golden_inputs import NOISE_SEED
 from edgec.pipeline.forms.integer_preprocess import fold
 
 ARRAY_LIMIT_BYTES = 8 << 20  # a larger artifact comes as .S only: compilers need minutes for its array

@@ -29,7 +29,8 @@ from edgec.pipeline.forms.compiler import load_compiler, settings_of
 from edgec.pipeline.forms.device import open_device
 from edgec.pipeline.forms.form import reference_form
 from edgec.pipeline.forms.format import Batch, Outputs, Predictor, TensorContract, damaged
-from edgec.pipeline.forms.golden import GoldenSet, as_batch, inputs_of
+from edgec.pipeline.forms.golden import GoldenSet, inputs_of
+from edgec.pipeline.forms.golden_inputs import as_batch
 from edgec.pipeline.forms.spec import TargetSpec
 
 MAX_DATA_BYTES = 8 << 30  # of the process; without a limit where a GPU's driver maps more than it takes

@@ -21,7 +21,8 @@ from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.form import REFERENCE
 from edgec.pipeline.forms.format import Outputs, damaged, size_bytes, sound
-from edgec.pipeline.forms.golden import GoldenSet, distances, read_golden, stem, to_tensor
+from edgec.pipeline.forms.golden import GoldenSet, distances, read_golden, stem
+from edgec.pipeline.forms.golden_inputs import to_tensor
 from edgec.pipeline.forms.integer_preprocess import fold
 from edgec.pipeline.forms.memory import memory_fit
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from edgec.pipeline.bundle.manifest import Manifest
 from edgec.pipeline.bundle.records import read_latency, read_quantization, read_sensitivity, read_training
-from edgec.pipeline.forms.golden import GoldenSet, read_golden, to_real
+from edgec.pipeline.forms.golden import GoldenSet, read_golden
+from edgec.pipeline.forms.golden_inputs import to_real
 from edgec.pipeline.forms.measure import Latency
 from edgec.pipeline.network.models.curve import Curve
 from edgec.pipeline.quantize.record import QuantizationRecord

@@ -16,7 +16,8 @@ from edgec.pipeline.bundle.read import open_bundle
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.format import Contract, TensorContract
-from edgec.pipeline.forms.golden import as_batch, distances, gradient, judge, noise, read_golden, to_real, to_tensor
+from edgec.pipeline.forms.golden import distances, judge, read_golden
+from edgec.pipeline.forms.golden_inputs import as_batch, gradient, noise, to_real, to_tensor
 from edgec.pipeline.forms.integer_preprocess import ALL_PIXELS, fold, quantized
 
 INT8 = TensorContract("input", "int8", (1, 32, 32, 3), "NHWC", float(np.float32(0.0187)), -14)

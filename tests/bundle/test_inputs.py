@@ -22,7 +22,8 @@ from edgec.pipeline.bundle.verify import verify
 from edgec.pipeline.data.preprocess import CHANNELS, Preprocess, letterboxed
 from edgec.pipeline.deliver import Judging, deliver
 from edgec.pipeline.forms.format import Contract, TensorContract
-from edgec.pipeline.forms.golden import GoldenSet, make_inputs
+from edgec.pipeline.forms.golden import GoldenSet
+from edgec.pipeline.forms.golden_inputs import make_inputs
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.network.half_precision import HALF
 from edgec.pipeline.recipe import Choices, DataFolders, make_recipe
