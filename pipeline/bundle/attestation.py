@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgec.pipeline.bundle.manifest import ENVELOPE, HINT, PROVENANCE, DataSet, Manifest
+from edgec.pipeline.bundle.provenance import package_url
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import plain
 
@@ -69,10 +70,7 @@ def _dependencies(manifest: Manifest) -> list[dict[str, Any]]:
         changed = {"annotations": {"uncommittedChanges": True}} if commit != origin.git_commit else {}
         found.append({"name": "edgec", "digest": {"gitCommit": commit}, **changed})
     tools = {name: version for name, version in origin.toolchain.items() if version != "not installed"}
-    return found + [
-        {"name": name, "uri": f"pkg:{'generic' if name == 'python' else 'pypi'}/{name}@{version}"}
-        for name, version in sorted(tools.items())
-    ]
+    return found + [{"name": name, "uri": str(package_url(name, version))} for name, version in sorted(tools.items())]
 
 
 def seal_envelope(folder: Path, key: Ed25519PrivateKey) -> None:

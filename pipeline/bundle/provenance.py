@@ -7,11 +7,15 @@ import subprocess
 from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from edgec.pipeline.core.extensions import bringing_packages
+
+if TYPE_CHECKING:
+    from packageurl import PackageURL
 
 TOOLCHAIN = ("torch", "onnx", "onnxsim", "onnxruntime", "openvino", "ai-edge-litert", "numpy", "pillow")
 EXTRAS = ("openvino", "ai-edge-litert", "flatbuffers", "tensorrt")  # optional, and yet they decide artifacts
@@ -35,6 +39,13 @@ def lock() -> dict[str, str]:
             found[name] = version
             waiting += _requirements(name)
     return {"python": platform.python_version(), **dict(sorted(found.items()))}
+
+
+def package_url(name: str, version: str) -> PackageURL:
+    """A distribution's purl (https://github.com/package-url/purl-spec); Python itself is none of PyPI's."""
+    from packageurl import PackageURL
+
+    return PackageURL("generic" if name == "python" else "pypi", None, name, version)
 
 
 def licence_of(distribution: str) -> str:

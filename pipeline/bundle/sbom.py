@@ -7,7 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from edgec.pipeline.bundle.manifest import Manifest
-from edgec.pipeline.bundle.provenance import licence_of
+from edgec.pipeline.bundle.provenance import licence_of, package_url
 
 if TYPE_CHECKING:
     from cyclonedx.model.bom import Bom
@@ -67,9 +67,8 @@ def _bom(manifest: Manifest) -> Bom:
 
 def _library(name: str, version: str) -> Component:
     from cyclonedx.model.component import Component, ComponentType
-    from packageurl import PackageURL
 
-    purl = PackageURL("generic" if name == "python" else "pypi", None, name, version)
+    purl = package_url(name, version)
     return Component(
         type=ComponentType.LIBRARY,
         name=name,

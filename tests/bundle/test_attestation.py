@@ -6,15 +6,18 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from packageurl import PackageURL
 
 from edgec.pipeline.bundle.archive import pack, unpack
 from edgec.pipeline.bundle.attestation import PAYLOAD_TYPE, statement
 from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.bundle.manifest import ENVELOPE, MODEL_SIGNATURE, PROVENANCE, PUBLIC_KEY, SIGNATURE
 from edgec.pipeline.bundle.model_signature import is_elliptic
+from edgec.pipeline.bundle.sbom import sbom
 from edgec.pipeline.bundle.signature import check_signatures, sign_with
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
@@ -91,7 +94,18 @@ class TestStatement:
         dependencies = {entry["name"]: entry for entry in predicate["buildDefinition"]["resolvedDependencies"]}
         manifest = read_checked_manifest(mcu_bundle)
         assert dependencies["test set"]["digest"]["sha256"] == manifest.origin.test_set.sha256
-        assert dependencies["torch"]["uri"] == f"pkg:pypi/torch@{manifest.origin.toolchain['torch']}"
+        torch = PackageURL.from_string(dependencies["torch"]["uri"])
+        assert (torch.type, torch.name, torch.version) == ("pypi", "torch", manifest.origin.toolchain["torch"])
+
+    def test_packages_are_named_as_in_the_sbom(self, mcu_bundle: Path) -> None:
+        """A version's ``+`` is no letter of a purl: ``torch@2.0%2Bcpu``."""
+        manifest = read_checked_manifest(mcu_bundle)
+        tools = {**manifest.origin.toolchain, "torch": "2.0+cpu"}
+        manifest = replace(manifest, origin=replace(manifest.origin, toolchain=tools))
+        told = json.loads(statement(manifest))["predicate"]["buildDefinition"]["resolvedDependencies"]
+        uris = {entry["uri"] for entry in told if "uri" in entry}
+        assert {"pkg:pypi/torch@2.0%2Bcpu", f"pkg:generic/python@{tools['python']}"} <= uris
+        assert uris == {part["purl"] for part in json.loads(sbom(manifest))["components"] if "purl" in part}
 
     def test_it_depends_on_the_manifest_alone(self, mcu_bundle: Path) -> None:
         manifest = read_checked_manifest(mcu_bundle)
