@@ -29,6 +29,9 @@ from edgec.pipeline.precision import Outcome, rows_of, weigh
 from edgec.pipeline.recipe import Recipe
 from edgec.pipeline.report.page import render_report
 
+NO_FLOAT = ("unsupported-operator", "unsupported-precision")
+"""How a compiler refuses a float network whose integers it takes."""
+
 
 @dataclass(frozen=True)
 class Judging:
@@ -178,7 +181,9 @@ def _float_binary(release: Release, judging: Judging) -> Path | None:
         return None
     try:
         return release.built.float_binary.path
-    except EdgecError:  # its runtime may take an operator as integers only
+    except EdgecError as error:
+        if error.code not in NO_FLOAT:
+            raise
         return None
 
 

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from edgec.pipeline import deliver
+from edgec.pipeline.build import Build
 from edgec.pipeline.bundle.read import open_bundle
 from edgec.pipeline.cli import main
+from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.store import Artifact
 from edgec.pipeline.forms.first_answer import first_answer
 from edgec.pipeline.forms.measure import Latency
 
@@ -32,6 +35,19 @@ def float_ms(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(deliver, "measure_in_turns", stand_in)
     return known
+
+
+@pytest.fixture
+def refused_float(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """The compiler takes the integers, and refuses the float network with a code."""
+
+    def refuse(code: str) -> None:
+        def float_binary(self: Build) -> Artifact:
+            raise EdgecError(code, "not in float", "")
+
+        monkeypatch.setattr(Build, "float_binary", property(float_binary))
+
+    return refuse
 
 
 @pytest.mark.parametrize(("ms", "words"), [(1.86, SLOWER), (4.0, TWICE)])
@@ -61,6 +77,29 @@ def test_a_build_compares_with_its_own_float_artifact(
     assert (words in result["notes"]) == (words == SLOWER)
     for name in ("README.md", "report.html"):
         assert words in (bundle / name).read_text()
+
+
+def test_a_network_that_no_float_artifact_is_made_of_is_timed_alone(
+    refused_float: Callable[[str], None],
+    float_ms: list[float],
+    shared_store: None,
+    colours_toml: Path,
+    tiny_images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Any other failure to compile it ends the build."""
+    bundle = tmp_path / "out"
+    given = ["build", str(colours_toml), "--target", "onnxruntime", "--data", str(tiny_images), "--output", str(bundle)]
+    refused_float("disk-full")
+    assert main(given) == 1
+    assert "error[disk-full]" in capsys.readouterr().err
+    assert not bundle.exists()
+    refused_float("unsupported-operator")
+    assert main(given) == 0
+    latency = open_bundle(bundle).manifest.latency
+    assert latency.p50_ms == 2.0
+    assert latency.beside_float is None
 
 
 def test_a_process_that_fails_says_nothing(jetson_bundle: Path) -> None:
