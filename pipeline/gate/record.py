@@ -101,7 +101,7 @@ def known_of(bundle: Bundle, accuracy: Accuracy, counts: Mapping[str, int]) -> K
     """The record of a bundle."""
     pixels = accuracy.agreement_spread is not None
     figures = {
-        "accuracy": accuracy.target if accuracy.shipped == "target" else accuracy.reference,
+        "accuracy": accuracy.shipped_headline,
         "miou_drop_pp" if pixels else "drop_pp": accuracy.drop_pp,
         "pixel_agreement" if pixels else "agreement": accuracy.agreement,
         "sqnr_db": accuracy.sqnr_db,

@@ -91,7 +91,7 @@ def row_of(outcome: Outcome) -> Row:
         )
     manifest = read_checked_manifest(outcome.folder)
     accuracy, latency = manifest.accuracy, manifest.latency
-    shipped = accuracy.target if accuracy.shipped == "target" else accuracy.reference
+    shipped = accuracy.shipped_headline
     return Row(
         *(*place, manifest.target.precision, cell.data, asdict(cell.options)),
         verdict=verdict(bool(manifest.memory.over), manifest.poor is not None),

@@ -17,6 +17,9 @@ from edgec.pipeline.tasks.accuracy import Accuracy
 from edgec.pipeline.tasks.classification import class_name
 from edgec.pipeline.tasks.paired import drop_interval
 
+Figure = tuple[str, str, Callable[[Findings], float | None]]
+"""Name, unit, and what a build has of it."""
+
 
 @dataclass(frozen=True)
 class Front:
@@ -166,40 +169,35 @@ def front(found: Sequence[Findings], marks: dict[str, str]) -> Front | None:
     Args:
         marks: number of each build, by its name.
     """
-    quality = _quality_of(found)
-    if quality is None or len(found) < 2:
-        return None
-    what, unit, good = quality
-    costs: tuple[tuple[str, str, Callable[[Findings], float | None]], ...] = (
+    qualities: tuple[Figure, ...] = (
+        (
+            HEADLINES.get(found[0].manifest.accuracy.metric, "Headline"),
+            "%",
+            lambda one: one.manifest.accuracy.shipped_headline,
+        ),
+        ("Agreement with float", "%", lambda one: one.manifest.accuracy.agreement),
+        ("SQNR", "dB", lambda one: one.manifest.accuracy.sqnr_db),
+    )
+    costs: tuple[Figure, ...] = (
         ("latency", "ms", lambda one: one.manifest.latency.p50_ms if same_machine(one, found[0]) else None),
         ("instructions", "M instructions", lambda one: one.instructions / 1e6 if one.instructions else None),
         ("size", "MB", lambda one: one.manifest.size_bytes / 1e6),
     )
-    for name, cost_unit, cost in costs:
-        known = [(one, x) for one in found if (x := cost(one)) is not None]
-        if len(known) == len(found):
-            points = pareto([(marks[one.name], one.name, x, good(one)) for one, x in known])
-            title = f"{what} in {unit} against {name} in {cost_unit}"
-            chart = scatter(title, points, cost_unit, unit)
-            why = "" if name == "latency" else f"Not all builds were timed on one machine: {name} stands for the cost."
-            return Front(title, chart, why, tuple(points))
-    return None
+    quality, cost = _known_of_all(found, qualities), _known_of_all(found, costs)
+    if quality is None or cost is None or len(found) < 2:
+        return None
+    (what, unit, good), (name, cost_unit, price) = quality, cost
+    named = [(marks[one.name], one.name, x, y) for one, x, y in zip(found, price, good, strict=True)]
+    points = pareto(named)
+    title = f"{what} in {unit} against {name} in {cost_unit}"
+    why = "" if name == "latency" else f"Not all builds were timed on one machine: {name} stands for the cost."
+    return Front(title, scatter(title, points, cost_unit, unit), why, tuple(points))
 
 
-def _quality_of(found: Sequence[Findings]) -> tuple[str, str, Callable[[Findings], float]] | None:
-    """The first figure that all builds have: headline, agreement, SQNR."""
-
-    def headline(one: Findings) -> float | None:
-        said = one.manifest.accuracy
-        return said.target if said.shipped == "target" else said.reference
-
-    figures: tuple[tuple[str, str, Callable[[Findings], float | None]], ...] = (
-        (HEADLINES.get(found[0].manifest.accuracy.metric, "Headline"), "%", headline),
-        ("Agreement with float", "%", lambda one: one.manifest.accuracy.agreement),
-        ("SQNR", "dB", lambda one: one.manifest.accuracy.sqnr_db),
-    )
+def _known_of_all(found: Sequence[Findings], figures: Sequence[Figure]) -> tuple[str, str, list[float]] | None:
+    """Name and unit of the first figure that every build has, and its values."""
     for name, unit, figure in figures:
-        values = {one.name: figure(one) for one in found}
-        if all(value is not None for value in values.values()):
-            return name, unit, lambda one, values=values: float(values[one.name] or 0.0)
+        values = [value for one in found if (value := figure(one)) is not None]
+        if len(values) == len(found):
+            return name, unit, values
     return None

@@ -53,7 +53,7 @@ def _fidelity(manifest: Manifest) -> str:
         return f"{who} stays within {found.sqnr_db:.1f} dB SQNR of float in its worst output on {many}"
     what = f"{found.agreement:.1f} % of {many if found.agreement_spread is None else f'all pixels of {many}'}"
     headlines = {"top1": "top-1", "miou": "mIoU"}
-    shipped = found.target if found.shipped == "target" else found.reference
+    shipped = found.shipped_headline
     rates = (
         f" ({headlines[found.metric]} {shipped:.1f} %, float {found.float:.1f} %)"
         if found.metric in headlines and shipped is not None and found.float is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from edgec.pipeline.report.findings import Findings
 from edgec.pipeline.report.headline import verdict
@@ -80,27 +81,20 @@ def _float(one: Findings, first: Findings) -> Cell:
     return _rate(one, one.manifest.accuracy.float)
 
 
-def _shipped(one: Findings) -> float | None:
-    found = one.manifest.accuracy
-    return found.target if found.shipped == "target" else found.reference
-
-
 def _headline(one: Findings, first: Findings) -> Cell:
     """The artifact's, or the reference's where no artifact could answer."""
-    cell = _rate(one, _shipped(one))
-    if cell == NOTHING:
-        return cell
-    of_reference = "" if one.manifest.accuracy.shipped == "target" else " of the QDQ reference"
+    own, known = one.manifest.accuracy.shipped_headline, first.manifest.accuracy.shipped_headline
+    if own is None:
+        return NOTHING
+    cell = _rate(one, own)
+    if one.manifest.accuracy.shipped != "target":
+        cell = replace(cell, text=f"{cell.text} of the QDQ reference")
     more = gain(one, first)
     if more is not None:
-        words = f"{signed(more.estimate)} pp ({signed(more.low, 1)} to {signed(more.high, 1)})"
-        return Cell(cell.text + of_reference, words)
-    known = _shipped(first)
+        return replace(cell, below=f"{signed(more.estimate)} pp ({signed(more.low, 1)} to {signed(more.high, 1)})")
     if one is first or known is None:
-        return Cell(cell.text + of_reference, cell.below)
-    if not same_images(one, first):
-        return Cell(cell.text + of_reference, "other images")
-    return Cell(cell.text + of_reference, f"{signed((_shipped(one) or 0.0) - known)} pp")
+        return cell
+    return replace(cell, below=f"{signed(own - known)} pp" if same_images(one, first) else "other images")
 
 
 def _drop(one: Findings, first: Findings) -> Cell:

@@ -95,6 +95,11 @@ class Accuracy:
     shipped: Form = "target"
     confidence: Confidence | None = None
 
+    @property
+    def shipped_headline(self) -> Percent | None:
+        """Of the form that answered as shipped."""
+        return self.target if self.shipped == "target" else self.reference
+
     def interval(self, percent: Percent | None) -> tuple[Percent, Percent] | None:
         """95 % score interval of a rate over these images (Wilson, J. Am. Stat. Assoc. 22, 1927); pixels have none."""
         if percent is None or self.agreement_spread is not None:
