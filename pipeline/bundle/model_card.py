@@ -25,12 +25,16 @@ def figure(accuracy: Accuracy, row: Row, form: int) -> str:
     """One cell of a table: ``86.00 % (80.5 to 90.1)``, ``23.1 dB``, ``exact`` or ``-``."""
 
     def digits(value: float) -> str:
-        interval = accuracy.interval(value) if row.unit == "%" else None
-        if interval is not None:
-            return f"{value:.2f} % ({interval[0]:.1f} to {interval[1]:.1f})"
-        return f"{value:.4g} {row.unit}".rstrip()
+        has_interval = row.unit == "%" and accuracy.interval(value) is not None
+        return rate_words(accuracy, value) if has_interval else f"{value:.4g} {row.unit}".rstrip()
 
     return row.cell(form, digits)
+
+
+def rate_words(accuracy: Accuracy, percent: float) -> str:
+    """``86.00 % (80.5 to 90.1)``, without the interval where pixels have none."""
+    interval = accuracy.interval(percent)
+    return f"{percent:.2f} %" + (f" ({interval[0]:.1f} to {interval[1]:.1f})" if interval else "")
 
 
 def number(value: float | None) -> str:
@@ -49,8 +53,8 @@ def latency_words(manifest: Manifest) -> str:
     interval = found.p50_interval_ms
     spread = f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
     median = f"{found.status}: median {found.p50_ms:.3f} ms{spread}"
-    samples = f"{found.num_samples} samples in {_count(found.num_processes, 'process', 'processes')}"
-    threads = [_count(found.threads, "thread", "threads")] if found.threads else []
+    samples = f"{found.num_samples} samples in {counted(found.num_processes, 'process', 'processes')}"
+    threads = [counted(found.threads, "thread", "threads")] if found.threads else []
     timed = ", ".join((median, samples, *threads, found.device or "unknown device"))
     return "; ".join((timed, *further_costs(found)))
 
@@ -65,8 +69,9 @@ def further_costs(latency: Latency) -> Iterator[str]:
         yield f"{latency.beside_float.words()} (float: median {latency.beside_float.float_p50_ms:.3f} ms)"
 
 
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
+def counted(count: int, one: str, many: str) -> str:
+    """``1 thread``, ``2 threads``."""
+    return f"{count} {one if count == 1 else many}"
 
 
 def _estimate(low: float, high: float) -> str:

@@ -59,7 +59,7 @@ class Placement:
         num_reformats: copies between layouts or precisions that the runtime or the compiler put in.
         num_float_layers: convolutions and matrix products that compute in float.
         delegate_pieces: parts that a delegate takes the graph apart into.
-        num_cpu_operators: of them, those that an accelerator leaves to the processor.
+        num_cpu_operators: operators that an accelerator leaves to the processor.
         arena_bytes: what an interpreter without an allocator takes of its arena.
         arena_source: who says so, where TFLite Micro did not measure it here.
     """

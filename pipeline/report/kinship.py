@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgec.pipeline.bundle.model_card import counted
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.report.findings import Findings
 
@@ -69,5 +70,5 @@ def _set(one: Findings) -> str:
 
 def _machine(one: Findings) -> str:
     found = one.manifest.latency
-    threads = "" if found.threads is None else f" with {found.threads} thread{'' if found.threads == 1 else 's'}"
+    threads = "" if found.threads is None else f" with {counted(found.threads, 'thread', 'threads')}"
     return f"{found.device or 'an unknown processor'}{threads}"

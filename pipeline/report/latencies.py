@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgec.pipeline.bundle.model_card import counted
 from edgec.pipeline.report.charts import Dots, dots
 from edgec.pipeline.report.findings import Findings
 
@@ -33,7 +34,7 @@ def latency_plots(found: Sequence[Findings]) -> tuple[LatencyPlot, ...]:
 
 def _plot(device: str, threads: int | None, found: Sequence[Findings]) -> LatencyPlot:
     rows = [row for one in found for row in (_row(one), *_float_row(one))]
-    many = "" if threads is None else f", {threads} thread{'' if threads == 1 else 's'}"
+    many = "" if threads is None else f", {counted(threads, 'thread', 'threads')}"
     processes = any(one.latency.num_processes > 1 for one in found)
     caption = f"A dot is the median of {'one process' if processes else 'one block of calls'}; nothing is dropped."
     if any(one.latency.beside_float for one in found):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgec.pipeline.bundle.manifest import Manifest
-from edgec.pipeline.bundle.model_card import figure, latency_words, number
+from edgec.pipeline.bundle.model_card import figure, latency_words, number, rate_words
 from edgec.pipeline.core.templates import templates_of
 from edgec.pipeline.report.anchors import published, read_book
 from edgec.pipeline.report.charts import Estimate, forest, line
@@ -20,7 +20,7 @@ from edgec.pipeline.report.latencies import latency_plots
 from edgec.pipeline.report.layers import layer_tables
 from edgec.pipeline.report.summary import HEADLINES, summary
 from edgec.pipeline.report.tables import Cell, Table, size_words
-from edgec.pipeline.tasks.accuracy import rows
+from edgec.pipeline.tasks.accuracy import Accuracy, rows
 
 SECTIONS = (
     ("summary", "Summary"),
@@ -130,16 +130,16 @@ def _accuracy_chart(manifest: Manifest) -> str:
     return forest(f"{what}{sure}, {said.num_images:,} images", rates, "%") if rates else ""
 
 
-def _rate(said: Any, label: str, value: float) -> Estimate:
-    sure = said.interval(value)
-    return Estimate(label, value, sure, f"{value:.2f} %" + (f" ({sure[0]:.1f} to {sure[1]:.1f})" if sure else ""))
+def _rate(said: Accuracy, label: str, value: float) -> Estimate:
+    return Estimate(label, value, said.interval(value), rate_words(said, value))
 
 
 def _accuracy(found: Findings) -> Table:
     said = found.manifest.accuracy
     known = rows(said, found.manifest.labels)
     shown = tuple((Cell(row.label), *(Cell(figure(said, row, form)) for form in (0, 1, 2))) for row in known)
-    caption = f"On {said.num_images:,} images, task {said.task}; rates with 95 % intervals."
+    sure = "" if said.agreement_spread else "; rates with 95 % intervals"
+    caption = f"On {said.num_images:,} images, task {said.task}{sure}."
     return Table(f"Figures of {found.name}", ("Figure", "Float", "QDQ reference", "Artifact"), shown, caption)
 
 
