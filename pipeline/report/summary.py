@@ -12,7 +12,7 @@ from edgec.pipeline.report.tables import NOTHING, Cell, Table, size_words, witho
 from edgec.pipeline.tasks.paired import Share, drop_interval
 
 HEADLINES = {"top1": "Top-1", "miou": "Mean IoU"}
-CAPTION = "Rates with 95 % intervals. Measured on the building machine, unless a note says otherwise."
+MEASURED = "Measured on the building machine, unless a note says otherwise."
 Column = Callable[[Findings, Findings], Cell]
 
 
@@ -38,7 +38,9 @@ def summary(found: Sequence[Findings]) -> Table:
     )
     rows = tuple((_build(one), *(cell(one, first) for _, cell in columns)) for one in found)
     against = f" Signed points and factors are against {first.name}." if len(found) > 1 else ""
-    table = Table("Summary of all builds", ("Build", *(name for name, _ in columns)), rows, CAPTION + against, "wide")
+    sure = "" if all(one.manifest.accuracy.agreement_spread for one in found) else "Rates with 95 % intervals. "
+    caption = f"{sure}{MEASURED}{against}"
+    table = Table("Summary of all builds", ("Build", *(name for name, _ in columns)), rows, caption, "wide")
     return without_empty_columns(table)
 
 

@@ -44,6 +44,8 @@ def test_every_bundle_has_its_page(mcu_bundle: Path) -> None:
     outline = check_page(page)
     assert "http" not in re.sub(r'http-equiv|content="default-src', "", page)
     assert any(tag == "svg" for tag, _ in outline.found)
+    assert page.count("ates with 95 % intervals") == 2
+    assert "rates with 95 % intervals" in (mcu_bundle / "README.md").read_text()
     assert len(page) < 1_500_000
 
 
