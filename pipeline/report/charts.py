@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from edgec.pipeline.core.pareto import unbeaten
+
 WIDTH = 360
 EDGE = 12
 MAX_TEXT = 44  # characters of a row's label and words together, in the widest usual fonts
@@ -113,11 +115,8 @@ def pareto(points: Sequence[tuple[str, str, float, float]]) -> list[Point]:
     Args:
         points: mark, label, x and y of each.
     """
-
-    def beaten(x: float, y: float) -> bool:
-        return any(ox <= x and oy >= y and (ox, oy) != (x, y) for _, _, ox, oy in points)
-
-    return [Point(mark, label, x, y, not beaten(x, y)) for mark, label, x, y in points]
+    kept = unbeaten([(x, y) for _, _, x, y in points])
+    return [Point(*point, is_kept) for point, is_kept in zip(points, kept, strict=True)]
 
 
 class _scale:

@@ -8,6 +8,7 @@ from itertools import product
 from typing import Literal
 
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.pareto import unbeaten
 from edgec.pipeline.forms.scheme import Level
 from edgec.pipeline.forms.spec import Precision
 
@@ -89,7 +90,8 @@ Outcome = Found | Impossible
 
 def front(found: Sequence[Found]) -> tuple[Found, ...]:
     """Pareto front: what nothing else equals or beats in both figures while it beats it in one; cheapest first."""
-    best = [one for one in found if not any(_beats(other, one) for other in found)]
+    kept = unbeaten([(one.cost, one.headline) for one in found])
+    best = [one for one, is_kept in zip(found, kept, strict=True) if is_kept]
     return tuple(sorted(best, key=lambda one: (one.cost, -one.headline)))
 
 
@@ -105,8 +107,3 @@ def chosen(outcomes: Sequence[Outcome], most_loss: float) -> Found:
         raise EdgecError("search-found-nothing", f"no point gives a network: {refusals}", "see what 'edgec build' says")
     highest = max(one.headline for one in best)
     return next(one for one in best if highest - one.headline <= most_loss)
-
-
-def _beats(one: Found, other: Found) -> bool:
-    gain, saving = one.headline - other.headline, other.cost - one.cost
-    return gain >= 0 and saving >= 0 and (gain > 0 or saving > 0)
