@@ -7,43 +7,17 @@ an activation are twice the memory, which a microcontroller has least of, so eac
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import onnx
 
-from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.forms.memory import arena_with_margin
 from edgec.pipeline.forms.scheme import Level
 from edgec.pipeline.network.graph import Graph
 from edgec.pipeline.quantize.calibrate import Batches
-from edgec.pipeline.quantize.prefix import JUDGES, Cut, Quantizer, answers, cuts, values_behind, without_prefix
+from edgec.pipeline.quantize.prefix import Cut, FirstLayers, Quantizer, best_cut
 from edgec.pipeline.quantize.qdq import in_16_bits
-from edgec.pipeline.quantize.quantizer import QuantizedModel, load_images
-from edgec.pipeline.quantize.record import PrefixRecord
-from edgec.pipeline.tasks.metrics import sqnr_db
-
-DB_PER_ARENA = 1.0
-"""What as much memory again as the network takes in 8 bits has to gain."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Candidate:
-    """A network with first layers in 16 bits.
-
-    Attributes:
-        head: the first layers.
-        rest: those behind, by the level ``fast``.
-        sqnr_db: of the worst output.
-        arena_bytes: of its tensors.
-    """
-
-    cut: Cut
-    head: QuantizedModel
-    rest: QuantizedModel
-    sqnr_db: float
-    arena_bytes: int
+from edgec.pipeline.quantize.quantizer import QuantizedModel
 
 
 def quantize_first_in_16_bits(
@@ -63,45 +37,17 @@ def quantize_first_in_16_bits(
         ram_bytes: what the board has for tensors; no cut passes it.
 
     Raises:
-        EdgecError: what the quantizers raise; ``mixed-gains-nothing`` where no cut leaves less noise or fits.
+        EdgecError: what ``best_cut`` raises.
     """
-    start, source = time.perf_counter(), Graph.read(model)
-    whole = behind(model, level, images)
-    judges = load_images(images, JUDGES).numpy()
-    expected = answers(model, judges)
 
-    def worst_db(quantized: onnx.ModelProto) -> float:
-        return min(map(sqnr_db, answers(quantized, judges), expected))
+    def made(layers: onnx.ModelProto, cut: Cut) -> QuantizedModel | None:
+        found = first(layers, "fast", images)
+        return None if found.floats else found
 
-    least, room = worst_db(whole.model), arena_bytes(Graph.read(whole.model))
-    candidates = list[_Candidate]()
-    for cut in cuts(source):
-        head = first(source.part(source.makers(cut.tensor), source.inputs, (cut.tensor,)), "fast", images)
-        if head.floats:
-            continue
-        rest = behind(without_prefix(source, cut.tensor), "fast", values_behind(head.model, images))
-        joined = stacked(whole.model, head.model, rest.model, cut.tensor)
-        taken = arena_bytes(Graph.read(joined))
-        if ram_bytes is None or arena_with_margin(taken) <= ram_bytes:
-            candidates.append(_Candidate(cut, head, rest, worst_db(joined), taken))
-    best = max(candidates, key=lambda one: worth_db(one.sqnr_db - least, one.arena_bytes - room, room), default=None)
-    if best is None or best.sqnr_db <= least:
-        found = f"{best.sqnr_db:.1f} dB against {least:.1f}" if best else "there is no place to cut that fits"
-        message = f"the first layers in 16 bits leave no less noise than all in 8: {found}"
-        raise EdgecError("mixed-gains-nothing", message, "build it with --precision int8")
-    rest = best.rest
-    if level != "fast":
-        rest = behind(without_prefix(source, best.cut.tensor), level, values_behind(best.head.model, images))
-    made = stacked(whole.model, best.head.model, rest.model, best.cut.tensor)
-    record = PrefixRecord(best.cut.tensor, best.cut.share, worst_db(made), least, len(judges), best.arena_bytes, room)
-    layers = {**best.head.layer_sqnr_db, **rest.layer_sqnr_db}
-    seconds = time.perf_counter() - start
-    return replace(rest, model=made, layer_sqnr_db=layers, seconds=seconds, prefix=record)
+    def memory(network: onnx.ModelProto) -> int:
+        return arena_bytes(Graph.read(network))
 
-
-def worth_db(gain_db: float, added_bytes: int, int8_bytes: int) -> float:
-    """What a cut gains beyond the price of its memory."""
-    return gain_db - DB_PER_ARENA * max(added_bytes, 0) / max(int8_bytes, 1)
+    return best_cut(model, level, images, behind, FirstLayers("in 16 bits", made, stacked, memory, ram_bytes))
 
 
 def stacked(whole: onnx.ModelProto, first: onnx.ModelProto, rest: onnx.ModelProto, tensor: str) -> onnx.ModelProto:

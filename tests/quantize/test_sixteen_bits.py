@@ -16,12 +16,12 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.forms.scheme import Level, Scheme, load_scheme, parse_scheme
 from edgec.pipeline.forms.spec import first_layers, load_target, with_precision
 from edgec.pipeline.network.graph import Graph
-from edgec.pipeline.quantize import sixteen_bits
+from edgec.pipeline.quantize import prefix
 from edgec.pipeline.quantize.affine import integer_range, symmetric_params
 from edgec.pipeline.quantize.calibrate import Batches
-from edgec.pipeline.quantize.prefix import answers
+from edgec.pipeline.quantize.prefix import answers, worth_db
 from edgec.pipeline.quantize.quantizer import QuantizedModel, quantize
-from edgec.pipeline.quantize.sixteen_bits import arena_bytes, quantize_first_in_16_bits, worth_db
+from edgec.pipeline.quantize.sixteen_bits import arena_bytes, quantize_first_in_16_bits
 from edgec.pipeline.tasks.metrics import sqnr_db
 from edgec.targets.tflite.compiler import to_tflite
 from edgec.targets.tflite.flatbuffer import read_tflite
@@ -167,7 +167,7 @@ def test_a_gain_has_to_pay_for_its_memory() -> None:
 
 
 def test_no_gain_is_refused(net: Calibrated, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sixteen_bits, "cuts", lambda graph: [])
+    monkeypatch.setattr(prefix, "cuts", lambda graph: [])
     with pytest.raises(EdgecError) as refusal:
         made(net)
     assert refusal.value.code == "mixed-gains-nothing"
