@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from edgec.pipeline.core.scratch import NEW, beside, replace_folder
 from edgec.pipeline.core.store import file_sha256
 
 Foreign = Callable[[Path], str | None]
+Changed = Callable[[Mapping[str, str]], str | None]
 
 
 @contextmanager
@@ -102,29 +103,46 @@ def copy_folder(source: Path, target: Path, keep: Callable[[str], bool] = lambda
     target.mkdir(exist_ok=True)
 
 
-def _foreign(folder: Path) -> str | None:
-    """Why the folder is no bundle of edgec's, of this version or another; None where it is one, or empty.
+def unlisted_or_changed(
+    folder: Path, what: str, records: tuple[str, ...], changed: Changed, besides: Set[str] = frozenset()
+) -> str | None:
+    """Why the folder is no ``what`` as edgec wrote it; None where it is one, or empty.
 
-    A bundle's manifest lists its files, ``SHA256SUMS`` is made of this list, and nothing else lies there. Content is
-    not compared: a damaged bundle may be replaced.
+    Args:
+        records: files that every ``what`` has; the first lists all others.
+        changed: says of these, sha256 by path, what is not as it was; None where all is.
+        besides: files that may be there and are not listed.
     """
     names = {
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()
     }
     if not names:
         return None if not any(folder.iterdir()) else "it has folders"
-    manifest = folder / MANIFEST
-    if not manifest.is_file() or manifest.stat().st_size > MAX_MANIFEST_BYTES or not (folder / SUMS).is_file():
-        return f"it is no bundle, which has {MANIFEST} and {SUMS}"
+    record = folder / records[0]
+    if not all((folder / name).is_file() for name in records) or record.stat().st_size > MAX_MANIFEST_BYTES:
+        return f"it is no {what}, which has {' and '.join(records)}"
     try:
-        listed = {entry["path"]: entry["sha256"] for entry in json.loads(manifest.read_bytes())["files"]}
-        expected = sums((*listed.items(), (MANIFEST, file_sha256(manifest)))).encode()
+        listed = {entry["path"]: entry["sha256"] for entry in json.loads(record.read_bytes())["files"]}
+        difference = changed(listed)
     except (ValueError, KeyError, TypeError, RecursionError):
-        return f"its {MANIFEST} is not of a bundle"
-    if (folder / SUMS).read_bytes() != expected:
-        return f"its {SUMS} does not fit its {MANIFEST}"
-    added = sorted(names - listed.keys() - UNLISTED)
-    return f"'{added[0]}' in it is no file of the bundle" if added else None
+        return f"its {record.name} is not of a {what}"
+    added = sorted(names - listed.keys() - {*records, *besides})
+    return difference or (f"'{added[0]}' in it is no file of the {what}" if added else None)
+
+
+def _foreign(folder: Path) -> str | None:
+    """Whether it is a bundle of edgec's, of this version or another.
+
+    A bundle's manifest lists its files, ``SHA256SUMS`` is made of this list, and nothing else lies there. Content is
+    not compared: a damaged bundle may be replaced.
+    """
+
+    def changed(listed: Mapping[str, str]) -> str | None:
+        expected = sums((*listed.items(), (MANIFEST, file_sha256(folder / MANIFEST)))).encode()
+        fits = (folder / SUMS).read_bytes() == expected
+        return None if fits else f"its {SUMS} does not fit its {MANIFEST}"
+
+    return unlisted_or_changed(folder, "bundle", (MANIFEST, SUMS), changed, UNLISTED)
 
 
 def _not_writable(path: Path, error: OSError) -> EdgecError:

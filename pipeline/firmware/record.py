@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgec.pipeline.bundle.folder import unlisted_or_changed
 from edgec.pipeline.core.store import file_sha256
 
 RECORD = "project.json"
-MAX_RECORD_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,14 @@ class Record:
 
 def foreign(folder: Path) -> str | None:
     """Why the folder is no project as edgec wrote it; None where it is one, or empty. Edited files are never lost."""
-    names = {
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()
-    }
-    if not names:
-        return None if not any(folder.iterdir()) else "it has folders"
-    record = folder / RECORD
-    if not record.is_file() or record.stat().st_size > MAX_RECORD_BYTES:
-        return f"it is no project, which has {RECORD}"
-    try:
-        listed = {entry["path"]: entry["sha256"] for entry in json.loads(record.read_bytes())["files"]}
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return f"its {RECORD} is not of a project"
-    added = sorted(names - listed.keys() - {RECORD})
-    if added:
-        return f"'{added[0]}' in it is no file of the project"
-    changed = sorted(name for name in names & listed.keys() if file_sha256(folder / name) != listed[name])
-    return f"'{changed[0]}' in it was changed" if changed else None
+
+    def changed(listed: Mapping[str, str]) -> str | None:
+        edited = next((name for name in sorted(listed) if _is_edited(folder / name, listed[name])), None)
+        return f"'{edited}' in it was changed" if edited else None
+
+    return unlisted_or_changed(folder, "project", (RECORD,), changed)
+
+
+def _is_edited(path: Path, sha256: str) -> bool:
+    """A link in a file's place is; a file that is gone is not, since nothing of it can be lost."""
+    return path.is_symlink() or (path.exists() and (not path.is_file() or file_sha256(path) != sha256))

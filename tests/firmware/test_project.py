@@ -75,6 +75,8 @@ def test_the_memory_table(mcu_bundle: Path, tmp_path: Path) -> None:
     assert rows["model"] == (mcu_bundle / "model.tflite").stat().st_size
     assert rows["self-test: answers"] == 10 * 3
     assert rows["self-test: real images, which can be left out"] == 4 * 32 * 32 * 3
+    board = (tmp_path / "project" / "boards" / "mps2-an385" / "board.ld").read_text()
+    assert f"STACK_BYTES = {rows['stack of the bare boards']};" in board
     assert f"| arena | RAM | {rows['arena']:,} |" in (tmp_path / "project" / "README.md").read_text()
 
 
@@ -153,6 +155,10 @@ def test_only_an_untouched_project_is_replaced(mcu_bundle: Path, tmp_path: Path)
     before = main.read_text()
     main.write_text(before + "/* mine */\n")
     assert "'src/main.c' in it was changed" in refusal()
+    main.unlink()
+    main.symlink_to("elsewhere.c")
+    assert "'src/main.c' in it was changed" in refusal()
+    main.unlink()
     main.write_text(before)
     (project / "notes.txt").touch()
     assert "'notes.txt' in it is no file of the project" in refusal()
@@ -160,7 +166,7 @@ def test_only_an_untouched_project_is_replaced(mcu_bundle: Path, tmp_path: Path)
     (project / "project.json").write_text("[]")
     assert "its project.json is not of a project" in refusal()
     (project / "project.json").unlink()
-    assert "it is no project" in refusal()
+    assert "it is no project, which has project.json" in refusal()
 
 
 def test_a_bundle_is_no_project(mcu_bundle: Path, copy: Path) -> None:
