@@ -81,6 +81,11 @@ def c_prefix(name: str) -> str:
     return word if word and not word[0].isdigit() else f"model_{word}".rstrip("_")
 
 
+def c_title(name: str) -> str:
+    """A model's name as comments and strings may hold it."""
+    return re.sub(r"[^\w .+-]", "_", name, flags=re.ASCII)
+
+
 def num_words(num_bytes: int) -> int:
     """That hold so many bytes, the last one filled up."""
     return -(-num_bytes // WORD_BYTES)
@@ -112,7 +117,7 @@ def _values(model: CModel) -> dict[str, Any]:
     return {
         "p": prefix,
         "P": prefix.upper(),
-        "title": re.sub(r"[^\w .+-]", "_", model.name, flags=re.ASCII),
+        "title": c_title(model.name),
         "version": model.version,
         "target": model.target,
         "blobs": _blobs(model.artifact),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from edgec.pipeline.bundle.read import Bundle
+from edgec.pipeline.forms.golden import read_golden
 
-STACK_BYTES = 16 << 10  # board.ld of the bare boards: a choice, not a measurement
+STACK_BYTES = 16 << 10  # of the bare boards: a choice, not a measurement
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,12 @@ def memory_rows(bundle: Bundle, has_stack: bool) -> tuple[Row, ...]:
     contract, memory = bundle.manifest.contract, bundle.manifest.memory
     output = contract.outputs[0]
     answer = output.size * np.dtype(output.dtype).itemsize
-    generated, stored = _num_vectors(bundle.folder / "c" / "selftest.h")
+    vectors = read_golden(bundle.folder / "golden").vectors
+    pictures = sum(vector.kind == "stored" for vector in vectors) * contract.inputs[0].size
     rows = [
         Row("model", "flash", bundle.manifest.size_bytes, "the file"),
-        Row("self-test: answers", "flash", (generated + stored) * answer, "calculated"),
-        Row("self-test: real images, which can be left out", "flash", stored * contract.inputs[0].size, "calculated"),
+        Row("self-test: answers", "flash", len(vectors) * answer, "calculated"),
+        Row("self-test: real images, which can be left out", "flash", pictures, "calculated"),
         Row("labels", "flash", sum(len(label.encode()) + 1 for label in bundle.labels), "calculated"),
     ]
     if memory.arena_with_margin_bytes is not None:
@@ -40,10 +41,3 @@ def memory_rows(bundle: Bundle, has_stack: bool) -> tuple[Row, ...]:
     if has_stack:
         rows.append(Row("stack of the bare boards", "RAM", STACK_BYTES, "chosen"))
     return tuple(rows)
-
-
-def _num_vectors(header: Path) -> tuple[int, int]:
-    """Generated and stored vectors, from the bundle's own ``selftest.h``."""
-    words = header.read_text(encoding="utf-8").split()
-    generated = int(words[next(i for i, word in enumerate(words) if word.endswith("_SELFTEST_GENERATED")) + 1])
-    return generated, int(words[words.index("?") + 1])

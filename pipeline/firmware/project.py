@@ -13,14 +13,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from edgec.pipeline.bundle.c_sources import c_prefix
+from edgec.pipeline.bundle.c_sources import c_prefix, c_title
 from edgec.pipeline.bundle.folder import copy_folder, replacing
 from edgec.pipeline.bundle.manifest import MANIFEST
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.semver import parse_version
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import file_sha256
-from edgec.pipeline.firmware.memory import Row, memory_rows
+from edgec.pipeline.firmware.memory import STACK_BYTES, Row, memory_rows
 from edgec.pipeline.firmware.record import RECORD, Listed, Record, TfliteMicro, foreign
 from edgec.pipeline.firmware.templates import environment
 from edgec.pipeline.forms.format import TensorContract
@@ -140,7 +140,7 @@ def _values(
     return {
         "p": prefix,
         "P": prefix.upper(),
-        "title": re.sub(r"[^\w .+-]", "_", manifest.model.name, flags=re.ASCII),
+        "title": c_title(manifest.model.name),
         "version": parse_version(manifest.model.version),
         "artifact": bundle.artifact.name,
         "library_name": f"edgec_{prefix}",
@@ -154,6 +154,7 @@ def _values(
         "tflite_micro_header": "Chirale_TensorFlowLite.h" if ecosystem == "arduino" else "",
         "tflite_micro": pinned,
         "memory": rows,
+        "stack_bytes": STACK_BYTES,
         "warning": manifest.memory.warning,
         "licences": manifest.licences,
         "manifest_sha256": file_sha256(bundle.folder / MANIFEST),
