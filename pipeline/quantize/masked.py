@@ -9,10 +9,11 @@ from dataclasses import replace
 import numpy as np
 
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.scheme import Scheme
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.channels import Channels
-from edgec.pipeline.quantize.plan import STEPS, Network, Plan
+from edgec.pipeline.quantize.plan import Network, Plan, num_steps
 
 MAXIMA = frozenset({"GlobalMaxPool", "Max", "MaxPool", "ReduceMax", "Relu"})
 """Operators that take the largest of their values: what lies below all others is never the answer."""
@@ -120,7 +121,7 @@ def without_constants(graph: Graph, seen: Mapping[str, Channels]) -> dict[str, C
     return changed
 
 
-def refuse_outliers(source: Graph, network: Network, plan: Plan) -> None:
+def refuse_outliers(source: Graph, network: Network, scheme: Scheme, plan: Plan) -> None:
     """No tensor that is stored as integers has a range which a constant makes so wide that the values vanish in it.
 
     Args:
@@ -129,21 +130,22 @@ def refuse_outliers(source: Graph, network: Network, plan: Plan) -> None:
     Raises:
         EdgecError: ``constant-outlier``.
     """
-    hidden = masked(source)
+    hidden, steps = masked(source), num_steps(scheme)
     for name, (data, lowest) in filled(source).items():
         if data not in network.seen:
             continue
         span = _span(network.seen[data])
-        if name not in hidden and name in plan.activations and abs(lowest) > STEPS * span:
-            raise _outlier(source.producer[name], lowest, "and is read as a value")
+        if name not in hidden and name in plan.activations and abs(lowest) > steps * span:
+            raise _outlier(source.producer[name], lowest, scheme, "and is read as a value")
         for reader in source.consumers.get(name, ()):
             reaches = name in hidden and reader.op in MAXIMA - {"Relu"} and reader.output in plan.activations
-            if reaches and float(network.seen[reader.output].low.min()) < -STEPS * span:
-                raise _outlier(source.producer[name], lowest, f"and leaves '{reader.name}' as a result")
+            if reaches and float(network.seen[reader.output].low.min()) < -steps * span:
+                raise _outlier(source.producer[name], lowest, scheme, f"and leaves '{reader.name}' as a result")
 
 
-def _outlier(node: Node, constant: float, what: str) -> EdgecError:
-    message = f"{node.op} '{node.name}' puts {constant:g} beside values that 8 bits cannot hold with it, {what}"
+def _outlier(node: Node, constant: float, scheme: Scheme, what: str) -> EdgecError:
+    values = f"values that {scheme.activation_dtype} cannot hold with it"
+    message = f"{node.op} '{node.name}' puts {constant:g} beside {values}, {what}"
     return EdgecError(
         "constant-outlier", message, "use a constant within the values' range, or let only maxima read it"
     )

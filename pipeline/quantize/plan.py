@@ -20,9 +20,6 @@ from edgec.pipeline.quantize.affine import (
 )
 from edgec.pipeline.quantize.channels import Channels, least_noise_range
 
-STEPS = 255
-"""Of an 8-bit activation."""
-
 
 @dataclass(frozen=True, eq=False)
 class Network:
@@ -224,11 +221,11 @@ def _given_params(scheme: Scheme, members: Sequence[QuantParams | None]) -> Quan
     return range_params(low, high, scheme)
 
 
-def range_params(low: float, high: float, scheme: Scheme) -> QuantParams:
-    """The scheme's parameters of one range."""
+def range_params(low: Array | float, high: Array | float, scheme: Scheme, axis: int | None = None) -> QuantParams:
+    """The scheme's parameters of one range, or of one for each channel."""
     if scheme.activation_symmetric:
-        return symmetric_params(max(-low, high), scheme.activation_dtype)
-    return asymmetric_params(low, high, scheme.activation_dtype)
+        return symmetric_params(np.maximum(-low, high), scheme.activation_dtype, axis)
+    return asymmetric_params(low, high, scheme.activation_dtype, axis)
 
 
 def activation_params(
@@ -244,10 +241,7 @@ def activation_params(
     low, high = least_noise_range(members, num_steps(scheme), scheme.activation_symmetric, per_channel)
     if per_channel:
         low, high = _alive(low, high)
-    axis = 1 if per_channel else None
-    if scheme.activation_symmetric:
-        return symmetric_params(np.maximum(-low, high), scheme.activation_dtype, axis)
-    return asymmetric_params(low, high, scheme.activation_dtype, axis)
+    return range_params(low, high, scheme, 1 if per_channel else None)
 
 
 def num_steps(scheme: Scheme) -> int:

@@ -106,7 +106,7 @@ def quantize(
     limit = num_correction_images(network.graph)
     images = load_images(batches_factory, limit if level == "fast" else limit + limit // 2)
     network = fit_input(network, scheme, images[:limit])
-    refuse_outliers(source, network, make_plan(network, scheme, floats))
+    refuse_outliers(source, network, scheme, make_plan(network, scheme, floats))
     made, kept = best_level(Quantizing(scheme, floats, progress), network, level, images, limit)
     graph, plan = made.network.graph, made.plan
     sqnr = layer_sqnr(graph, plan, images[:REPORT_IMAGES])

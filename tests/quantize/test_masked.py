@@ -221,14 +221,24 @@ def refused(model: onnx.ModelProto, scheme: str, folder: Path) -> EdgecError:
     return caught.value
 
 
-def test_a_constant_that_is_read_as_a_value_is_refused_by_name(tmp_path: Path) -> None:
+def framed(value: float) -> onnx.ModelProto:
+    """A Pad by a constant that a mean reads."""
     middle = [
         helper.make_node("Pad", ["c", "pads", "value"], ["p"], "frame"),
         helper.make_node("AveragePool", ["p"], ["m"], "mean", kernel_shape=[3, 3], strides=[2, 2]),
     ]
-    model = network(middle, {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "value": np.float32(-1e9)})
-    assert "frame" in refused(model, "tflite", tmp_path).message
-    assert quantized(model, "openvino", tmp_path), "there it is read in float"
+    return network(middle, {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "value": np.float32(value)})
+
+
+def test_a_constant_that_is_read_as_a_value_is_refused_by_name(tmp_path: Path) -> None:
+    assert "frame" in refused(framed(-1e9), "tflite", tmp_path).message
+    assert quantized(framed(-1e9), "openvino", tmp_path), "there it is read in float"
+
+
+def test_what_a_constant_may_be_depends_on_the_integers(tmp_path: Path) -> None:
+    assert "int8 cannot hold" in refused(framed(-1e4), "tflite", tmp_path).message
+    assert quantized(framed(-1e4), "tflite-16x8", tmp_path)
+    assert "int16 cannot hold" in refused(framed(-1e9), "tflite-16x8", tmp_path).message
 
 
 def test_a_window_of_constants_alone_is_refused_by_name(tmp_path: Path) -> None:
