@@ -14,8 +14,6 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-RANGES = {"uint8": (0, 255), "int8": (-128, 127), "int16": (-32768, 32767)}
-
 SMALLEST_SCALE = 1e-9
 """Keeps int32 biases of a dead channel finite: below it, bias / (input_scale * weight_scale) leaves 32 bits."""
 
@@ -78,7 +76,7 @@ def same_grid(one: QuantParams, other: QuantParams) -> bool:
 
 def integer_range(dtype: str, narrow: bool = False, reduced: bool = False) -> tuple[int, int]:
     """``(qmin, qmax)`` of a type; ``narrow`` drops the lowest value, ``reduced`` keeps 7 bits of eight."""
-    low, high = RANGES[dtype]
+    low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
     if reduced:
         low, high = (0, 127) if dtype == "uint8" else (-64, 63)
     return (low + 1 if narrow else low), high

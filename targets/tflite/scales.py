@@ -55,12 +55,13 @@ def bound_rescale(graph: Graph) -> Graph:
             alone = maker is not None and maker.op in RESCALE and graph.only_reader(name) is node
             if note and alone and note.scale[0] < sum_scale * MIN_ADD_RESCALE:
                 tensors[name] = _at_scale(tensors[name], 1.01 * sum_scale * MIN_ADD_RESCALE)
-    for node in graph.nodes if any(note.is_wide for t in tensors.values() if (note := t.quantization)) else ():
-        addends = [note.scale[0] for name in node.inputs if (note := tensors[name].quantization)]
-        least = 1.01 * max(addends, default=0.0) / MAX_WIDE_ADD_RESCALE
-        note = tensors[node.output].quantization
-        if note and note.is_wide and node.op in ("Add", "Sub") and note.scale[0] < least:
-            tensors[node.output] = _at_scale(tensors[node.output], least)
+    for node in graph.nodes:
+        sum_note = tensors[node.output].quantization
+        if node.op in ("Add", "Sub") and sum_note and sum_note.is_wide:
+            addends = [note.scale[0] for name in node.inputs if (note := tensors[name].quantization)]
+            least = 1.01 * max(addends, default=0.0) / MAX_WIDE_ADD_RESCALE
+            if sum_note.scale[0] < least:
+                tensors[node.output] = _at_scale(tensors[node.output], least)
     return replace(graph, tensors=tensors)
 
 

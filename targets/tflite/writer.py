@@ -117,9 +117,9 @@ class FlatbufferWriter:
         self, code: int, inputs: Sequence[int], outputs: Sequence[int], options: Any = None, version: int | None = None
     ) -> None:
         """Add an operator; ``options`` is an object of the schema's ``*OptionsT``."""
-        wide = any(self._tensors[index].type == schema.TensorType.INT16 for index in inputs)
-        least = VERSIONS.get(code, 1)
-        key = (code, max(version or least, VERSIONS_OF_INT16.get(code, least)) if wide else version or least)
+        is_wide = any(self._tensors[index].type == schema.TensorType.INT16 for index in inputs)
+        least = version or VERSIONS.get(code, 1)
+        key = (code, max(least, VERSIONS_OF_INT16.get(code, 1)) if is_wide else least)
         kind = type(options).__name__[:-1] if options is not None else "NONE"
         self._operators.append(
             schema.OperatorT(
