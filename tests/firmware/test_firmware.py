@@ -55,12 +55,14 @@ def answered(command: list[str], bundle: Path, folder: Path, emulated: bool, off
     model = [str(bundle / "model.tflite"), str(asked), str(said), str(off)]
     with subprocess.Popen([sys.executable, str(HERE / "listener.py"), *model], stdout=subprocess.PIPE) as listener:
         names = {} if emulated else {"STAND_IN_TO": str(asked), "STAND_IN_FROM": str(said)}
-        done = subprocess.run(
-            command, env={**os.environ, **names}, capture_output=True, text=True, timeout=300, check=False,
-            stdin=subprocess.DEVNULL, cwd=folder,
-        )  # fmt: skip
-        assert listener.stdout is not None
-        num_operators = int(listener.stdout.read())
+        try:
+            done = subprocess.run(
+                command, env={**os.environ, **names}, capture_output=True, text=True, timeout=300, check=False,
+                stdin=subprocess.DEVNULL, cwd=folder,
+            )  # fmt: skip
+            num_operators = int(listener.communicate(timeout=60)[0])
+        finally:
+            listener.kill()  # it would wait for ever for a firmware that ended before it opened its pipes
     return Said(done.returncode, done.stdout.replace("\r", ""), num_operators)
 
 
