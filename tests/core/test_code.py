@@ -39,6 +39,7 @@ print(json.dumps(keys))
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package under its own name, which a test may change."""
     root = tmp_path_factory.mktemp("tree")
+    shutil.copytree(ROOT / "api", root / "edgec")  # without its __init__ an installed edgec would go before the copy
     for folder in ("pipeline", "targets"):
         shutil.copytree(ROOT / folder, root / "edgec" / folder, ignore=shutil.ignore_patterns("__pycache__"))
     return root
