@@ -31,6 +31,7 @@ COLOURS = {"blue": (30, 40, 200), "green": (40, 190, 50), "red": (210, 40, 30)}
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test sees another's store, nor the user's."""
     monkeypatch.setenv("EDGEC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("EDGEC_SHARED_CACHE", raising=False)
     return tmp_path / "cache"
 
 

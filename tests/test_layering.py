@@ -126,7 +126,10 @@ CATCHERS = {
     "edgec.pipeline.bundle.float_network": "a network that cannot be counted or made again is one that is left out",
     "edgec.pipeline.bundle.golden_run": "a process of its own: the refusal travels in its answer",
     "edgec.pipeline.deliver": "a precision that gains nothing takes no part where all are weighed",
-    "edgec.pipeline.core.extensions": "a refusal of ours passes where another package's code may raise anything",
+    "edgec.pipeline.diagnosis": "a shared cache that does not answer is a finding",
+    "edgec.pipeline.core.foreign": "a refusal of ours passes where another package's code may raise anything",
+    "edgec.pipeline.core.shared": "a protocol whose package is missing is told from one that cannot be reached",
+    "edgec.pipeline.core.store": "a build goes on without a shared cache that cannot be reached",
     "edgec.pipeline.gate.check": "a count that cannot be had here leaves its limit open",
     "edgec.pipeline.gate.proxies": "a count that cannot be had here is not known, and hides no other",
     "edgec.pipeline.gate.worker": "a process of its own: the refusal travels in its answer",
@@ -173,7 +176,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 BROAD = {
     ("edgec.pipeline.cli", "Exception"),  # the one place that makes error[internal]
-    ("edgec.pipeline.core.extensions", "(Exception, SystemExit)"),  # the one place that runs code of other packages
+    ("edgec.pipeline.core.foreign", "(Exception, SystemExit)"),  # the one place that runs code of other packages
 }
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, Union
 from edgec.pipeline.api.calls import bad_argument
 from edgec.pipeline.cli._options import choices_of
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.extensions import foreign
+from edgec.pipeline.core.foreign import foreign
 from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.data.preprocess import CHANNELS
 from edgec.pipeline.recipe import Choices, Recipe

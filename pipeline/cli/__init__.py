@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 
 import click
 
-from edgec.pipeline.cli._config import CACHE_META, CACHE_VARIABLE, META, Config, command_of, read_config
+from edgec.pipeline.cli._config import CACHES, CACHES_META, META, Config, command_of, read_config
 from edgec.pipeline.cli._config import COMMANDS as COMMANDS
 from edgec.pipeline.cli._ending import KEPT, end_cleanly
 from edgec.pipeline.cli._options import FOLDER
@@ -45,10 +46,11 @@ def _configure(context: click.Context, _parameter: click.Parameter, chosen: Path
         raise click.UsageError("--config and --no-config exclude each other")
     config = Config() if left_out else read_config(chosen)
     context.meta[META] = config
-    context.meta[CACHE_META] = config.cache is not None and not os.environ.get(CACHE_VARIABLE)
-    if config.cache is not None and context.meta[CACHE_META]:
-        os.environ[CACHE_VARIABLE] = config.cache  # processes that this one starts share the store
-        context.call_on_close(lambda: os.environ.pop(CACHE_VARIABLE, None))
+    stated = {key: config.cache(key) for key, variable in CACHES.items() if not os.environ.get(variable)}
+    context.meta[CACHES_META] = {key for key, place in stated.items() if place is not None}
+    for key in context.meta[CACHES_META]:  # processes that this one starts share the store
+        os.environ[CACHES[key]] = str(stated[key])
+        context.call_on_close(partial(os.environ.pop, CACHES[key], None))
     return chosen
 
 

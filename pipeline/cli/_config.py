@@ -24,8 +24,9 @@ from edgec.pipeline.core.toml_file import key_lines, read_toml
 FILE, PYPROJECT, TABLE = Path("edgec.toml"), Path("pyproject.toml"), "tool.edgec"
 META = "edgec.config"  # where click's contexts keep it
 ENVIRONMENT = "EDGEC"
-CACHE, CACHE_VARIABLE = "cache", "EDGEC_CACHE"
-CACHE_META = "edgec.cache"  # true where the file says where the store is
+CACHES = {"cache": "EDGEC_CACHE", "shared-cache": "EDGEC_SHARED_CACHE"}
+"""Where results are kept: keys of a file, and the variables that say the same and go before it."""
+CACHES_META = "edgec.caches"  # those of CACHES that the file decides
 
 COMMANDS = tuple(
     sorted(module.name for module in iter_modules([str(Path(__file__).parent)]) if not module.name.startswith("_"))
@@ -55,11 +56,10 @@ class Config:
     stated: Mapping[str, Any] = field(default_factory=dict)
     lines: Mapping[str, int] = field(default_factory=dict)
 
-    @property
-    def cache(self) -> str | None:
-        """Folder of the store."""
-        stated = self.stated.get(CACHE)
-        return None if stated is None else self._beside(stated)
+    def cache(self, key: str) -> str | None:
+        """A place of ``CACHES``: a folder, or an address as it is written."""
+        stated = next((value for name, value in self.stated.items() if _key(name) == key), None)
+        return stated if stated is None or "://" in stated else self._beside(stated)
 
     def defaults(self, command: click.Command, *words: str) -> dict[str, Any]:
         """Click's ``default_map`` of a command, its subcommands' within.
@@ -156,9 +156,9 @@ def read_config(chosen: Path | None) -> Config:
     for key, value in config.stated.items():
         if key in COMMANDS and isinstance(value, dict):
             _check_table(config, command_of(key), (key,))
-        elif _key(key) not in (*COMMON, CACHE):
-            _refuse(config, (key,), (*COMMON, CACHE, *COMMANDS))
-        elif _key(key) == CACHE and not isinstance(value, str):
+        elif _key(key) not in (*COMMON, *CACHES):
+            _refuse(config, (key,), (*COMMON, *CACHES, *COMMANDS))
+        elif _key(key) in CACHES and not isinstance(value, str):
             message = f"'{config.where((key,))}': {key}: expected text, got {_said(value)}"
             raise EdgecError("bad-config", message, "name the folder of the store")
     return config

@@ -68,7 +68,7 @@ def _lines(verbose: bool) -> Iterator[None]:
         if verbose or not is_found:
             tell(f"{time.monotonic() - started:6.1f} s  {stage}{': found in the store' if is_found else ''}")
 
-    with listening(lambda _step, _done, _total: None, on_stage):
+    with listening(lambda _step, _done, _total: None, on_stage, tell):
         yield
 
 
@@ -100,5 +100,8 @@ def _bar(verbose: bool) -> Iterator[None]:
                 steps[step] = bar.add_task(step, total=total, count="")
             bar.update(steps[step], completed=done, total=total, count=f"{done}/{total}")
 
-        with listening(listener, on_stage):
+        def on_remark(words: str) -> None:
+            bar.print(printable(words), highlight=False, markup=False)
+
+        with listening(listener, on_stage, on_remark):
             yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from typing import Any, Literal
 import click
 from click.core import ParameterSource
 
-from edgec.pipeline.cli._config import CACHE, CACHE_META, CACHE_VARIABLE, META, Config
+from edgec.pipeline.cli._config import CACHES, CACHES_META, META, Config
 
 Origin = Literal["command line", "environment", "file", "default", "board"]
 
@@ -63,7 +64,7 @@ def sources(context: click.Context, words: tuple[str, ...]) -> list[Source]:
     rows = [
         _source(context, parameter, config, words) for parameter in context.command.params if parameter.expose_value
     ]
-    return [*rows, _store(context, config)]
+    return [*rows, *_caches(context, config)]
 
 
 def board_facts(context: click.Context) -> list[Source]:
@@ -106,15 +107,18 @@ def _source(context: click.Context, parameter: click.Parameter, config: Config, 
     return Source(name, value, "command line" if source is ParameterSource.COMMANDLINE else "default")
 
 
-def _store(context: click.Context, config: Config) -> Source:
+def _caches(context: click.Context, config: Config) -> Iterator[Source]:
+    """Where results are kept, and whose word that is."""
     from edgec.pipeline.core.store import default_root
 
-    root = str(default_root())
-    if context.meta.get(CACHE_META):
-        return Source(CACHE, root, "file", config.where((CACHE,)))
-    if os.environ.get(CACHE_VARIABLE):
-        return Source(CACHE, root, "environment", CACHE_VARIABLE)
-    return Source(CACHE, root, "default")
+    found = {"cache": str(default_root()), "shared-cache": os.environ.get(CACHES["shared-cache"])}
+    for key, variable in CACHES.items():
+        if key in context.meta.get(CACHES_META, ()):
+            yield Source(key, found[key], "file", config.where((key,)))
+        elif os.environ.get(variable):
+            yield Source(key, found[key], "environment", variable)
+        else:
+            yield Source(key, found[key], "default")
 
 
 def _plain(value: Any) -> Any:

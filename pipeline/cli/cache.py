@@ -1,39 +1,64 @@
-"""``edgec cache``: what the store keeps."""
+"""``edgec cache``: what the store keeps, on this machine and where machines share one."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import click
 
 from edgec.pipeline.cli._progress import tell
 
+SHARED = click.option("--shared", is_flag=True, help="The shared cache, not this machine's store.")
+
+
+class Bytes(click.ParamType):
+    """``500MB``, ``20 GiB``, or a number of bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> int:
+        """Bytes."""
+        from pydantic import ByteSize, NonNegativeInt, TypeAdapter, ValidationError
+
+        try:
+            return int(TypeAdapter(NonNegativeInt).validate_python(int(TypeAdapter(ByteSize).validate_python(value))))
+        except ValidationError:
+            self.fail(f"'{value}' is no size such as 500MB or 20GiB", parameter, context)
+
 
 @click.group()
 def command() -> None:
-    """Show or clear the store of finished stages."""
+    """Show, check, bound or clear the store of finished stages."""
 
 
 @command.command()
-def path() -> None:
-    """Print the store's folder."""
+@SHARED
+def path(shared: bool) -> None:
+    """Print the store's folder, or the shared cache's address."""
+    from edgec.pipeline.core.shared import named_shared
     from edgec.pipeline.core.store import default_root
 
-    click.echo(default_root())
+    click.echo(named_shared().url if shared else default_root())
 
 
 @command.command(name="list")
-def list_entries() -> None:
+@SHARED
+def list_entries(shared: bool) -> None:
     """List finished stages, largest last."""
+    from edgec.pipeline.core.shared import named_shared
     from edgec.pipeline.core.store import Store, default_root
+    from edgec.pipeline.core.trim import size_bytes
 
+    if shared:
+        where = named_shared()
+        rows = sorted((one.size_bytes, one.key) for one in where.objects())
+        for size, key in rows:
+            click.echo(f"{size / 1e6:9.1f} MB  {key[:16]}")
+        click.echo(f"{sum(size for size, _ in rows) / 1e6:9.1f} MB in {len(rows)} results at {where.url}")
+        return
     store = Store(default_root())
     sizes = [
-        (
-            sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
-            record["stage"],
-            record["seconds"],
-            folder.name,
-        )
-        for record, folder in store.entries()
+        (size_bytes(folder), record["stage"], record["seconds"], folder.name) for record, folder in store.entries()
     ]
     for size, stage, seconds, key in sorted(sizes):
         click.echo(f"{size / 1e6:9.1f} MB  {seconds:7.1f} s  {stage:<12} {key[:16]}")
@@ -41,29 +66,65 @@ def list_entries() -> None:
 
 
 @command.command()
+@SHARED
 @click.option("--repair", is_flag=True, help="Delete what is damaged, and nothing else.")
-def verify(repair: bool) -> None:
+def verify(shared: bool, repair: bool) -> None:
     """Read every finished stage and name those that are not what was recorded."""
     from edgec.pipeline.core.errors import EdgecError
+    from edgec.pipeline.core.shared import named_shared
     from edgec.pipeline.core.store import Store, default_root
+    from edgec.pipeline.core.trim import damaged_objects
 
-    store = Store(default_root())
-    damaged = []
-    for folder, why in store.damaged():
-        click.echo(f"{folder}: {why}")
-        damaged.append(folder)
+    root = default_root()
+    store, where = Store(root), named_shared().url if shared else f"{root}"
+    found = damaged_objects(named_shared(), root) if shared else store.damaged()
+    damaged: list[Any] = []
+    for which, why in found:
+        click.echo(f"{which}: {why}")
+        damaged.append(which)
     if not damaged:
-        click.echo(f"every result under {default_root()} is what was recorded")
-    elif repair:
-        click.echo(f"deleted {store.drop(damaged, _say_waiting)} results")
-    else:
+        click.echo(f"every result under {where} is what was recorded")
+    elif not repair:
+        again = "edgec cache verify --shared --repair" if shared else "edgec cache verify --repair"
         message = f"{len(damaged)} results are not what was recorded"
-        raise EdgecError("corrupt-artifact", message, "delete them with 'edgec cache verify --repair'; check the disk")
+        raise EdgecError("corrupt-artifact", message, f"delete them with '{again}'; check the disk")
+    elif shared:
+        named_shared().delete(damaged)
+        click.echo(f"deleted {len(damaged)} results")
+    else:
+        click.echo(f"deleted {store.drop(damaged, _say_waiting)} results")
+
+
+@command.command()
+@SHARED
+@click.option("--max-bytes", type=Bytes(), required=True, help="What may stay: 500MB, 20GiB.")
+def trim(shared: bool, max_bytes: int) -> None:
+    """Delete finished stages, the longest unused first, until the rest is no larger.
+
+    In object stores nobody notes the use: there the oldest go first.
+    """
+    from edgec.pipeline.core.shared import named_shared
+    from edgec.pipeline.core.store import Store, default_root
+    from edgec.pipeline.core.trim import beyond, longest_unused
+
+    if shared:
+        where = named_shared()
+        sizes = [(one.key, one.size_bytes) for one in where.objects()]
+        going = beyond(sizes, max_bytes)
+        where.delete(going)
+        deleted, gone = len(going), set(going)
+        left = sum(size for key, size in sizes if key not in gone)
+    else:
+        kept = longest_unused(default_root())
+        folders = beyond(kept, max_bytes)
+        deleted = Store(default_root()).drop(folders, _say_waiting) if folders else 0  # nothing to wait for
+        left = sum(size for _, size in kept[len(folders) :])
+    click.echo(f"deleted {deleted} results; {left / 1e6:.1f} MB are left")
 
 
 @command.command()
 def clear() -> None:
-    """Delete every finished stage and every leftover, once no build uses them."""
+    """Delete every finished stage of this machine and every leftover, once no build uses them."""
     from edgec.pipeline.core.store import Store, default_root
 
     click.echo(f"deleted {Store(default_root()).clear(_say_waiting)} results")

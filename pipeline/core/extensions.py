@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
 
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.foreign import foreign
 from edgec.pipeline.core.store import plain
 
 GROUPS = ("edgec.compilers", "edgec.models", "edgec.tasks", "edgec.metrics")
@@ -48,21 +47,6 @@ def load_extension(group: str, name: str) -> Any:
     """
     with foreign(lambda said: bad_extension(group, name, f"cannot be loaded: {said}")):
         return _found(group)[name].load()
-
-
-@contextmanager
-def foreign(refusal: Callable[[str], EdgecError]) -> Iterator[None]:
-    """Around code of another package: whatever it raises, or exits with, is told as its fault and not as ours.
-
-    Args:
-        refusal: made of what the code said.
-    """
-    try:
-        yield
-    except EdgecError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise refusal(f"{type(error).__name__}: {error}") from error
 
 
 def refuse_taken(group: str, name: str) -> None:

@@ -9,7 +9,8 @@ Layout of the store's folder::
     edgec-store.json                         whose folder this is (``root.py``); a build locks it, shared, and
                                              ``edgec cache clear`` alone
 
-A result is made in ``tmp`` and renamed into ``results``: it is there whole or not at all.
+A result is made in ``tmp`` and renamed into ``results``: it is there whole or not at all. Where machines share a store
+(``shared.py``), a result that is not here is looked for there, and one that is made here goes there too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,11 +32,21 @@ from typing import IO, Any, Protocol
 from edgec.pipeline.core.code import code_digests
 from edgec.pipeline.core.disk import FORBIDDEN, full_disk_named
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.kept import FOUND, Damaged, digest_of, discard, read_kept, sweep_discarded, write_kept
-from edgec.pipeline.core.progress import begins
+from edgec.pipeline.core.kept import (
+    FOUND,
+    RECORD,
+    Damaged,
+    digest_of,
+    discard,
+    read_kept,
+    sweep_discarded,
+    write_kept,
+)
+from edgec.pipeline.core.progress import begins, remark
 from edgec.pipeline.core.root import MARKER, claimed, is_store, kept_folders, lock_alone, lock_shared, not_writable
 from edgec.pipeline.core.root import default_root as default_root
 from edgec.pipeline.core.scratch import scratch, sweep
+from edgec.pipeline.core.shared import Broken, Shared, default_shared
 
 
 @dataclass(frozen=True)
@@ -90,18 +102,21 @@ class Store:
     Attributes:
         root: the store's folder; made on first use.
         runs: what happened so far, in order.
+        shared: where other machines' results are; None where nothing is shared, or since it could not be reached.
     """
 
     root: Path
     runs: list[Run] = field(default_factory=list)
+    shared: Shared | None = field(default_factory=default_shared)
     _in_use: IO[bytes] | None = field(default=None, init=False, repr=False, compare=False)
 
     def run(self, stage: Stage, *inputs: Artifact) -> Artifact:
         """Return the stage's result, made now or found.
 
         Raises:
-            EdgecError: ``corrupt-artifact`` (a kept result no longer has its sha256), ``disk-full``,
-                ``store-not-writable``, or whatever the stage raises.
+            EdgecError: ``corrupt-artifact`` (a kept or shared result no longer has its sha256), ``disk-full``,
+                ``store-not-writable``, ``bad-shared-cache``, ``missing-fsspec``, or whatever the stage raises. A
+                shared store that cannot be reached is remarked upon, and left out from then on.
         """
         name, key = stage_name(stage), stage_key(stage, inputs)
         started = time.perf_counter()
@@ -110,10 +125,11 @@ class Store:
             found = self._find(stage, key)
         if found is None:
             with self._writable(), self._lock(key):
-                found = self._find(stage, key)  # another process may have made it while we waited
+                found = self._find(stage, key) or self._fetched(stage, key)  # another process may have been faster
                 if found is None:
                     begins(name)
                     found = self._make(stage, key, inputs)
+                    self._offer(key)
                     self.runs.append(Run(name, key, False, time.perf_counter() - started))
                     return found
         begins(name, is_found=True)
@@ -129,6 +145,8 @@ class Store:
             except Damaged as error:
                 return Plan(name, key, False, f"its kept result is damaged: {error}")
             return Plan(name, key, True, "result is in the store")
+        if self._sharing(lambda shared: shared.has(key)):
+            return Plan(name, key, True, "result is in the shared cache")
         return Plan(name, key, False, self._nearest_difference(stage, inputs))
 
     def entries(self) -> Iterator[tuple[dict[str, Any], Path]]:
@@ -141,8 +159,7 @@ class Store:
         """Every kept result that is not what was recorded, with what is wrong: all of it is read."""
         for folder in self._kept():
             try:
-                record = read_kept(folder)
-                _prove(folder / record["output"], record["sha256"])
+                proven(folder)
             except Damaged as error:
                 yield folder, str(error)
 
@@ -200,11 +217,46 @@ class Store:
         if not folder.exists():
             return None
         try:
-            record = read_kept(folder)
-            _prove(folder / stage.output, record["sha256"])
+            record = proven(folder)
         except Damaged as error:
-            raise _corrupt(folder, error) from error
+            raise _corrupt(str(folder), error, "edgec cache verify --repair") from error
+        with contextlib.suppress(OSError):  # a store may be readable alone: the order of use is for ``trim``
+            os.utime(folder / RECORD)
         return Artifact(folder / stage.output, record["sha256"])
+
+    def _fetched(self, stage: Stage, key: str) -> Artifact | None:
+        """The shared result, kept here from now on; it is proven before it gets its place."""
+        if self.shared is None:
+            return None
+        with scratch("fetch", self.root) as work:
+            try:
+                if not self._sharing(lambda shared: shared.fetch(key, work / key)):
+                    return None
+                record = proven(work / key)
+            except (Broken, Damaged) as error:
+                raise _corrupt(f"{self.shared.url}: {key}", error, "edgec cache verify --shared --repair") from error
+            folder = self._folder(key)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            (work / key).rename(folder)
+        return Artifact(folder / stage.output, record["sha256"])
+
+    def _offer(self, key: str) -> None:
+        if self.shared is not None:
+            with scratch("offer", self.root) as work:
+                self._sharing(lambda shared: shared.offer(key, self._folder(key), work))
+
+    def _sharing(self, use: Callable[[Shared], bool | None]) -> bool:
+        """What ``use`` answers; where the shared store cannot be reached the build goes on without it, and says so."""
+        if self.shared is None:
+            return False
+        try:
+            return bool(use(self.shared))
+        except EdgecError as error:
+            if error.code != "shared-cache-unreachable":
+                raise
+            remark(f"{error.message}; going on without it")
+            self.shared = None
+            return False
 
     def _make(self, stage: Stage, key: str, inputs: tuple[Artifact, ...]) -> Artifact:
         with scratch(type(stage).__name__.lower(), self.root) as work:
@@ -382,18 +434,26 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     return {name: value}
 
 
-def _prove(path: Path, sha256: str) -> None:
+def proven(folder: Path) -> dict[str, Any]:
+    """The record of a kept result, which is what it says.
+
+    Raises:
+        Damaged: record or result are not.
+    """
+    record = read_kept(folder)
+    path = folder / record["output"]
     try:
         found = tree_sha256(path) if path.exists() else None
     except OSError as error:
         raise Damaged(f"'{path.name}' cannot be read: {error.strerror}") from error
-    if found != sha256:
+    if found != record["sha256"]:
         raise Damaged(f"'{path.name}' {'is missing' if found is None else 'has changed'}")
+    return record
 
 
-def _corrupt(folder: Path, why: Exception) -> EdgecError:
+def _corrupt(place: str, why: Exception, repair: str) -> EdgecError:
     return EdgecError(
         "corrupt-artifact",
-        f"the kept result '{folder}' is not what was recorded: {why}",
-        "run 'edgec cache verify --repair' and build again; if it returns, check the disk",
+        f"the kept result '{place}' is not what was recorded: {why}",
+        f"run '{repair}' and build again; if it returns, check the disk",
     )

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.extensions import foreign
+from edgec.pipeline.core.foreign import foreign
 from edgec.pipeline.core.store import Artifact
 from edgec.pipeline.data.dataset import Dataset
 from edgec.pipeline.data.preprocess import Preprocess

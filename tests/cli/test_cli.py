@@ -59,6 +59,13 @@ def test_cache(capsys: pytest.CaptureFixture[str], own_cache: Path) -> None:
     assert out(capsys, "cache", "path").strip() == str(own_cache)
     assert "0 results" in out(capsys, "cache", "list")
     assert "deleted 0" in out(capsys, "cache", "clear")
+    assert "deleted 0" in out(capsys, "cache", "trim", "--max-bytes", "1GB")
+
+
+@pytest.mark.parametrize("size", ["-1", "much", "1 XB", ""])
+def test_a_size_that_is_none(size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cache", "trim", "--max-bytes", size]) == 2
+    assert "is no size" in capsys.readouterr().err
 
 
 def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,6 +133,27 @@ def test_the_store(here: Path, explain: Explain, monkeypatch: pytest.MonkeyPatch
     assert explain.capsys.readouterr().out == "kept\n"
 
 
+def test_the_shared_cache(here: Path, explain: Explain, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert explain("build", "net", "--target", "cpu")["shared-cache"][1] == "default"
+    written(here, 'shared-cache = "s3://ours/edgec"\n')
+    assert explain("build", "net", "--target", "cpu")["shared-cache"] == ("s3://ours/edgec", "file", "edgec.toml:1")
+    assert main(["cache", "path", "--shared"]) == 0
+    assert explain.capsys.readouterr().out == "s3://ours/edgec\n"
+    monkeypatch.setenv("EDGEC_SHARED_CACHE", "/mnt/team")
+    assert explain("build", "net", "--target", "cpu")["shared-cache"] == (
+        "/mnt/team",
+        "environment",
+        "EDGEC_SHARED_CACHE",
+    )
+    monkeypatch.delenv("EDGEC_SHARED_CACHE")
+    written(here, "shared-cache = 3\n")
+    assert main(["cache", "path"]) == 1
+    assert "shared-cache: expected text" in explain.capsys.readouterr().err
+    written(here, 'shared-cache = "team"\n')
+    assert main(["--config", "edgec.toml", "cache", "path", "--shared"]) == 0
+    assert explain.capsys.readouterr().out == "team\n"
+
+
 def test_one_of_rivals_makes_way(here: Path, explain: Explain, monkeypatch: pytest.MonkeyPatch) -> None:
     """What says where images lie on the command line puts out what the file says of them, and so on."""
     written(here, 'data = "photos"\n[search]\ntest-data = "t"\ncalibration-data = "c"\n')
@@ -169,7 +190,7 @@ def test_pyproject(here: Path, explain: Explain) -> None:
 
 def test_the_file_of_the_documents(here: Path, explain: Explain) -> None:
     written(here, (ROOT / "docs" / "config.md").read_text().split("```toml\n")[1].split("```")[0])
-    assert explain("build", "net", "--target", "jetson", "--measure")["--max-drop-pp"] == (1.0, "file", "edgec.toml:8")
+    assert explain("build", "net", "--target", "jetson", "--measure")["--max-drop-pp"] == (1.0, "file", "edgec.toml:9")
     assert explain("budget", "init", "B")["--owner"][0] == "vision team"
 
 

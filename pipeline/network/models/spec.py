@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.extensions import foreign
+from edgec.pipeline.core.foreign import foreign
 from edgec.pipeline.data.preprocess import Preprocess
 
 if TYPE_CHECKING:
