@@ -41,7 +41,7 @@ class Scheme:
             ``t = clip(x + 3, 0, 6)`` and ``x * t`` with the 1/6 in the next layer's weights.
         rescale_activations: a per-channel constant Mul may stand in front of QuantizeLinear (the runtime fuses it).
         equalize: what a per-channel scale may be carried through: ``"conv"``, ``"residual"``, ``"squeeze_excite"``,
-            ``"hard_swish"`` (needs ``hard_swish = "split"``).
+            ``"hard_swish"``. With ``hard_swish = "native"`` those that a scale passes are split, no others.
         min_channels: convolutions with fewer input or output channels than this stay in float, where integers would
             not be faster; depthwise ones count as their number of groups.
         float_classes: layers that stay in float by what they are: ``"depthwise"`` convolutions, and ``"pointwise"``
@@ -88,8 +88,8 @@ class Scheme:
             "max_requantization is negative": self.max_requantization < 0,
             "activation_symmetric needs activation_dtype = 'int8'": self.activation_symmetric and limits[0] == 0,
             "activation_dtype = 'int16' needs activation_symmetric": limits[1] > 255 and not self.activation_symmetric,
-            "equalize carries scales through hard_swish = 'split' alone": "hard_swish" in self.equalize
-            and self.hard_swish != "split",
+            "equalize carries no scale through hard_swish = 'float'": "hard_swish" in self.equalize
+            and self.hard_swish == "float",
         }
         for operator, scale, zero_point in self.fixed_output:
             text = f"fixed_output of {operator} needs a scale above 0 and a zero point from {limits[0]} to {limits[1]}"

@@ -187,7 +187,7 @@ def with_precision(target: TargetSpec, precision: Precision) -> TargetSpec:
         scheme = replace(scheme, integer_operators=(), tables=False, equalize=(), rescale_activations=False)
         scheme = replace(scheme, hard_swish="float")
     elif scheme.mixed == "first":
-        scheme = replace(scheme if scheme.first_layers == "float" else _equalizable(scheme), prefix=True)
+        scheme = replace(scheme, prefix=True)
     else:
         scheme = replace(scheme, float_classes=("depthwise", "pointwise"))
     return replace(target, precision=precision, scheme=scheme)
@@ -200,13 +200,6 @@ def float_settings(target: TargetSpec) -> Any:
         EdgecError: ``bad-board``.
     """
     return settings_of(with_precision(target, "fp16") if "fp16" in target.precisions else target)
-
-
-def _equalizable(scheme: Scheme) -> Scheme:
-    """Hard-swish in parts, which a factor for each channel passes: first layers in 16 bits pay for its maps anyway."""
-    if scheme.hard_swish != "native" or not scheme.equalize:
-        return scheme
-    return replace(scheme, hard_swish="split", equalize=(*scheme.equalize, "hard_swish"))
 
 
 def first_layers(target: TargetSpec) -> tuple[Scheme | None, int | None]:

@@ -43,7 +43,12 @@ MOST_GAIN = 36.0
 
 
 def equalize(network: Network, scheme: Scheme) -> Network:
-    """Scale every stream by the candidate with the least expected noise. The float function does not change.
+    """Scale every stream by the candidate with the least expected noise. The float function does not change."""
+    return scaled_by(network, scheme, stream_factors(network, scheme))
+
+
+def stream_factors(network: Network, scheme: Scheme) -> dict[str, Array]:
+    """For each tensor that is to be scaled, the factors of its stream, ``(C,)``.
 
     A channel's factor is ``range ** -exponent``, bounded; the range is relative to the widest channel of its tensor
     and the largest over the tensors of the stream. Exponent 1 makes all ranges equal (cross-layer equalization seen
@@ -51,6 +56,7 @@ def equalize(network: Network, scheme: Scheme) -> Network:
     """
     integer, _ = integer_nodes(network.graph, scheme, {})
     stored = frozenset(quantized_tensors(network.graph, scheme, integer)) & network.seen.keys()
+    found = dict[str, Array]()
     for stream in find_streams(network.graph, frozenset(scheme.equalize)):
         if stored.isdisjoint(stream.tensors):
             continue
@@ -60,6 +66,15 @@ def equalize(network: Network, scheme: Scheme) -> Network:
         best = int(np.argmin(noises))
         if noises[best] < (WORTH_ITS_COST if _costs_time(network, stream) else 1.0) * noises[0]:
             network = rescale(network, stream, candidates[best])
+            found |= dict.fromkeys(stream.tensors, candidates[best])
+    return found
+
+
+def scaled_by(network: Network, scheme: Scheme, factors: Mapping[str, Array]) -> Network:
+    """The network with the factors of ``stream_factors``, which the same function in other operators may have given."""
+    for stream in find_streams(network.graph, frozenset(scheme.equalize)):
+        if stream.tensors[0] in factors:
+            network = rescale(network, stream, factors[stream.tensors[0]])
     return network
 
 

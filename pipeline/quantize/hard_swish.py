@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 
 import numpy as np
@@ -17,14 +18,25 @@ _GATE = Channels(np.zeros(1), np.full(1, 6.0), np.full(1, 3.0), np.full(1, 12.0)
 """``[0, 6]``, whatever the data; the moments are those of a uniform density."""
 
 
-def split_hard_swish(network: Network) -> Network:
+def narrow_hard_swish(network: Network) -> Network:
+    """Let the range of what only a hard-swish reads start at -3: it is 0 there and below."""
+    graph, seen = network.graph, dict(network.seen)
+    for node in graph.nodes:
+        source = node.inputs[0] if node.op == "HardSwish" else ""
+        if source in seen and graph.only_consumer(source) is node:
+            seen[source] = seen[source].within(-3.0, np.inf)
+    return replace(network, seen=seen)
+
+
+def split_hard_swish(network: Network, parts: Container[str] | None = None) -> Network:
     """Replace ``y = HardSwish(x)`` by operators that integer kernels have.
 
     1. ``t = Clip(Conv(x), 0, 6)`` with a depthwise 1x1 convolution of weight 1 and bias 3; the clip is saturation.
     2. ``y6 = Mul(x, t)``, six times the hard-swish (Howard et al. 2019, arXiv:1905.02244, section 5.2).
     3. the 1/6 moves into the weights that read y6, or into a Mul where something else reads it.
 
-    The range of x may start at -3: below, t is 0 and so is the product.
+    Args:
+        parts: tensors that include the outputs of those that are split; all are where None.
     """
     graph, seen = network.graph, dict(network.seen)
     nodes: list[Node] = []
@@ -32,15 +44,13 @@ def split_hard_swish(network: Network) -> Network:
     results = []
     for node in graph.nodes:
         shape = graph.shapes.get(node.inputs[0], ()) if node.op == "HardSwish" else ()
-        if len(shape) not in (2, 4) or not shape[1]:
+        stays = parts is not None and node.output not in parts
+        if len(shape) not in (2, 4) or not shape[1] or stays:
             nodes.append(node)
             continue
         nodes.extend(_split_nodes(node, shape[1], len(shape), constants))
         results.append(node.output)
         seen[f"{node.output}.gate"] = _GATE
-        if graph.only_consumer(node.inputs[0]) is node and node.inputs[0] in seen:
-            entering = seen[node.inputs[0]]
-            seen[node.inputs[0]] = entering.within(-3.0, np.inf)
     return _divide_by_six(Network(graph.with_nodes(nodes, constants), seen), results)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from edgec.pipeline.forms.scheme import Scheme
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.affine import Array
-from edgec.pipeline.quantize.hard_swish import convolve_before_flatten, split_hard_swish
+from edgec.pipeline.quantize.hard_swish import convolve_before_flatten, narrow_hard_swish, split_hard_swish
 from edgec.pipeline.quantize.moving import blocks_as_transposes, copies_as_concats, without_expands
 from edgec.pipeline.quantize.plan import Network, is_linear
 from edgec.pipeline.quantize.rescaling import insert_rescaling
@@ -23,11 +24,20 @@ from edgec.pipeline.quantize.spelling import (
 )
 
 
-def prepare(network: Network, scheme: Scheme) -> Network:
-    """Spell it for the runtime, give linear nodes constants of their own, split hard-swish where the scheme says so."""
+def prepare(network: Network, scheme: Scheme, parts: Collection[str] = ()) -> Network:
+    """Spell it for the runtime, give linear nodes constants of their own, split hard-swish where the scheme says so.
+
+    Args:
+        parts: tensors; a hard-swish that gives one of them is split although the scheme has one operator for it.
+    """
     network = replace(network, graph=own_constants(spelled(network.graph, scheme)))
-    if scheme.hard_swish == "split":
-        network = split_hard_swish(convolve_before_flatten(network))
+    splits = scheme.hard_swish == "split"
+    if splits or parts:
+        network = convolve_before_flatten(network)
+    if scheme.hard_swish != "float":
+        network = narrow_hard_swish(network)
+    if splits or parts:
+        network = split_hard_swish(network, None if splits else parts)
     return insert_rescaling(network, scheme) if scheme.rescale_activations else network
 
 

@@ -18,7 +18,7 @@ from edgec.pipeline.quantize.absorption import absorb_high_biases
 from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.as_given import plan_as_given
 from edgec.pipeline.quantize.calibrate import Batches, Calibration
-from edgec.pipeline.quantize.equalize import equalize
+from edgec.pipeline.quantize.equalize import scaled_by, stream_factors
 from edgec.pipeline.quantize.executor import one_thread
 from edgec.pipeline.quantize.levels import Quantizing, best_level
 from edgec.pipeline.quantize.masked import refuse_outliers
@@ -139,8 +139,16 @@ def sensitivities(
 
 
 def equalized(graph: Graph, calibration: Calibration, scheme: Scheme) -> Network:
-    """The float network in the form that is quantized."""
-    network = absorb_high_biases(equalize(prepare(observed(graph, calibration), scheme), scheme))
+    """The float network in the form that is quantized.
+
+    Where a hard-swish may be one operator or in parts, it is in parts if a factor for each channel passes it.
+    """
+    start, chooses = observed(graph, calibration), scheme.hard_swish == "native" and "hard_swish" in scheme.equalize
+    asked = replace(scheme, hard_swish="split") if chooses else scheme
+    network = prepare(start, asked)
+    factors = stream_factors(network, asked)
+    network = prepare(start, scheme, factors) if chooses else network
+    network = absorb_high_biases(scaled_by(network, scheme, factors))
     return replace(network, graph=remove_unused_rescaling(network.graph))
 
 

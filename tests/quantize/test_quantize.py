@@ -308,7 +308,7 @@ def test_a_scheme_may_extend_another() -> None:
         ({"extends": "tflite", "fixed_output": [["Sigmoid", 0.0, 0]]}, "bad-scheme", "Sigmoid"),
         ({"extends": "tflite", "fixed_output": [["Sigmoid", 0.1, 128]]}, "bad-scheme", "-128 to 127"),
         ({"extends": "tensorrt", "activation_dtype": "uint8"}, "bad-scheme", "activation_symmetric"),
-        ({"extends": "tflite", "hard_swish": "native", "equalize": ["hard_swish"]}, "bad-scheme", "hard_swish"),
+        ({"extends": "tflite", "hard_swish": "float", "equalize": ["hard_swish"]}, "bad-scheme", "hard_swish"),
     ],
 )
 def test_bad_schemes(table: dict[str, object], expected: str, named: str) -> None:
