@@ -23,7 +23,7 @@ class Check(LoadsCompiler):
     """Ask the target's compiler whether it takes the network as its scheme will quantize it.
 
     The compiler sees the same nodes, and the same tensors in integers and in float, as after quantization; only the
-    ranges are made up.
+    ranges are made up. A hard-swish of which the images decide whether it is in parts is one operator here.
 
     Attributes:
         compiler: by name.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -182,6 +184,8 @@ def test_the_pretended_network_is_the_quantized_one_but_for_its_numbers(network,
     from edgec.pipeline.quantize.quantizer import quantize
 
     calibrated, rules = network(name), load_scheme(scheme)
+    if scheme == "tflite-native":  # else images decide which hard-swish is in parts
+        rules = replace(rules, equalize=tuple(way for way in rules.equalize if way != "hard_swish"))
     made = quantize(calibrated.model, calibrated.calibration, rules, "fast", calibrated.batches).model
     before = pretended(calibrated.model, rules)
     known = [{n.name for n in model.graph.node if n.op_type != "Mul"} for model in (made, before)]
