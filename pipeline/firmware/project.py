@@ -21,14 +21,17 @@ from edgec.pipeline.bundle.semver import parse_version
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import file_sha256
 from edgec.pipeline.firmware.memory import STACK_BYTES, Row, memory_rows
+from edgec.pipeline.firmware.memory_plot import memory_plot
 from edgec.pipeline.firmware.record import RECORD, Listed, Record, TfliteMicro, foreign
 from edgec.pipeline.firmware.templates import environment
+from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.format import TensorContract
 
 TEMPLATES = Path(str(resources.files("edgec.pipeline.firmware.templates")))
 CORE = {"cmake": "src", "zephyr": "module/src", "arduino": "src", "esp-idf": "components/PREFIX", "cmsis-pack": "src"}
 """Where each ecosystem has the model, its self-test and its interpreter."""
 
+MEMORY = "memory.svg"
 TFLITE_MICRO = "third_party/tflite-micro"
 _MARK = "tensorflow/lite/micro/micro_interpreter.h"
 _SOURCES = re.compile(r".*\.(h|hpp|c|cc|cpp|inc|S)|(.*/)?(LICENSE|COPYING|NOTICE)[^/]*")
@@ -75,7 +78,7 @@ def write_project(folder: Path, ecosystem: str, output: Path, tflite_micro: Path
 
     Raises:
         EdgecError: ``no-c-sources``, ``no-arena``, ``not-tflite-micro``, ``output-exists``, ``output-not-writable``,
-            ``disk-full``, and what ``open_bundle`` raises.
+            ``disk-full``, ``missing-runtime``, and what ``open_bundle`` raises.
     """
     bundle = open_bundle(folder)
     _check(bundle, ecosystem)
@@ -92,6 +95,8 @@ def write_project(folder: Path, ecosystem: str, output: Path, tflite_micro: Path
         values = _values(bundle, prefix, ecosystem, rows, pinned)
         _render("core", core, values)
         _render(ecosystem, work, values)
+        steps = load_compiler(bundle.target.compiler).FORMAT.memory_steps(bundle.artifact)
+        (work / MEMORY).write_text(memory_plot(steps, bundle.manifest.memory), "utf-8", newline="\n")
         (work / "NOTICE").write_text(environment().get_template("NOTICE.j2").render(values), "utf-8", newline="\n")
         record = _record(bundle, ecosystem, pinned, work)
         (work / RECORD).write_text(json.dumps(asdict(record), indent=2) + "\n", "utf-8", newline="\n")

@@ -93,6 +93,21 @@ class Candidate:
     loss_pp: float
 
 
+@dataclass(frozen=True)
+class MemoryStep:
+    """One operator of a file as it runs.
+
+    Attributes:
+        operator: as the file names it.
+        shape: of its first output, in the file's own layout.
+        live_bytes: of all tensors that memory must hold while it runs; constants are no part of it.
+    """
+
+    operator: str
+    shape: tuple[int, ...]
+    live_bytes: int
+
+
 class Format(Protocol):
     """One file format. It lies beside the compiler that writes it, and is found through it, never by a suffix."""
 
@@ -151,6 +166,13 @@ class Format(Protocol):
     def resolver_name(self, operator: str) -> str:
         """What firmware registers for an operator of the file; empty where nothing is registered."""
 
+    def memory_steps(self, artifact: Path) -> tuple[MemoryStep, ...]:
+        """What an interpreter with an arena holds in it, operator by operator; empty where there is no arena.
+
+        Raises:
+            EdgecError: what the format's reader raises.
+        """
+
 
 class Alone:
     """The part of a ``Format`` that one runtime alone computes, here, and of which firmware registers nothing."""
@@ -193,6 +215,10 @@ class Alone:
     def resolver_name(self, operator: str) -> str:
         """The runtime brings every operator."""
         return ""
+
+    def memory_steps(self, artifact: Path) -> tuple[MemoryStep, ...]:
+        """The runtime has an allocator."""
+        return ()
 
 
 def undecided() -> EdgecError:

@@ -5,17 +5,15 @@ Every plot is ``WIDTH`` units wide, about a phone, and has its labels above its 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
 from edgec.pipeline.core.pareto import unbeaten
+from edgec.pipeline.report.axes import AXIS, EDGE, LINE, WIDTH, Scale, figure, nice_range, ticks, vertical_axis
 
-WIDTH = 360
-EDGE = 12
 MAX_TEXT = 44  # characters of a row's label and words together, in the widest usual fonts
-ROW, LINE, AXIS = 44, 15, 40
+ROW = 44
 PLANE, LEFT, RIGHT = 240, 44, 28  # of a plane: height, and room for its numbers
 
 
@@ -65,7 +63,7 @@ def forest(title: str, rows: Sequence[Estimate], unit: str, zero: bool = False) 
             parts.append(f'<line class="whisker{kind}" x1="{start:.1f}" x2="{end:.1f}" y1="{y}" y2="{y}"/>')
         parts.append(f'<circle class="mark{kind}" cx="{place(row.value):.1f}" cy="{y}" r="5"/>')
     words = "; ".join(f"{row.label}: {row.words}" for row in rows)
-    return _figure(title, words, height, parts)
+    return figure(title, words, height, parts)
 
 
 def dots(title: str, rows: Sequence[Dots], unit: str) -> str:
@@ -80,7 +78,7 @@ def dots(title: str, rows: Sequence[Dots], unit: str) -> str:
         f"{row.label}: {row.words}, {len(row.values)} dots from {min(row.values):.3f} to {max(row.values):.3f} {unit}"
         for row in rows
     )
-    return _figure(title, words, height, parts)
+    return figure(title, words, height, parts)
 
 
 def scatter(title: str, points: Sequence[Point], x_unit: str, y_unit: str) -> str:
@@ -96,7 +94,7 @@ def scatter(title: str, points: Sequence[Point], x_unit: str, y_unit: str) -> st
     words = "; ".join(
         f"{p.label}: {p.x:.4g} {x_unit}, {p.y:.2f} {y_unit}{', on the front' if p.on_front else ''}" for p in points
     )
-    return _figure(title, words, PLANE + AXIS, parts)
+    return figure(title, words, PLANE + AXIS, parts)
 
 
 def line(title: str, points: Sequence[tuple[float, float]], x_unit: str, y_unit: str) -> str:
@@ -106,7 +104,7 @@ def line(title: str, points: Sequence[tuple[float, float]], x_unit: str, y_unit:
     parts.append(_joined("whisker", placed))
     parts += [f'<circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in placed]
     words = "; ".join(f"{x:g} {x_unit}: {y:.2f} {y_unit}" for x, y in points)
-    return _figure(title, words, PLANE + AXIS, parts)
+    return figure(title, words, PLANE + AXIS, parts)
 
 
 def pareto(points: Sequence[tuple[str, str, float, float]]) -> list[Point]:
@@ -119,70 +117,31 @@ def pareto(points: Sequence[tuple[str, str, float, float]]) -> list[Point]:
     return [Point(*point, is_kept) for point, is_kept in zip(points, kept, strict=True)]
 
 
-class _scale:
-    """A linear map from values to units of the plot."""
-
-    def __init__(self, low: float, high: float, start: float, end: float) -> None:
-        self._low, self._start = low, start
-        self._slope = (end - start) / ((high - low) or 1.0)
-
-    def __call__(self, value: float) -> float:
-        return self._start + (value - self._low) * self._slope
-
-
-def _plane(xs: Sequence[float], ys: Sequence[float], x_unit: str) -> tuple[list[str], _scale, _scale]:
+def _plane(xs: Sequence[float], ys: Sequence[float], x_unit: str) -> tuple[list[str], Scale, Scale]:
     """Grid and numbers of a plane, and where values lie in it."""
-    (left, right), (low, high) = (_nice_range(min(values), max(values)) for values in (xs, ys))
-    x_of, y_of = _scale(left, right, LEFT, WIDTH - RIGHT), _scale(low, high, PLANE - 10, 20)
-    parts = _vertical_axis(left, right, x_of, PLANE, x_unit)
-    for tick in _ticks(low, high):
+    (left, right), (low, high) = (nice_range(min(values), max(values)) for values in (xs, ys))
+    x_of, y_of = Scale(left, right, LEFT, WIDTH - RIGHT), Scale(low, high, PLANE - 10, 20)
+    parts = vertical_axis(left, right, x_of, PLANE, x_unit)
+    for tick in ticks(low, high):
         y = y_of(tick)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="end soft" x="{LEFT - 6}" y="{y + 4:.1f}">{tick:g}</text>')
     return parts, x_of, y_of
 
 
-def _nice_range(low: float, high: float) -> tuple[float, float]:
-    """A little room on both sides, on round numbers."""
-    step = _step(max(high - low, abs(high) * 1e-3, 1e-9))
-    return math.floor(low / step - 0.25) * step, math.ceil(high / step + 0.25) * step
-
-
-def _step(span: float) -> float:
-    power = 10.0 ** math.floor(math.log10(span / 4))
-    return next(power * factor for factor in (1, 2, 5, 10) if span / (power * factor) <= 5)
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    step = _step(high - low)
-    first = math.ceil(low / step - 1e-9)
-    return [round(i * step, 10) for i in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _vertical_axis(low: float, high: float, place: _scale, bottom: float, unit: str) -> list[str]:
-    parts = []
-    for tick in _ticks(low, high):
-        x = place(tick)
-        anchor = "end" if x > WIDTH - EDGE - 8 else "" if x < EDGE + 8 else "middle"
-        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{bottom}"/>')
-        parts.append(f'<text class="{anchor} soft" x="{x:.1f}" y="{bottom + 15}">{tick:g}</text>')
-    parts.append(f'<text class="end soft" x="{WIDTH - EDGE}" y="{bottom + 32}">{escape(unit)}</text>')
-    return parts
-
-
 def _rows(
     rows: Sequence[tuple[str, str]], ends: Sequence[float], unit: str
-) -> tuple[list[str], _scale, list[float], float]:
+) -> tuple[list[str], Scale, list[float], float]:
     """Axis and headings; where values lie, the middle of each row's marks, and the height of all.
 
     Args:
         rows: label and words; these stand on the right of the label, or of all rows below it where one has no room.
     """
-    low, high = _nice_range(min(ends), max(ends))
-    place = _scale(low, high, EDGE, WIDTH - EDGE)
+    low, high = nice_range(min(ends), max(ends))
+    place = Scale(low, high, EDGE, WIDTH - EDGE)
     below = LINE if any(len(label) + len(words) > MAX_TEXT for label, words in rows) else 0
     height = EDGE + len(rows) * (ROW + below) + AXIS
-    parts, tops = _vertical_axis(low, high, place, height - AXIS, unit), []
+    parts, tops = vertical_axis(low, high, place, height - AXIS, unit), []
     for i, (label, words) in enumerate(rows):
         y = EDGE + i * (ROW + below)
         shown = shortened(label, MAX_TEXT - (0 if below else len(words)))
@@ -202,11 +161,3 @@ def shortened(text: str, room: int) -> str:
 def _joined(kind: str, placed: Sequence[tuple[float, float]]) -> str:
     where = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
     return f'<polyline class="{kind}" fill="none" points="{where}"/>'
-
-
-def _figure(title: str, description: str, height: float, parts: Sequence[str]) -> str:
-    label = escape(f"{title}. {description}", quote=True)
-    return (
-        f'<svg role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {height:.0f}" '
-        f'preserveAspectRatio="xMinYMin meet"><title>{escape(title)}</title>{"".join(parts)}</svg>'
-    )

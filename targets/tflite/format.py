@@ -10,6 +10,7 @@ from pathlib import Path
 from edgec.pipeline.forms.format import (
     Candidate,
     Contract,
+    MemoryStep,
     Predictor,
     Runtime,
     TensorContract,
@@ -107,3 +108,14 @@ class TfliteFormat:
         """``DEPTHWISE_CONV_2D`` as TFLite Micro's ``MicroMutableOpResolver::AddDepthwiseConv2D`` names it."""
         parts = (part if part[0].isdigit() else part.capitalize() for part in operator.split("_"))
         return RESOLVER_NAMES.get(operator, "".join(parts))
+
+    def memory_steps(self, artifact: Path) -> tuple[MemoryStep, ...]:
+        """As TFLite Micro plans them.
+
+        Raises:
+            EdgecError: ``corrupt-tflite``, ``missing-runtime``.
+        """
+        from edgec.targets.tflite.flatbuffer import read_tflite
+        from edgec.targets.tflite.live import memory_steps
+
+        return memory_steps(read_tflite(artifact.read_bytes()))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.pipeline.core.toml_file import STRICT
 from edgec.pipeline.forms.compiler import OnDevice, Placement, Probe, stays_here
-from edgec.pipeline.forms.format import Candidate, Contract, Format, Predictor, Runtime, damaged, undecided
+from edgec.pipeline.forms.format import Candidate, Contract, Format, MemoryStep, Predictor, Runtime, damaged, undecided
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.forms.spec import TargetSpec, read_options
 from edgec.targets.onnxruntime.format import onnx_contract
@@ -69,6 +69,9 @@ class ToyFormat:
 
     def resolver_name(self, operator: str) -> str:
         return ""
+
+    def memory_steps(self, artifact: Path) -> tuple[MemoryStep, ...]:
+        return ()
 
 
 FORMAT: Format = ToyFormat()
