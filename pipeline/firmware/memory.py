@@ -10,6 +10,9 @@ from edgec.pipeline.bundle.read import Bundle
 from edgec.pipeline.forms.golden import read_golden
 
 STACK_BYTES = 16 << 10  # of the bare boards: a choice, not a measurement
+MODEL, ANSWERS, LABELS, ARENA = "model", "self-test: answers", "labels", "arena"
+PICTURES = "self-test: real images, which can be left out"
+STACK = "stack of the bare boards"
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,19 @@ def memory_rows(bundle: Bundle, has_stack: bool) -> tuple[Row, ...]:
     vectors = read_golden(bundle.folder / "golden").vectors
     pictures = sum(vector.kind == "stored" for vector in vectors) * contract.inputs[0].size
     rows = [
-        Row("model", "flash", bundle.manifest.size_bytes, "the file"),
-        Row("self-test: answers", "flash", len(vectors) * answer, "calculated"),
-        Row("self-test: real images, which can be left out", "flash", pictures, "calculated"),
-        Row("labels", "flash", sum(len(label.encode()) + 1 for label in bundle.labels), "calculated"),
+        Row(MODEL, "flash", bundle.manifest.size_bytes, "the file"),
+        Row(ANSWERS, "flash", len(vectors) * answer, "calculated"),
+        Row(PICTURES, "flash", pictures, "calculated"),
+        Row(LABELS, "flash", sum(len(label.encode()) + 1 for label in bundle.labels), "calculated"),
     ]
     if memory.arena_with_margin_bytes is not None:
         measured = f"{memory.arena_bytes:,} measured with TFLite Micro's reference kernels, plus a margin"
-        rows.append(Row("arena", "RAM", memory.arena_with_margin_bytes, measured))
+        rows.append(Row(ARENA, "RAM", memory.arena_with_margin_bytes, measured))
     if has_stack:
-        rows.append(Row("stack of the bare boards", "RAM", STACK_BYTES, "chosen"))
+        rows.append(Row(STACK, "RAM", STACK_BYTES, "chosen"))
     return tuple(rows)
+
+
+def bytes_of(rows: tuple[Row, ...], *parts: str) -> int:
+    """Of these parts together; one that is no row takes none."""
+    return sum(row.bytes for row in rows if row.what in parts)

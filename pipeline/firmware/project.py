@@ -20,7 +20,17 @@ from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.semver import parse_version
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import file_sha256
-from edgec.pipeline.firmware.memory import STACK_BYTES, Row, memory_rows
+from edgec.pipeline.firmware.memory import (
+    ANSWERS,
+    ARENA,
+    MODEL,
+    PICTURES,
+    STACK,
+    STACK_BYTES,
+    Row,
+    bytes_of,
+    memory_rows,
+)
 from edgec.pipeline.firmware.memory_plot import memory_plot
 from edgec.pipeline.firmware.record import RECORD, Listed, Record, TfliteMicro, foreign
 from edgec.pipeline.firmware.templates import environment
@@ -31,7 +41,7 @@ TEMPLATES = Path(str(resources.files("edgec.pipeline.firmware.templates")))
 CORE = {"cmake": "src", "zephyr": "module/src", "arduino": "src", "esp-idf": "components/PREFIX", "cmsis-pack": "src"}
 """Where each ecosystem has the model, its self-test and its interpreter."""
 
-MEMORY = "memory.svg"
+MEMORY_PLOT = "memory.svg"
 TFLITE_MICRO = "third_party/tflite-micro"
 _MARK = "tensorflow/lite/micro/micro_interpreter.h"
 _SOURCES = re.compile(r".*\.(h|hpp|c|cc|cpp|inc|S)|(.*/)?(LICENSE|COPYING|NOTICE)[^/]*")
@@ -96,7 +106,7 @@ def write_project(folder: Path, ecosystem: str, output: Path, tflite_micro: Path
         _render("core", core, values)
         _render(ecosystem, work, values)
         steps = load_compiler(bundle.target.compiler).FORMAT.memory_steps(bundle.artifact)
-        (work / MEMORY).write_text(memory_plot(steps, bundle.manifest.memory), "utf-8", newline="\n")
+        (work / MEMORY_PLOT).write_text(memory_plot(steps, bundle.manifest.memory), "utf-8", newline="\n")
         (work / "NOTICE").write_text(environment().get_template("NOTICE.j2").render(values), "utf-8", newline="\n")
         record = _record(bundle, ecosystem, pinned, work)
         (work / RECORD).write_text(json.dumps(asdict(record), indent=2) + "\n", "utf-8", newline="\n")
@@ -159,6 +169,9 @@ def _values(
         "tflite_micro_header": "Chirale_TensorFlowLite.h" if ecosystem == "arduino" else "",
         "tflite_micro": pinned,
         "memory": rows,
+        "rom_bytes": bytes_of(rows, MODEL, ANSWERS),
+        "picture_bytes": bytes_of(rows, PICTURES),
+        "ram_bytes": bytes_of(rows, ARENA, STACK),
         "stack_bytes": STACK_BYTES,
         "warning": manifest.memory.warning,
         "licences": manifest.licences,

@@ -7,6 +7,7 @@ each run to ``listener.py``, where TFLite Micro itself answers from its Python p
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -173,6 +174,36 @@ def test_configuring_refuses(options: list[str], says: str, project: Path, tmp_p
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert says in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("board", ["mps2-an385", "mps3-an547"])
+@pytest.mark.parametrize(("part", "region"), [("ROM", "(?:FLASH|ROM)"), ("RAM", "RAM")])
+def test_a_network_too_large_for_the_board(part: str, region: str, board: str, project: Path, tmp_path: Path) -> None:
+    """Refused when it is configured, with the numbers, before a linker says what overflowed."""
+    need("cmake", "ninja")
+    mine = Path(shutil.copytree(project, tmp_path / "project"))
+    lists, folder = mine / "CMakeLists.txt", mine / "boards" / board
+    (line,) = re.findall(rf"set\({part}_BYTES (\d+)\)", lists.read_text())
+    (limit,) = re.findall(rf"set\(BOARD_{part}_BYTES (\d+)\)", (folder / "board.cmake").read_text())
+    (size, unit) = re.findall(rf"^  {region} .*LENGTH = (\d+)([KM])$", (folder / "board.ld").read_text(), re.M)[0]
+    assert int(limit) == int(size) << {"K": 10, "M": 20}[unit]  # two places, one number
+    taken = int(limit) + 1
+    lists.write_text(lists.read_text().replace(f"set({part}_BYTES {line})", f"set({part}_BYTES {taken})"))
+    options = [f"-DBOARD={board}", "-DSELFTEST_PICTURES=OFF"]
+    command = ["cmake", "-G", "Ninja", "-S", str(mine), "-B", str(tmp_path / "build"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    said = " ".join(done.stderr.split())
+    assert f"the board '{board}' has {limit} bytes of {part}, the " in said
+    assert f" take {taken}: " in said
+
+
+def test_what_is_checked_is_what_is_linked(project: Path, mcu_bundle: Path) -> None:
+    memory = open_bundle(mcu_bundle).manifest.memory
+    text = (project / "CMakeLists.txt").read_text()
+    assert f"set(RAM_BYTES {(memory.arena_with_margin_bytes or 0) + (16 << 10)})" in text
+    assert f"set(ROM_BYTES {memory.flash_bytes + 10 * 3})" in text  # ten vectors of three classes
+    assert f'"${{ROM_BYTES}} + {4 * 32 * 32 * 3}"' in text
 
 
 @pytest.mark.parametrize("ecosystem", CORE)
