@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.forms.compiler import FastKernels
 from edgec.pipeline.network.cost import layer_macs, macs
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class OperatorRow:
         scale: of its first output; None where it is not quantized.
         weight_bytes: constants that it reads.
         delegated: XNNPACK runs it; None where the question does not arise.
+        plain: what keeps it from a fast kernel of CMSIS-NN; empty where nothing does, None where the question does not
+            arise.
     """
 
     kind: str
@@ -41,6 +44,7 @@ class OperatorRow:
     weight_bytes: int
     macs: int
     delegated: bool | None = None
+    plain: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Inspection:
         macs_delegated_percent: share of the multiply-accumulates that XNNPACK takes.
         metadata: what the file says about itself.
         refusal: XNNPACK's words where the file loads only without it.
+        fast_kernels: what TFLite Micro hands to CMSIS-NN on a Cortex-M; None outside TFLite.
     """
 
     format: str
@@ -63,6 +68,7 @@ class Inspection:
     macs_delegated_percent: float | None
     metadata: dict[str, str]
     refusal: str = ""
+    fast_kernels: FastKernels | None = None
 
     @property
     def macs(self) -> int:
@@ -97,6 +103,7 @@ def inspect_file(path: Path) -> Inspection:
 
 
 def _inspect_tflite(path: Path) -> Inspection:
+    from edgec.targets.tflite.cmsis_nn import fast_kernels
     from edgec.targets.tflite.delegate import delegate_coverage
     from edgec.targets.tflite.flatbuffer import read_tflite
 
@@ -105,11 +112,20 @@ def _inspect_tflite(path: Path) -> Inspection:
     pairs = zip(file.operators, coverage.delegated, strict=True)
     rows = tuple(_tflite_row(file, operator, taken) for operator, taken in pairs)
     return Inspection(
-        "tflite", len(content), rows, coverage.pieces, coverage.macs_percent, file.metadata, coverage.refusal
+        "tflite",
+        len(content),
+        rows,
+        coverage.pieces,
+        coverage.macs_percent,
+        file.metadata,
+        coverage.refusal,
+        fast_kernels(file),
     )
 
 
 def _tflite_row(file: TfliteFile, operator: FileOperator, delegated: bool) -> OperatorRow:
+    from edgec.targets.tflite.cmsis_nn import plain_words
+
     output = file.tensors[operator.outputs[0]]
     return OperatorRow(
         operator.kind,
@@ -121,6 +137,7 @@ def _tflite_row(file: TfliteFile, operator: FileOperator, delegated: bool) -> Op
         sum(file.tensors[i].constant_bytes for i in operator.inputs if i >= 0),
         operator.macs,
         delegated,
+        plain_words(file, operator),
     )
 
 

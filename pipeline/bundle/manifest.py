@@ -12,6 +12,7 @@ from edgec.pipeline.bundle.poor import Poor
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.toml_file import STRICT
 from edgec.pipeline.data.preprocess import Preprocess
+from edgec.pipeline.forms.compiler import FastKernels
 from edgec.pipeline.forms.format import Contract
 from edgec.pipeline.forms.integer_preprocess import IntegerPreprocess
 from edgec.pipeline.forms.measure import Latency
@@ -231,6 +232,7 @@ class Manifest:
         poor: why the result is a poor one, and what to try; None where it is none.
         candidates: precisions in the artifact among which the device chooses; empty where nothing is left to it.
         float_network: None in a bundle of an edgec that always enclosed it.
+        fast_kernels: operators for which a processor's library has fast kernels; None where the runtime takes none.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -257,6 +259,7 @@ class Manifest:
     weighed: tuple[Weighed, ...] = ()
     stability: Stability | None = None
     float_network: FloatNetwork | None = None
+    fast_kernels: FastKernels | None = None
 
 
 def sums(entries: tuple[tuple[str, str], ...]) -> str:

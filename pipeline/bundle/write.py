@@ -137,6 +137,7 @@ def _manifest(release: Release, contract: Contract) -> Manifest:
         weighed=release.weighed,
         stability=release.stability,
         float_network=stated(release.built.fp32),
+        fast_kernels=release.placement.fast_kernels,
         budgets=release.budgets,
         licences=_licences(recipe),
         notes=release.notes,

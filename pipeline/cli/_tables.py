@@ -15,6 +15,7 @@ from rich.table import Table
 from edgec.pipeline.bundle.model_card import further_costs
 from edgec.pipeline.core.errors import printable
 from edgec.pipeline.core.toml_file import validate
+from edgec.pipeline.forms.compiler import FastKernels
 from edgec.pipeline.forms.measure import Latency, estimate_words
 from edgec.pipeline.forms.memory import MemoryFit
 from edgec.pipeline.tasks.accuracy import Accuracy, rows, short
@@ -41,6 +42,8 @@ def print_result(result: dict[str, Any], labels: Sequence[str] = ()) -> None:
     fit = validate(MemoryFit, result["memory"], Path("result.json"), "corrupt-bundle")
     for sentence in fit.sentences:
         console.print(sentence)
+    if fast := result["placement"].get("fast_kernels"):
+        console.print(FastKernels(**fast).words)
     for words in result["left_out"]:
         console.print(f"data left out: {printable(words)}", markup=False)
     for note in result["notes"]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE|BUNDLE")
 @json_option
 def command(file: Path, as_json: bool) -> None:
-    """List the operators of a file or a bundle's artifact: types, shapes, scales, bytes, MACs, XNNPACK's pieces."""
+    """List the operators of a file or a bundle's artifact: types, shapes, bytes, MACs, and who has fast kernels."""
     from edgec.targets.inspect import inspect_file
 
     if file.is_dir():
@@ -43,7 +43,7 @@ def _print(file: Path, found: Inspection) -> None:
     table = Table(box=None, header_style="bold")
     for column in ("operator", "type", "shape"):
         table.add_column(column, no_wrap=True)
-    for column in ("scale", "zero", "weight bytes", "MACs", "XNNPACK"):
+    for column in ("scale", "zero", "weight bytes", "MACs", "XNNPACK", "CMSIS-NN"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in found.operators:
         table.add_row(*_cells(row))
@@ -53,6 +53,8 @@ def _print(file: Path, found: Inspection) -> None:
     console.print(f"{file}: {found.format}, {found.size_bytes:,} bytes, {found.macs / 1e6:,.1f} M MACs; {counts}")
     if found.pieces is not None:
         console.print(f"XNNPACK: {found.pieces} delegate pieces, {found.macs_delegated_percent:.1f} % of the MACs")
+    if found.fast_kernels is not None:
+        console.print(found.fast_kernels.words)
     if found.refusal:
         console.print(f"XNNPACK refuses this file: {found.refusal}")
 
@@ -68,4 +70,5 @@ def _cells(row: OperatorRow) -> tuple[str, ...]:
         f"{row.weight_bytes:,}" if row.weight_bytes else "",
         f"{row.macs:,}" if row.macs else "",
         taken,
+        {None: "", "": "yes"}.get(row.plain, "no"),
     )

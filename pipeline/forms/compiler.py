@@ -50,6 +50,30 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class FastKernels:
+    """Operators of an artifact for which a processor's own library has fast kernels.
+
+    Attributes:
+        library: its name, and of which processors.
+        num_operators: that the processor runs.
+        plain: operators without one, by what keeps them from it, with counts.
+    """
+
+    library: str
+    num_operators: int
+    plain: dict[str, int]
+
+    @property
+    def words(self) -> str:
+        """``38 of 41 operators have fast kernels in CMSIS-NN (Cortex-M); plain loops run 3 x HARD_SWISH``."""
+        fast = self.num_operators - sum(self.plain.values())
+        ordered = sorted(self.plain.items(), key=lambda pair: (-pair[1], pair[0]))
+        left = ", ".join(f"{count} x {kind}" for kind, count in ordered)
+        said = f"{fast} of {self.num_operators} operators have fast kernels in {self.library}"
+        return f"{said}; plain loops run {left}" if left else said
+
+
+@dataclass(frozen=True)
 class Placement:
     """What a runtime makes of an artifact, in counts that repeat exactly; None where the runtime has no such thing.
 
@@ -62,6 +86,7 @@ class Placement:
         num_cpu_operators: operators that an accelerator leaves to the processor.
         arena_bytes: what an interpreter without an allocator takes of its arena.
         arena_source: who says so, where TFLite Micro did not measure it here.
+        fast_kernels: where the runtime takes kernels of the processor's maker, if firmware is built with them.
     """
 
     num_operators: int
@@ -72,6 +97,7 @@ class Placement:
     arena_bytes: int | None = None
     num_cpu_operators: int | None = None
     arena_source: str | None = None
+    fast_kernels: FastKernels | None = None
 
 
 class Runner(Predictor, Protocol):

@@ -20,6 +20,7 @@ from edgec.targets.ethosu.format import NETWORK, EthosUFormat
 from edgec.targets.ethosu.options import EthosUOptions
 from edgec.targets.ethosu.vela import INSTALL, Summary, run_vela, summary_file
 from edgec.targets.tflite import compile_model as compile_tflite
+from edgec.targets.tflite.cmsis_nn import fast_kernels
 from edgec.targets.tflite.compiler import check as check_tflite
 from edgec.targets.tflite.compiler import to_tflite
 from edgec.targets.tflite.flatbuffer import read_tflite
@@ -99,7 +100,8 @@ def estimate(artifact: Path, settings: EthosUOptions) -> tuple[float, float]:
 
 def placement(artifact: Path, settings: EthosUOptions) -> Placement:
     """Operators of Vela's file: the NPU's are one, the others are the processor's."""
-    kinds = [operator.kind for operator in read_tflite((artifact / NETWORK).read_bytes()).operators]
+    file = read_tflite((artifact / NETWORK).read_bytes())
+    kinds = [operator.kind for operator in file.operators]
     return Placement(
         len(kinds),
         kinds.count("TRANSPOSE"),
@@ -108,6 +110,7 @@ def placement(artifact: Path, settings: EthosUOptions) -> Placement:
         num_cpu_operators=len(kinds) - kinds.count(NPU),
         arena_bytes=_read_summary(artifact).sram_bytes,
         arena_source=ESTIMATED,
+        fast_kernels=fast_kernels(file) if set(kinds) - {NPU} else None,
     )
 
 

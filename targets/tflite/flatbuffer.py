@@ -47,12 +47,17 @@ class FileTensor:
 
 @dataclass(frozen=True)
 class FileOperator:
-    """An operator with the indices of its tensors; an absent optional input is -1."""
+    """An operator with the indices of its tensors; an absent optional input is -1.
+
+    Attributes:
+        dilation: vertical and horizontal, of a DEPTHWISE_CONV_2D; 1 elsewhere.
+    """
 
     kind: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     macs: int
+    dilation: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True)
@@ -222,7 +227,19 @@ def _operator(model: Any, operator: Any, tensors: tuple[FileTensor, ...]) -> Fil
     code = model.OperatorCodes(operator.OpcodeIndex())
     kind = names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
     inputs, outputs = _numbers(operator.InputsAsNumpy()), _numbers(operator.OutputsAsNumpy())
-    return FileOperator(kind, inputs, outputs, _macs(kind, [tensors[i] for i in inputs], tensors[outputs[0]]))
+    counted = _macs(kind, [tensors[i] for i in inputs], tensors[outputs[0]])
+    return FileOperator(kind, inputs, outputs, counted, _dilation(kind, operator))
+
+
+def _dilation(kind: str, operator: Any) -> tuple[int, int]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    stated = operator.BuiltinOptions() if kind == "DEPTHWISE_CONV_2D" else None
+    if stated is None:
+        return 1, 1
+    options = schema.DepthwiseConv2DOptions()
+    options.Init(stated.Bytes, stated.Pos)
+    return options.DilationHFactor(), options.DilationWFactor()
 
 
 def _macs(kind: str, inputs: list[FileTensor], output: FileTensor) -> int:

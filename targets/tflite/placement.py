@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edgec.pipeline.forms.compiler import Placement
+from edgec.targets.tflite.cmsis_nn import fast_kernels
 from edgec.targets.tflite.delegate import delegate_coverage
 from edgec.targets.tflite.flatbuffer import TfliteFile, read_tflite
 from edgec.targets.tflite.micro import run_micro
@@ -28,7 +29,8 @@ def placement(artifact: Path, settings: TfliteOptions) -> Placement:
         in_float,
         num_reformats=file.inner_conversions,
         delegate_pieces=delegate_coverage(content).pieces if settings.xnnpack else None,
-        arena_bytes=_arena_bytes(file, content) if settings.runtime == "tflite-micro" else None,
+        arena_bytes=_arena_bytes(file, content) if settings.is_linked else None,
+        fast_kernels=fast_kernels(file) if settings.is_linked else None,
     )
 
 
