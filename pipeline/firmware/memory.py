@@ -13,6 +13,8 @@ STACK_BYTES = 16 << 10  # of the bare boards: a choice, not a measurement
 MODEL, ANSWERS, LABELS, ARENA = "model", "self-test: answers", "labels", "arena"
 PICTURES = "self-test: real images, which can be left out"
 STACK = "stack of the bare boards"
+CODE_BYTES = 1 << 20  # of a program of ESP-IDF with TFLite Micro: a choice, not a measurement
+APP_OFFSET, APP_ALIGNMENT = 0x10000, 0x10000  # of an app partition, ESP-IDF's Programming Guide, "Partition Tables"
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,15 @@ class Row:
     where: str
     bytes: int
     source: str
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Where a program of ESP-IDF lies, and what flash its chip must have, in MiB."""
+
+    offset: int
+    bytes: int
+    flash_mib: int
 
 
 def memory_rows(bundle: Bundle, has_stack: bool) -> tuple[Row, ...]:
@@ -49,3 +60,13 @@ def memory_rows(bundle: Bundle, has_stack: bool) -> tuple[Row, ...]:
 def bytes_of(rows: tuple[Row, ...], *parts: str) -> int:
     """Of these parts together; one that is no row takes none."""
     return sum(row.bytes for row in rows if row.what in parts)
+
+
+def app_partition(rows: tuple[Row, ...]) -> Partition:
+    """Room for the network, its self-test and code; ESP-IDF's own table has 1 MiB for all."""
+    needed = sum(row.bytes for row in rows if row.where == "flash") + CODE_BYTES
+    size = -(-needed // APP_ALIGNMENT) * APP_ALIGNMENT
+    flash = 2
+    while flash << 20 < APP_OFFSET + size:
+        flash *= 2
+    return Partition(APP_OFFSET, size, flash)

@@ -28,6 +28,7 @@ from edgec.pipeline.firmware.memory import (
     STACK,
     STACK_BYTES,
     Row,
+    app_partition,
     bytes_of,
     memory_rows,
 )
@@ -40,6 +41,9 @@ from edgec.pipeline.forms.format import TensorContract
 TEMPLATES = Path(str(resources.files("edgec.pipeline.firmware.templates")))
 CORE = {"cmake": "src", "zephyr": "module/src", "arduino": "src", "esp-idf": "components/PREFIX", "cmsis-pack": "src"}
 """Where each ecosystem has the model, its self-test and its interpreter."""
+
+HEADERS = {"arduino": ("Chirale_TensorFlowLite.h",), "esp-idf": ("esp_attr.h",)}
+"""What the interpreter's source includes beside TFLite Micro's own: the library's name, where an arena may lie."""
 
 MEMORY_PLOT = "memory.svg"
 TFLITE_MICRO = "third_party/tflite-micro"
@@ -158,7 +162,7 @@ def _values(
         "title": c_title(manifest.model.name),
         "version": parse_version(manifest.model.version),
         "artifact": bundle.artifact.name,
-        "library_name": f"edgec_{prefix}",
+        "library_name": f"edgec_{prefix}"[:63],  # the longest that Arduino takes
         "ecosystem": ecosystem,
         "preprocess": bundle.preprocess,
         "output": output,
@@ -166,12 +170,14 @@ def _values(
         "num_classes": output.size if kind == "vector" else counted,
         "labels": bundle.labels,
         "has_array": (bundle.folder / "c" / "model.c").is_file(),
-        "tflite_micro_header": "Chirale_TensorFlowLite.h" if ecosystem == "arduino" else "",
+        "headers": HEADERS.get(ecosystem, ()),
+        "arena_attribute": "EXT_RAM_BSS_ATTR " if ecosystem == "esp-idf" else "",
         "tflite_micro": pinned,
         "memory": rows,
         "rom_bytes": bytes_of(rows, MODEL, ANSWERS),
         "picture_bytes": bytes_of(rows, PICTURES),
         "ram_bytes": bytes_of(rows, ARENA, STACK),
+        "partition": app_partition(rows),
         "stack_bytes": STACK_BYTES,
         "warning": manifest.memory.warning,
         "licences": manifest.licences,

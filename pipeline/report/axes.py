@@ -66,4 +66,5 @@ def standalone(svg: str) -> str:
     """A plot as a file of its own: with its style, light and dark, and a size for those who embed it."""
     style = templates_of("edgec.pipeline.report", escape_html=True).get_template("chart-file.css.j2").render()
     opening, rest = svg.split(">", 1)
-    return f'{opening} xmlns="http://www.w3.org/2000/svg" width="{2 * WIDTH}"><style>\n{style}</style>{rest}\n'
+    attributes = f'xmlns="http://www.w3.org/2000/svg" width="{2 * WIDTH}"'
+    return f"{opening} {attributes}><!-- Made by edgec. --><style>\n{style}</style>{rest}\n"

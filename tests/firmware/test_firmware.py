@@ -233,6 +233,80 @@ def test_both_namespaces_of_tflite_micro(project: Path) -> None:
         run("g++", "-std=c++17", *WARNINGS, *names, "-fsyntax-only", f"-I{STAND_IN}", runner)
 
 
+def test_a_tree_with_cmsis_nn(mcu_bundle: Path, tmp_path: Path) -> None:
+    """As TFLite Micro's script lays one out: every source finds its headers and definitions, and no other is built.
+
+    The files are stand-ins of ours that check what those of TFLite Micro ask for.
+    """
+    need("gcc", "g++")
+    tree = Path(shutil.copytree(STAND_IN, tmp_path / "tflm"))
+    micro, others = tree / "tensorflow" / "lite" / "micro", tree / "third_party"
+    checked = "#if !defined(CMSIS_NN) || !defined(TF_LITE_STATIC_MEMORY) || defined(TF_LITE_STRIP_ERROR_STRINGS)\n"
+    headers = {  # as sources include them, and where they lie
+        "Include/arm_nnfunctions.h": others / "cmsis_nn",
+        "arm_nn_types.h": others / "cmsis_nn" / "Include",
+        "cmsis_compiler.h": others / "cmsis" / "CMSIS" / "Core" / "Include",
+        "fixedpoint/fixedpoint.h": others / "gemmlowp",
+        "ruy/profiler/instrumentation.h": others / "ruy",
+        "kiss_fft.h": others / "kissfft",
+    }
+    for name, folder in headers.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    includes = "".join(f'#include "{name}"\n' for name in (*headers, "flatbuffers/flatbuffers.h"))
+    sources = {
+        micro / "kernels" / "cmsis_nn" / "add.cc": f"{checked}#error\n#endif\n{includes}",
+        others / "cmsis_nn" / "Source" / "arm_add.c": '#include "arm_nn_types.h"\nint arm_add;\n',
+        # it names registers of a device, but for this definition
+        micro / "cortex_m_generic" / "micro_time.cc": "#ifndef TF_LITE_STRIP_ERROR_STRINGS\n#error\n#endif\n",
+        micro / "kernels" / "add_test.cc": "#error\n",
+        tree / "examples" / "hello" / "main.cc": "#error\n",
+    }
+    for path, text in sources.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    write_project(mcu_bundle, "cmake", tmp_path / "project", tree)
+    said = built(tmp_path / "project", tmp_path / "build")
+    assert "warning" not in said
+    (tmp_path / "elsewhere").mkdir()
+    write_project(mcu_bundle, "cmake", tmp_path / "bare")
+    built(tmp_path / "bare", tmp_path / "again", f"-DTFLITE_MICRO_DIR={tree}")  # where it lies, examples and all
+
+
+STARTS = """
+#include <stdio.h>
+#include <string.h>
+#include "runner.h"
+extern "C" void port_write(const char *) {}
+extern "C" void stand_in_send(const void *, size_t) {}
+extern "C" void stand_in_receive(void *to, size_t size) {
+    const uint32_t sizes[2] = {COLOURS_INPUT_SIZE, COLOURS_OUTPUT_SIZE};
+    memcpy(to, sizes, size);
+}
+int main() {
+    const char *wrong = colours_start();
+    puts(wrong ? wrong : "started");
+}
+"""
+
+
+@pytest.mark.parametrize(("program", "library"), [(True, True), (False, False), (True, False), (False, True)])
+def test_layouts_that_differ_are_said(program: bool, library: bool, project: Path, tmp_path: Path) -> None:
+    """TF_LITE_STATIC_MEMORY changes TFLite Micro's tensors: an ecosystem that builds both otherwise is found out."""
+    need("gcc", "g++")
+    (tmp_path / "main.cpp").write_text(STARTS)
+    define = {True: ["-DTF_LITE_STATIC_MEMORY"], False: []}
+    compiler = ["g++", "-std=c++17", *WARNINGS, f"-I{STAND_IN}", f"-I{project / 'src'}", "-c"]
+    interpreter = STAND_IN / "tensorflow" / "lite" / "micro" / "micro_interpreter.cc"
+    run(*compiler, *define[library], interpreter, "-o", tmp_path / "library.o")
+    run(*compiler, *define[program], project / "src" / "runner.cpp", "-o", tmp_path / "runner.o")
+    run(*compiler, tmp_path / "main.cpp", "-o", tmp_path / "main.o")
+    run("gcc", "-c", project / "src" / "model.c", "-o", tmp_path / "model.o")
+    run("g++", *sorted(tmp_path.glob("*.o")), "-o", tmp_path / "program")
+    said = run(tmp_path / "program").strip()
+    assert said == "started" if program == library else "TF_LITE_STATIC_MEMORY is not as in the build" in said
+
+
 RUNNER = """
 #include <stdio.h>
 #include <string.h>

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -16,6 +17,7 @@ from edgec.pipeline.bundle.read import open_bundle
 from edgec.pipeline.cli import group
 from edgec.pipeline.cli.project import ECOSYSTEMS
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.firmware.memory import Row, app_partition
 from edgec.pipeline.firmware.project import CORE, TEMPLATES, _check, write_project
 
 STAND_IN = Path(__file__).parent / "stand_in"
@@ -181,11 +183,15 @@ def test_files_of_the_ecosystems(projects: dict[str, Path]) -> None:
     component = yaml.safe_load((projects["esp-idf"] / "components" / "colours" / "idf_component.yml").read_text())
     assert component["version"] == "1.0.0"
     assert component["dependencies"]["espressif/esp-tflite-micro"].startswith("==")
+    assert component.keys() <= {"version", "description", "dependencies"}
     module = yaml.safe_load((projects["zephyr"] / "zephyr" / "module.yml").read_text())
+    assert (module.keys(), module["build"].keys()) == ({"name", "build"}, {"cmake", "kconfig"})
     assert (projects["zephyr"] / module["build"]["kconfig"]).is_file()
     assert (projects["zephyr"] / module["build"]["cmake"] / "CMakeLists.txt").is_file()
     lines = (projects["arduino"] / "library.properties").read_text().splitlines()
     properties = dict(line.split("=", 1) for line in lines)
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,62}", properties["name"])  # Arduino's library specification
+    assert set(properties["architectures"].split(",")) <= {"mbed_nano", "mbed_nicla", "mbed_portenta", "esp32"}
     assert properties.keys() >= {"name", "version", "author", "maintainer", "sentence", "paragraph", "category", "url"}
     assert (projects["arduino"] / "src" / properties["includes"]).is_file()
     package = ElementTree.parse(projects["cmsis-pack"] / "edgec.colours.pdsc").getroot()
@@ -194,6 +200,38 @@ def test_files_of_the_ecosystems(projects: dict[str, Path]) -> None:
     assert all((projects["cmsis-pack"] / name).is_file() for name in named)
     condition = next(package.iter("component")).attrib["condition"]
     assert condition in [entry.attrib["id"] for entry in package.iter("condition")]
+
+
+@pytest.mark.parametrize("ecosystem", CORE)
+def test_whose_word_it_is_how_tensors_are_laid_out(ecosystem: str, projects: dict[str, Path]) -> None:
+    """Whoever builds TFLite Micro: CMake's project does; the others' packages say it, and Zephyr's is built without."""
+    lists = [path.read_text() for path in projects[ecosystem].rglob("*") if path.name in ("CMakeLists.txt", "prj.conf")]
+    stated = [line for text in lists for line in text.splitlines() if "STATIC_MEMORY" in line.partition("#")[0]]
+    assert len(stated) == (1 if ecosystem == "cmake" else 0)
+
+
+def test_a_program_of_esp_idf_has_room(projects: dict[str, Path], mcu_bundle: Path, tmp_path: Path) -> None:
+    table = (projects["esp-idf"] / "partitions.csv").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split(",")] for line in table if not line.startswith("#")]
+    (offset, size) = (int(cell, 0) for row in rows if row[0] == "factory" for cell in row[3:])
+    defaults = (projects["esp-idf"] / "sdkconfig.defaults").read_text()
+    (flash,) = re.findall(r"^CONFIG_ESPTOOLPY_FLASHSIZE_(\d+)MB=y$", defaults, re.M)
+    assert offset % 0x10000 == size % 0x10000 == 0
+    assert size >= open_bundle(mcu_bundle).manifest.memory.flash_bytes + (1 << 20)
+    assert offset + size <= int(flash) << 20 <= 2 * (offset + size)
+    ends = [int(row[3], 0) + int(row[4], 0) for row in rows]
+    assert [int(row[3], 0) for row in rows[1:]] == ends[:-1]
+    assert 'CONFIG_PARTITION_TABLE_CUSTOM_FILENAME="partitions.csv"' in defaults
+
+
+@pytest.mark.parametrize(
+    ("flash", "partition"),
+    [(1, (0x110000, 2)), (0x10000, (0x110000, 2)), (0x0E0000, (0x1E0000, 2)), (0x0F0000, (0x1F0000, 2)),
+     (0x0F0001, (0x200000, 4)), (0x2F0000, (0x3F0000, 4)), (0x2F0001, (0x400000, 8))],
+)  # fmt: skip
+def test_partitions_by_hand(flash: int, partition: tuple[int, int]) -> None:
+    found = app_partition((Row("model", "flash", flash, ""), Row("arena", "RAM", 1 << 30, "")))
+    assert (found.bytes, found.flash_mib) == partition
 
 
 def test_the_command(mcu_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

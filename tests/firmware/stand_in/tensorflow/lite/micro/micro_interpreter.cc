@@ -11,7 +11,7 @@ namespace micro {
 #endif
 
 MicroInterpreter::MicroInterpreter(const Model *, const MicroOpResolver &resolver, uint8_t *arena, size_t arena_bytes)
-    : resolver_(resolver), arena_(arena), arena_bytes_(arena_bytes), input_{{nullptr}, 0}, output_{{nullptr}, 0} {}
+    : resolver_(resolver), arena_(arena), arena_bytes_(arena_bytes) {}
 
 MicroInterpreter::~MicroInterpreter() {}
 
@@ -21,17 +21,22 @@ TfLiteStatus MicroInterpreter::AllocateTensors() {
     uint32_t sizes[2];
     stand_in_send(&hello, sizeof(hello));
     stand_in_receive(sizes, sizeof(sizes));
-    input_.data.data = arena_;
-    input_.bytes = sizes[0];
-    output_.data.data = arena_ + (sizes[0] + 15u) / 16u * 16u;
-    output_.bytes = sizes[1];
-    used_ = (sizes[0] + 15u) / 16u * 16u + sizes[1];
-    return used_ <= arena_bytes_ ? kTfLiteOk : kTfLiteError;
+    used_ = (sizes[0] + 15u) / 16u * 16u + sizes[1] + 2u * sizeof(TfLiteTensor);
+    if (used_ > arena_bytes_)
+        return kTfLiteError;
+    input_ = reinterpret_cast<TfLiteTensor *>(arena_ + arena_bytes_) - 1; /* the project's arena is a multiple of 16 */
+    output_ = input_ - 1;
+    input_->data.data = arena_;
+    input_->bytes = sizes[0];
+    output_->data.data = arena_ + (sizes[0] + 15u) / 16u * 16u;
+    output_->bytes = sizes[1];
+    input_->type = output_->type = 0;
+    return kTfLiteOk;
 }
 
 TfLiteStatus MicroInterpreter::Invoke() {
-    stand_in_send(input_.data.data, input_.bytes);
-    stand_in_receive(output_.data.data, output_.bytes);
+    stand_in_send(input_->data.data, input_->bytes);
+    stand_in_receive(output_->data.data, output_->bytes);
     return kTfLiteOk;
 }
 

@@ -21,10 +21,20 @@ union TfLitePtrUnion {
     void *data;
 };
 
+/* As in TFLite Micro the build decides how a tensor is laid out: program and library must agree. */
+#ifdef TF_LITE_STATIC_MEMORY
 struct TfLiteTensor {
     TfLitePtrUnion data;
     size_t bytes;
+    int type;
 };
+#else
+struct TfLiteTensor {
+    int type;
+    TfLitePtrUnion data;
+    size_t bytes;
+};
+#endif
 
 class MicroOpResolver {
   public:
@@ -37,15 +47,15 @@ class MicroInterpreter {
     ~MicroInterpreter();
     TfLiteStatus AllocateTensors();
     TfLiteStatus Invoke();
-    TfLiteTensor *input(size_t) { return &input_; }
-    TfLiteTensor *output(size_t) { return &output_; }
+    TfLiteTensor *input(size_t) { return input_; }
+    TfLiteTensor *output(size_t) { return output_; }
     size_t arena_used_bytes() const { return used_; }
 
   private:
     const MicroOpResolver &resolver_;
     uint8_t *arena_;
     size_t arena_bytes_, used_ = 0;
-    TfLiteTensor input_, output_;
+    TfLiteTensor *input_ = nullptr, *output_ = nullptr; /* at the end of the arena */
 };
 
 #ifdef STAND_IN_NESTED
