@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgec.pipeline.cli._options import FOLDER
+
+if TYPE_CHECKING:
+    from edgec.pipeline.gate.draft import Draft
 
 DEFAULT = Path("budgets.toml")
 
@@ -50,8 +55,13 @@ def init(
         raise EdgecError("output-exists", f"'{output}' exists", "see 'edgec budget update'")
     margins = Margins(latency_margin, count_margin, accuracy_margin_pp, max_slowdown)
     drafts = [draft_budget(folder, owner, reason, margins, budget_s, baseline, device) for folder in bundles]
-    output.write_text(to_toml(Budgets(tuple(drafts)), HEAD.format(margins=margins)), encoding="utf-8")
-    click.echo(f"{output}: {len(drafts)} budgets; read them before you commit them")
+    budgets = Budgets(tuple(draft.budget for draft in drafts))
+    output.write_text(to_toml(budgets, HEAD.format(margins=margins)), encoding="utf-8")
+    _say_left_out(drafts)
+    one = len(drafts) == 1
+    click.echo(
+        f"{output}: {'1 budget; read it' if one else f'{len(drafts)} budgets; read them'} before you commit the file"
+    )
 
 
 @command.command()
@@ -73,12 +83,20 @@ def update(
 ) -> None:
     """Show, as a diff, what present limits would be for BUNDLEs; --write makes the change."""
     from edgec.pipeline.gate.budgets import load_budgets
-    from edgec.pipeline.gate.draft import Margins, diff, draft_budget, updated
+    from edgec.pipeline.gate.draft import Margins, diff, redraft, updated
 
     before, old = load_budgets(budgets), budgets.read_bytes().decode()
     margins = Margins(latency_margin, count_margin, accuracy_margin_pp)
-    drafts = [draft_budget(folder, "", "", margins, budget_s) for folder in bundles]
-    new = updated(old, before, drafts)
-    click.echo(diff(budgets, old, new) or "nothing would change", nl=False)
+    drafts = [redraft(folder, before, margins, budget_s) for folder in bundles]
+    new = updated(old, before, [draft.budget for draft in drafts])
+    _say_left_out(drafts)
+    click.echo(diff(budgets, old, new) or "nothing would change\n", nl=False)
     if write:
         budgets.write_bytes(new.encode())  # line ends stay as well
+
+
+def _say_left_out(drafts: Sequence[Draft]) -> None:
+    """On standard error: limits that no measurement here can give."""
+    for draft in drafts:
+        for name, why in draft.left_out.items():
+            click.echo(f"no {name} for '{draft.budget.model}' on '{draft.budget.target}': {why}", err=True)

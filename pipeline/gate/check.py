@@ -32,6 +32,7 @@ from edgec.pipeline.gate.proxies import Proxies
 from edgec.pipeline.gate.record import Known, Measured, known_of, measured, read_accuracy
 from edgec.pipeline.gate.sampling import Sampler
 
+WITHOUT = "--no-device judges all that needs none"
 FAMILY_P = 0.025  # one-sided: the lower end of a 95 % interval, over all lines together
 
 
@@ -185,19 +186,23 @@ def judge_proxies(proxies: Proxies, limits: Mapping[str, float]) -> Iterator[Fin
         try:
             value = proxies.count(name)
         except EdgecError as error:
-            yield Finding(name, bound, Verdict.INCONCLUSIVE, error.message)
+            yield _left_open(name, bound, error)
             continue
         over = value > bound
         reason = f"{value - bound:,.0f} over the limit" if over else "exact"
         yield Finding(name, bound, Verdict.FAIL if over else Verdict.PASS, reason, value)
 
 
+def _left_open(name: str, bound: float, error: EdgecError) -> Finding:
+    return Finding(name, bound, Verdict.INCONCLUSIVE, f"{error.message}: {error.hint}" if error.hint else error.message)
+
+
 def _not_here(bundle: Bundle, budget: Budget) -> str:
     """Why this machine's times say nothing about the budget's device; empty where they do."""
     if not bundle.target.device.is_this_machine and budget.device == ANY_DEVICE:
-        return f"no device of the target '{bundle.target.name}' is at hand"
+        return f"no device of the target '{bundle.target.name}' is at hand: {WITHOUT}"
     if budget.device not in (ANY_DEVICE, cpu_model()):
-        return f"this machine is '{cpu_model()}', not '{budget.device}'"
+        return f"this machine is '{cpu_model()}', not '{budget.device}': check there, or {WITHOUT}"
     return ""
 
 
@@ -218,7 +223,7 @@ def _judge_latency(
         try:
             in_float = float_artifact(bundle)
         except EdgecError as error:
-            findings.append(Finding(SPEEDUP_LIMIT, bounds.pop(SPEEDUP_LIMIT), Verdict.INCONCLUSIVE, error.message))
+            findings.append(_left_open(SPEEDUP_LIMIT, bounds.pop(SPEEDUP_LIMIT), error))
     if slowdown is not None and baseline.bundle:
         bounds["max_slowdown"] = slowdown
         folders += [baseline.bundle.folder] * 2

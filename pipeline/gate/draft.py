@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from edgec.pipeline.bundle.float_network import float_artifact
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.toml_file import validate
 from edgec.pipeline.forms.measure import cpu_model
 from edgec.pipeline.gate.accuracy import judge_accuracy
-from edgec.pipeline.gate.budgets import ANY_DEVICE, LATENCY_LIMITS, Absolute, Budget, Budgets, Relative
+from edgec.pipeline.gate.budgets import (
+    ANY_DEVICE,
+    LATENCY_LIMITS,
+    LOWER_LIMITS,
+    SPEEDUP_LIMIT,
+    Absolute,
+    Budget,
+    Budgets,
+    Relative,
+)
 from edgec.pipeline.gate.finding import Finding
 from edgec.pipeline.gate.latency import Limits, judge
 from edgec.pipeline.gate.proxies import Proxies
@@ -25,7 +36,8 @@ HEAD = """\
 # Written by 'edgec budget init' from the present state with these margins: {margins}
 """
 MOST_SPREAD = 3.0  # an interval's far end over the value: beyond it a limit would hold anything
-OPEN_BOUND_MS = 1e9  # nothing is judged while a draft is measured
+OPEN_BOUND_MS, OPEN_SPEEDUP = 1e9, 1e-9  # nothing is judged while a draft is measured
+MOST_SPEEDUP = 99.0  # that a budget's file takes
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,7 @@ class Margins:
     """Room beyond the far end of what was found: of the 95 % interval, or of the count.
 
     Attributes:
-        latency: share of p50 and p99.
+        latency: share of p50 and p99; the artifact may gain on float as much less.
         count: share of every exact count; counts have no noise, so none is needed.
         accuracy_pp: points of drop and of agreement.
         slowdown: for ``max_slowdown``.
@@ -51,6 +63,14 @@ class Margins:
         )
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A budget, and why a limit that a reader may miss is not in it, in words by its name."""
+
+    budget: Budget
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
 def draft_budget(
     folder: Path,
     owner: str,
@@ -59,7 +79,7 @@ def draft_budget(
     budget_s: float,
     baseline: str | None = None,
     device: str | None = None,
-) -> Budget:
+) -> Draft:
     """A budget that the bundle keeps now with room to spare.
 
     Args:
@@ -72,18 +92,35 @@ def draft_budget(
     """
     bundle = open_bundle(folder)
     here = bundle.target.device.is_this_machine and device in (None, cpu_model())
-    usual = cpu_model() if here else ANY_DEVICE
-    limits = {name: round(value * (1 + margins.count)) for name, value in Proxies(bundle).known().items()}
-    times = _times(bundle, margins, budget_s) if here else {}
-    return Budget(
+    budget = Budget(
         model=bundle.manifest.model.name,
         target=bundle.target.name,
-        device=device or usual,
+        device=device or (cpu_model() if here else ANY_DEVICE),
         owner=owner,
         reason=reason,
-        limits=validate(Absolute, {**times, **_accuracy(bundle, margins), **limits}, folder, "bad-budgets"),
         relative=Relative(baseline, margins.slowdown) if baseline and bundle.target.device.is_this_machine else None,
     )
+    return _drafted(bundle, budget, (*LATENCY_LIMITS, SPEEDUP_LIMIT) if here else (), margins, budget_s)
+
+
+def redraft(folder: Path, budgets: Budgets, margins: Margins, budget_s: float) -> Draft:
+    """The bundle's own budget with present limits; of times, only those that it limits and this machine can tell.
+
+    Raises:
+        EdgecError: as ``draft_budget``; ``no-budget``.
+    """
+    bundle = open_bundle(folder)
+    here = cpu_model() if bundle.target.device.is_this_machine else ANY_DEVICE
+    budget = budgets.find(bundle.manifest.model.name, bundle.target.name, here)
+    names = (*LATENCY_LIMITS, SPEEDUP_LIMIT) if budget.device != ANY_DEVICE else ()
+    return _drafted(bundle, budget, tuple(set(names) & budget.limits.given().keys()), margins, budget_s)
+
+
+def _drafted(bundle: Bundle, budget: Budget, timed: Sequence[str], margins: Margins, budget_s: float) -> Draft:
+    limits = {name: round(value * (1 + margins.count)) for name, value in Proxies(bundle).known().items()}
+    times, left_out = _times(bundle, budget, timed, margins, budget_s) if timed else ({}, {})
+    found = {**times, **_accuracy(bundle, margins), **limits}
+    return Draft(replace(budget, limits=validate(Absolute, found, bundle.folder, "bad-budgets")), left_out)
 
 
 def updated(text: str, budgets: Budgets, drafts: Sequence[Budget]) -> str:
@@ -122,39 +159,70 @@ def diff(path: Path, before: str, after: str) -> str:
     return "".join(lines)
 
 
-def _times(bundle: Bundle, margins: Margins, budget_s: float) -> dict[str, float]:
-    limits = Limits(tuple((name, OPEN_BOUND_MS) for name in LATENCY_LIMITS))
-    outcome = judge(limits, Sampler([bundle.folder], budget_s=budget_s))
+def _times(
+    bundle: Bundle, budget: Budget, timed: Sequence[str], margins: Margins, budget_s: float
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Limits of time, and why one is not there; measured among as many contestants as a check will have."""
+    bounds = {name: OPEN_SPEEDUP if name == SPEEDUP_LIMIT else OPEN_BOUND_MS for name in timed}
+    left_out, in_float = dict[str, str](), None
+    if SPEEDUP_LIMIT in bounds:
+        try:
+            in_float = float_artifact(bundle)
+        except EdgecError as error:
+            left_out[SPEEDUP_LIMIT] = error.message
+            del bounds[SPEEDUP_LIMIT]
+    contestants = [bundle.folder] * (3 if budget.relative else 1)
+    outcome = judge(Limits(tuple(bounds.items())), Sampler(contestants, budget.threads, budget_s, in_float=in_float))
     found = {finding.limit: finding for finding in outcome.findings}
-    reason = _unknown(found["p50_ms"])
-    if reason:
+    left_out |= {name: reason for name, finding in found.items() if (reason := _unknown(finding))}
+    if "p50_ms" in left_out:
         hint = "free the machine, or allow more time with --budget-s"
-        raise EdgecError("cannot-measure", f"'{bundle.folder}': {reason}", hint)
-    ends = {name: finding.high for name, finding in found.items() if not _unknown(finding)}
-    return {name: _rounded(end * (1 + margins.latency)) for name, end in ends.items() if end is not None}
+        raise EdgecError("cannot-measure", f"'{bundle.folder}': {left_out['p50_ms']}", hint)
+    return {name: _with_room(finding, margins) for name, finding in found.items() if name not in left_out}, left_out
+
+
+def _far_end(finding: Finding) -> float | None:
+    """Of the interval: where the artifact costs most."""
+    return finding.low if finding.limit in LOWER_LIMITS else finding.high
+
+
+def _with_room(finding: Finding, margins: Margins) -> float:
+    end = _far_end(finding) or 0.0
+    if finding.limit in LOWER_LIMITS:
+        return _rounded(min(end / (1 + margins.latency), MOST_SPEEDUP))
+    return _rounded(end * (1 + margins.latency))
 
 
 def _unknown(finding: Finding) -> str:
     """Why no limit can start from it; empty where one can."""
-    if finding.value is None or finding.high is None:
+    end = _far_end(finding)
+    if not finding.value or not end:
         return finding.reason
-    if finding.high <= MOST_SPREAD * finding.value:
+    if max(end, finding.value) <= MOST_SPREAD * min(end, finding.value):
         return ""
-    return f"{finding.value:.3g} ms may be up to {finding.high:.3g} ms: the processes agree too little"
+    unit = "x" if finding.limit in LOWER_LIMITS else " ms"
+    return f"{finding.value:.3g}{unit} may be {end:.3g}{unit} as well: the processes agree too little"
 
 
 def _accuracy(bundle: Bundle, margins: Margins) -> dict[str, float]:
-    """Limits that the recorded answers keep: as many images as there are must be able to show it."""
+    """Limits that the recorded answers keep; none where so few images keep any."""
     recorded = read_accuracy(bundle, None)
     if recorded.agreement is None:
         return {}
     agreement, lost = ("pixel_agreement", "miou_drop_pp") if recorded.agreement_spread else ("agreement", "drop_pp")
-    found = judge_accuracy(agreement, 0.0, recorded)
-    limits = {agreement: max(0.0, round((found.low or 0.0) - margins.accuracy_pp, 2))}
+    limits = {}
+    least = _beyond((judge_accuracy(agreement, 0.0, recorded).low or 0.0) - margins.accuracy_pp, -1)
+    if least > 0:
+        limits[agreement] = least
     if recorded.drop_pp is not None:
-        drop = judge_accuracy(lost, 0.0, recorded)
-        limits[lost] = round((drop.high or 0.0) + margins.accuracy_pp, 2)
+        most = _beyond((judge_accuracy(lost, 0.0, recorded).high or 0.0) + margins.accuracy_pp, 1)
+        limits |= {lost: most} if most < 100 else {}
     return limits
+
+
+def _beyond(percent: float, direction: int) -> float:
+    """The next hundredth above (1) or below (-1): a limit on the interval's very end decides nothing."""
+    return direction * math.floor(100 * direction * percent + 1) / 100
 
 
 def _rounded(value: float) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 
 from edgec.pipeline.bundle.read import Bundle
@@ -53,20 +54,26 @@ class Proxies:
         return value
 
     def known(self) -> dict[str, int]:
-        """All counts that this machine can give, instructions apart: they take an emulated core."""
-        counted = {name: getattr(self._placement, name) for name in PLACEMENT}
-        found = {"size_bytes": size_bytes(self.bundle.artifact), **asdict(self._cost), **counted}
-        return {name: value for name, value in found.items() if value is not None}
+        """All counts that there are, instructions apart: they take an emulated core.
+
+        Raises:
+            EdgecError: what counting here lacks, such as ``missing-runtime``.
+        """
+        return self._counted(lambda error: error.code == "no-count")
 
     @cached_property
     def here(self) -> dict[str, int]:
         """The same, but what is missing for a count hides that count alone: where it is limited, it is told."""
+        return self._counted(lambda error: True)
+
+    def _counted(self, passes: Callable[[EdgecError], bool]) -> dict[str, int]:
         found = {}
         for name in KNOWN:
             try:
                 found[name] = self.count(name)
-            except EdgecError:
-                continue
+            except EdgecError as error:
+                if not passes(error):
+                    raise
         return found
 
     @cached_property

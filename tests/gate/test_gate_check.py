@@ -91,6 +91,15 @@ def code(answer: tuple[int, str, str]) -> str:
     return err.partition("error[")[2].partition("]")[0]
 
 
+def without_float(bundle: Path, folder: Path) -> Path:
+    """A copy that leaves its float network out, of a file that this machine's store does not have."""
+    alone = Path(shutil.copytree(bundle, folder / "alone"))
+    manifest = read_checked_manifest(alone)
+    (alone / "reference" / "float.onnx").unlink()
+    seal(alone, manifest, render_report)
+    return alone
+
+
 def lines_of(out: str) -> dict[str, dict[str, Any]]:
     return {line["limit"]: line for line in json.loads(out)["lines"]}
 
@@ -153,13 +162,11 @@ def test_integers_have_to_outrun_float(
 def test_without_its_float_network_a_speedup_is_left_open(
     run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float]
 ) -> None:
-    alone = Path(shutil.copytree(bundle, tmp_path / "alone"))
-    manifest = read_checked_manifest(alone)
-    (alone / "reference" / "float.onnx").unlink()
-    seal(alone, manifest, render_report)
+    alone = without_float(bundle, tmp_path)
     status, out, _ = run("check", alone, "--budgets", budgets(tmp_path, "min_speedup = 1.1"), "--json")
     assert status == 4
     assert "leaves its float network out" in lines_of(out)["min_speedup"]["reason"]
+    assert "edgec export" in lines_of(out)["min_speedup"]["reason"]
     given = budgets(tmp_path, "min_speedup = 1.1\np50_ms = 3.0")
     assert lines_of(run("check", alone, "--budgets", given, "--json")[1])["p50_ms"]["verdict"] == "pass"
     in_float = open_bundle(bundle)
@@ -477,8 +484,89 @@ def test_init_writes_budgets_that_hold(run: Run, bundle: Path, tmp_path: Path, t
     assert "latency +25 %" in file.read_text()
     limits = load_budgets(file).budget[0].limits
     assert limits.p50_ms == pytest.approx(2.5, rel=0.02)
+    assert limits.min_speedup == pytest.approx(1.2 / 1.25, rel=0.02)
     assert run("check", bundle, "--budgets", file, "--baseline", bundle)[0] == 0
+    truth["float"] = 1.8
+    assert run("check", bundle, "--budgets", file, "--baseline", bundle)[0] == 3
     assert code(run("budget", "init", bundle, "--owner", "me", "--output", file)) == "output-exists"
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "cpu", "arm", "mcu", "jetson", "ethos-u55"])
+@pytest.mark.parametrize("margins", [(), ("--accuracy-margin-pp", "0")], ids=["usual", "none"])
+def test_a_fresh_budget_is_kept_on_every_kind_of_target(
+    target: str,
+    margins: tuple[str, ...],
+    run: Run,
+    build: Callable[[str], Path],
+    tmp_path: Path,
+    truth: dict[str, float],
+) -> None:
+    """A limit stands in it only where the next check can decide it."""
+    needed = {"cpu": "openvino", "arm": "ai_edge_litert", "mcu": "ai_edge_litert", "ethos-u55": "ethosu"}
+    pytest.importorskip(needed.get(target, "onnx"))
+    bundle, file = build(target), tmp_path / "budgets.toml"
+    assert run("budget", "init", bundle, "--owner", "me", *margins, "--output", file)[0] == 0
+    (budget,) = load_budgets(file).budget
+    is_here = target in ("onnxruntime", "cpu")
+    assert {"p50_ms", "min_speedup"} <= budget.limits.given().keys() if is_here else budget.device == ANY_DEVICE
+    assert (budget.limits.min_speedup is not None) == is_here
+    status, out, _ = run("check", bundle, "--budgets", file, "--json")
+    assert (status, {line["verdict"] for line in lines_of(out).values()}) == (0, {"pass"})
+
+
+def test_a_speedup_that_cannot_be_measured_is_no_limit(
+    run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float]
+) -> None:
+    """Init says why, and an update does not mind."""
+    alone = without_float(bundle, tmp_path)
+    file = tmp_path / "budgets.toml"
+    status, _, err = run("budget", "init", alone, "--owner", "me", "--output", file)
+    assert status == 0
+    assert "no min_speedup for 'tiny' on 'onnxruntime': " in err
+    assert load_budgets(file).budget[0].limits.min_speedup is None
+    file = budgets(tmp_path, "min_speedup = 1.1\np50_ms = 2.5")
+    status, out, err = run("budget", "update", alone, "--budgets", file)
+    assert status == 0
+    assert "min_speedup" not in out.replace(" min_speedup = 1.1", "")
+    assert "no min_speedup" in err
+
+
+def test_an_update_measures_what_the_file_limits(
+    run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[set[str]] = []
+
+    def noted(limits: Limits, source: Any) -> Any:
+        asked.append({name for name, _ in limits.bounds})
+        return judge(limits, source)
+
+    monkeypatch.setattr(draft_module, "judge", noted)
+    for limits, device in (("p50_ms = 1.0", None), ("min_speedup = 9.0", None), ("size_bytes = 1", ANY_DEVICE)):
+        assert run("budget", "update", bundle, "--budgets", budgets(tmp_path, limits, device=device))[0] == 0
+    assert asked == [{"p50_ms"}, {"min_speedup"}]
+
+
+@pytest.mark.parametrize(("b", "c", "count", "n"), [(3, 0, 0, 3), (0, 0, 3, 3), (1, 0, 399, 400), (0, 2, 390, 400)])
+def test_a_drafted_accuracy_is_kept_however_few_the_images(
+    b: int, c: int, count: int, n: int, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they show nothing at all, nothing is limited."""
+    found = replace(
+        RECORDED,
+        num_images=n,
+        agreement=100 * count / n,
+        drop_pp=100 * (b - c) / n,
+        only_float_right=b,
+        only_target_right=c,
+    )
+    monkeypatch.setattr(draft_module, "read_accuracy", lambda *_: found)
+    for margin in (0.0, 1.0):
+        drafted = draft_module.draft_budget(
+            bundle, "me", "why", draft_module.Margins(accuracy_pp=margin), 1, None, "any"
+        )
+        limits = {k: v for k, v in drafted.budget.limits.given().items() if k in ("agreement", "drop_pp")}
+        assert [judge_accuracy(k, v, found).verdict for k, v in limits.items()] == [Verdict.PASS] * len(limits)
+        assert len(limits) == (0 if count == 0 else 2)
 
 
 def test_without_a_baseline_the_next_check_can_decide(
@@ -513,7 +601,7 @@ def test_update_shows_a_diff_and_writes_only_when_told(
     run("budget", "init", bundle, "--owner", "me", "--baseline", "main", "--output", file)
     before = file.read_text()
     status, out, _ = run("budget", "update", bundle, "--budgets", file)
-    assert (status, out) == (0, "nothing would change")
+    assert (status, out) == (0, "nothing would change\n")
     truth["candidate"] = 4.0
     status, out, _ = run("budget", "update", bundle, "--budgets", file)
     assert "-p50_ms = 2.5" in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import pytest
 from seams import settings_of
 
 from edgec.pipeline.bundle.read import open_bundle
+from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.gate.proxies import Proxies
 
@@ -25,6 +27,19 @@ def test_onnx_runtime(bundle: Path) -> None:
         "num_float_layers": 0,
     }
     assert "num_reformats" not in known
+
+
+def test_a_network_that_cannot_be_counted_keeps_its_other_counts(bundle: Path) -> None:
+    """A budget can be written for it; a limit that somebody gives stays an error of its own."""
+    opened = open_bundle(bundle)
+    stated = opened.manifest.float_network
+    assert stated is not None
+    manifest = replace(opened.manifest, float_network=replace(stated, macs=None, params=None))
+    proxies = Proxies(replace(opened, manifest=manifest))
+    assert proxies.known().keys() == Proxies(opened).known().keys() - {"macs", "params"}
+    with pytest.raises(EdgecError) as caught:
+        proxies.count("macs")
+    assert caught.value.code == "no-count"
 
 
 def test_a_float_network_has_float_layers(tiny_onnx: Path) -> None:
