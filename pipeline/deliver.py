@@ -23,7 +23,7 @@ from edgec.pipeline.forms.form import TARGET, ThereForm
 from edgec.pipeline.forms.format import size_bytes
 from edgec.pipeline.forms.measure import Latency, beside_float, measure_in_turns
 from edgec.pipeline.forms.ort import OrtRunner
-from edgec.pipeline.forms.spec import float_settings, with_precision
+from edgec.pipeline.forms.spec import float_settings, in_float, with_precision
 from edgec.pipeline.gate.fingerprint import read_fingerprint
 from edgec.pipeline.precision import Outcome, rows_of, weigh
 from edgec.pipeline.recipe import Recipe
@@ -128,23 +128,22 @@ def judged_release(recipe: Recipe, store: Store, judging: Judging, work: Path) -
     started = time.perf_counter()
     form = release.built.forms[TARGET][0] if judging.on else None
     if isinstance(form, ThereForm):
-        release = _measured_there(release, replace(form, threads=judging.threads), judging.timed, work)
+        release = _measured_there(release, replace(form, threads=judging.threads), judging, work)
     elif judging.timed:
         release = replace(release, latency=latency_of(release, judging))
     store.runs.append(Run("measure", "", False, time.perf_counter() - started))
     return release
 
 
-def _measured_there(release: Release, form: ThereForm, timed: bool, work: Path) -> Release:
-    """Latency on the device, and the files that it made of the artifact.
-
-    Float is not timed there: devices time one artifact at a call, and ``--precision auto`` weighs FP16 on them.
-    """
+def _measured_there(release: Release, form: ThereForm, judging: Judging, work: Path) -> Release:
+    """Latency on the device, beside float's there, and the files that it made of the artifact."""
     device, made = form.open(release.built.binary.path), work / "made"
     made.mkdir()
-    if timed:
-        cost = device.cost()
-        release = replace(release, latency=cost.latency, instructions=cost.instructions)
+    if judging.timed:
+        float_binary, why = _float_binary(release, judging)
+        cost = device.cost(float_binary)
+        latency = replace(cost.latency, no_float=why) if why else cost.latency
+        release = replace(release, latency=latency, instructions=cost.instructions)
     device.fetch(made)
     return replace(release, made=tuple(sorted(made.iterdir())))
 
@@ -159,32 +158,35 @@ def latency_of(release: Release, judging: Judging) -> Latency:
     if not probe.can_run:
         return replace(release.latency, note=probe.missing)
     image = OrtRunner(release.built.fp32.path).noise()
-    timed = [(binary, recipe.settings)]
-    if (in_float := _float_binary(release, judging)) is not None:
-        timed.append((in_float, float_settings(recipe.target)))
+    timed, (float_binary, why) = [(binary, recipe.settings)], _float_binary(release, judging)
+    if float_binary is not None:
+        timed.append((float_binary, float_settings(recipe.target)))
     runners = [compiler.open_runner(artifact, settings, threads) for artifact, settings in timed]
     found, *floats = measure_in_turns([runner.single(image) for runner in runners], threads)
-    first = first_answer(recipe.target, binary, image, threads)
+    first, beside = first_answer(recipe.target, binary, image, threads), None
+    if float_binary is not None:
+        beside = beside_float(found, floats[0], first_answer(in_float(recipe.target), float_binary, image, threads))
     return replace(
         found,
         fingerprint=read_fingerprint(threads).words(),
         layer_us=compiler.layer_times(binary, recipe.settings, threads),
         load_ms=first.load_ms,
         peak_rss_bytes=first.peak_rss_bytes,
-        beside_float=beside_float(found, floats[0]) if floats else None,
+        beside_float=beside,
+        no_float=why,
     )
 
 
-def _float_binary(release: Release, judging: Judging) -> Path | None:
-    """The artifact to compare with; None where nobody asks, where it is the artifact, or where there is none."""
+def _float_binary(release: Release, judging: Judging) -> tuple[Path | None, str]:
+    """The artifact to compare with, or none: nobody asks, it is the artifact itself, or, with words, it is refused."""
     if not judging.beside_float or release.recipe.target.precision == "fp16":
-        return None
+        return None, ""
     try:
-        return release.built.float_binary.path
+        return release.built.float_binary.path, ""
     except EdgecError as error:
         if error.code not in NO_FLOAT:
             raise
-        return None
+        return None, error.message
 
 
 def _with_integers(release: Release, store: Store, judging: Judging) -> Release:

@@ -74,6 +74,11 @@ def test_a_build_compares_with_its_own_float_artifact(
     assert latency.load_ms > 0
     assert latency.peak_rss_bytes is not None
     assert latency.peak_rss_bytes > 1_000_000
+    assert latency.beside_float.float_load_ms is not None
+    assert latency.beside_float.float_load_ms > 0
+    assert latency.beside_float.float_peak_rss_bytes is not None
+    assert latency.beside_float.float_peak_rss_bytes > 1_000_000
+    assert latency.no_float == ""
     assert (words in result["notes"]) == (words == SLOWER)
     for name in ("README.md", "report.html"):
         assert words in (bundle / name).read_text()
@@ -100,6 +105,8 @@ def test_a_network_that_no_float_artifact_is_made_of_is_timed_alone(
     latency = open_bundle(bundle).manifest.latency
     assert latency.p50_ms == 2.0
     assert latency.beside_float is None
+    assert latency.no_float == "not in float"
+    assert "not compared with float: not in float" in capsys.readouterr().out
 
 
 def test_a_process_that_fails_says_nothing(jetson_bundle: Path) -> None:

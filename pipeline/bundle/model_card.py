@@ -65,8 +65,15 @@ def further_costs(latency: Latency) -> Iterator[str]:
         yield f"first answer after {latency.load_ms:.0f} ms"
     if latency.peak_rss_bytes is not None:
         yield f"peak memory {latency.peak_rss_bytes / 1e6:.0f} MB"
-    if latency.beside_float is not None:
-        yield f"{latency.beside_float.words()} (float: median {latency.beside_float.float_p50_ms:.3f} ms)"
+    beside = latency.beside_float
+    if beside is not None:
+        costs = [f"median {beside.float_p50_ms:.3f} ms"]
+        costs += [f"first answer after {beside.float_load_ms:.0f} ms"] if beside.float_load_ms is not None else []
+        peak = beside.float_peak_rss_bytes
+        costs += [f"peak memory {peak / 1e6:.0f} MB"] if peak is not None else []
+        yield f"{beside.words()} (float: {', '.join(costs)})"
+    if latency.no_float:
+        yield f"not compared with float: {latency.no_float}"
 
 
 def counted(count: int, one: str, many: str) -> str:

@@ -113,8 +113,13 @@ class OnDevice(Predictor, Protocol):
     def identity(self) -> dict[str, str]:
         """What answers there: board or GPU, runtime and versions."""
 
-    def cost(self) -> Cost:
-        """What one inference costs there."""
+    def cost(self, in_float: Path | None = None) -> Cost:
+        """What one inference costs there.
+
+        Args:
+            in_float: the same compiler's artifact of the float network, to be timed beside it; where the device cannot,
+                the latency's ``no_float`` says why.
+        """
 
     def fetch(self, folder: Path) -> None:
         """Bring home what the device made of the artifact, an engine say; nothing where it runs as it is."""

@@ -18,6 +18,7 @@ from edgec.pipeline.core.json_file import read_record
 from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.compiler import load_compiler, settings_of
 from edgec.pipeline.forms.format import Batch
+from edgec.pipeline.forms.measure import FirstAnswer
 from edgec.pipeline.forms.spec import TargetSpec
 
 TIMEOUT_S = 300.0
@@ -36,20 +37,6 @@ class Request:
     artifact: str
     image: str
     threads: int
-
-
-@dataclass(frozen=True)
-class FirstAnswer:
-    """Unknown, both of them, where the process did not end well.
-
-    Attributes:
-        load_ms: from the file to the first answer; the runtime's library is loaded before.
-        peak_rss_bytes: what runtime, artifact and answer added to the process's resident memory at most; None where the
-            system has no ``/proc``.
-    """
-
-    load_ms: float | None = None
-    peak_rss_bytes: int | None = None
 
 
 def first_answer(target: TargetSpec, artifact: Path, image: Batch, threads: int) -> FirstAnswer:

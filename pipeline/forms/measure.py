@@ -23,6 +23,20 @@ SLOW_MS = 50.0
 
 
 @dataclass(frozen=True)
+class FirstAnswer:
+    """What the first inference of an artifact costs; unknown, both of them, where the process did not end well.
+
+    Attributes:
+        load_ms: from the file to the first answer; the runtime's library is loaded before.
+        peak_rss_bytes: what runtime, artifact and answer added to the process's resident memory at most; None where the
+            system has no ``/proc``.
+    """
+
+    load_ms: float | None = None
+    peak_rss_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class BesideFloat:
     """An artifact beside the float network that the same compiler made for the same runtime, timed in turns.
 
@@ -31,12 +45,15 @@ class BesideFloat:
         speedup: its time over the artifact's, the median over the pairs of blocks.
         low, high: second smallest and second largest of the pairs; of ten, 98 % of all that have this median lie so.
             They are of one process and say nothing of another.
+        float_load_ms, float_peak_rss_bytes: the float artifact's, as ``Latency`` has them of the artifact.
     """
 
     float_p50_ms: float
     speedup: float
     low: float
     high: float
+    float_load_ms: float | None = None
+    float_peak_rss_bytes: int | None = None
 
     @property
     def pays(self) -> bool:
@@ -71,6 +88,7 @@ class Latency:
         load_ms: from the file to the first answer in a new process that has loaded the runtime's library.
         peak_rss_bytes: resident memory that runtime, artifact and first answer added to that process at most.
         beside_float: None where nothing was compared, or the artifact is the float network.
+        no_float: why nothing was compared with the float network, where it was to be.
     """
 
     status: str
@@ -93,6 +111,7 @@ class Latency:
     load_ms: float | None = None
     peak_rss_bytes: int | None = None
     beside_float: BesideFloat | None = None
+    no_float: str = ""
 
 
 def summary(latency: Latency) -> Latency:
@@ -144,14 +163,19 @@ def measure_in_turns(invokes: Sequence[Callable[[], None]], threads: int, budget
     return [_latency(own, each, threads) for own, each in zip(blocks, warmed, strict=True)]
 
 
-def beside_float(artifact: Latency, in_float: Latency) -> BesideFloat | None:
-    """Compare the blocks of two that were measured in turns, pair by pair; None where one was not measured."""
+def beside_float(artifact: Latency, in_float: Latency, first: FirstAnswer) -> BesideFloat | None:
+    """Compare the blocks of two that were measured in turns, pair by pair; None where one was not measured.
+
+    Args:
+        first: answer of the float artifact.
+    """
     pairs = sorted(
         theirs / max(ours, 1e-9) for ours, theirs in zip(artifact.medians_ms, in_float.medians_ms, strict=False)
     )
     if in_float.p50_ms is None or len(pairs) < 3:
         return None
-    return BesideFloat(in_float.p50_ms, float(np.median(pairs)), pairs[1], pairs[-2])
+    speedup = float(np.median(pairs))
+    return BesideFloat(in_float.p50_ms, speedup, pairs[1], pairs[-2], first.load_ms, first.peak_rss_bytes)
 
 
 def _latency(blocks: Sequence[npt.NDArray[np.float64]], warmed: WarmUp, threads: int) -> Latency:

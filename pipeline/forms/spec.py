@@ -193,13 +193,18 @@ def with_precision(target: TargetSpec, precision: Precision) -> TargetSpec:
     return replace(target, precision=precision, scheme=scheme)
 
 
+def in_float(target: TargetSpec) -> TargetSpec:
+    """The board as it takes the float network: in FP16 where it could ship that."""
+    return with_precision(target, "fp16") if "fp16" in target.precisions else target
+
+
 def float_settings(target: TargetSpec) -> Any:
-    """What the compiler reads of the board for the float network: in FP16 where the board could ship that.
+    """What the compiler reads of the board for the float network.
 
     Raises:
         EdgecError: ``bad-board``.
     """
-    return settings_of(with_precision(target, "fp16") if "fp16" in target.precisions else target)
+    return settings_of(in_float(target))
 
 
 def first_layers(target: TargetSpec) -> tuple[Scheme | None, int | None]:

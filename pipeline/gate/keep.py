@@ -64,6 +64,7 @@ def _with_latency(work: Path, manifest: Manifest, record: Measured) -> Manifest:
         load_ms=built.load_ms,
         peak_rss_bytes=built.peak_rss_bytes,
         beside_float=built.beside_float,
+        no_float=built.no_float,
     )
     write_json(work / LATENCY, asdict(latency))
     return replace(manifest, latency=summary(latency))

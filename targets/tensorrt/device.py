@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,7 +18,7 @@ from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.compiler import OnDevice
 from edgec.pipeline.forms.device import Device
 from edgec.pipeline.forms.format import Batch, Outputs
-from edgec.pipeline.forms.measure import SAMPLES_FOR_P99, Cost, Latency
+from edgec.pipeline.forms.measure import NUM_BLOCKS, SAMPLES_FOR_P99, Cost, FirstAnswer, Latency, beside_float
 from edgec.targets.devices.answer import checked, remote_failed
 from edgec.targets.devices.qemu import QemuDevice
 from edgec.targets.tensorrt.format import SCRIPT, read_spec, shapes_of, split
@@ -29,6 +29,15 @@ BUILD_TIMEOUT_S = 3600.0  # the builder times every kernel; minutes on a small b
 FACTS_TIMEOUT_S = 120.0
 BUDGET_S = 8.0
 PRODUCTS = ("model.engine", "timing.cache", RECORD)
+NO_ENGINE = (
+    "engine-build-failed",
+    "engine-crashed",
+    "golden-mismatch",
+    "too-many-reformats",
+    "cuda-failed",
+    "remote-disk-full",
+)
+"""How a device refuses the float network's engine, of which another one may well run there."""
 UNLOCKED = "GPU clocks were not locked ('sudo jetson_clocks'): times vary"
 
 
@@ -69,17 +78,38 @@ class DeviceEngine:
         """
         return describe(self.device)
 
-    def cost(self) -> Cost:
+    def cost(self, in_float: Path | None = None) -> Cost:
         """Latency between two CUDA events around one inference; the host's overhead apart.
+
+        Float is timed for half as long before, and again after: what drifts meets both alike.
 
         Raises:
             EdgecError: as ``predict``.
         """
-        answer = checked(_Measured, self._run(["--budget-s", str(BUDGET_S)], "on device"), self.device.name)
+        before, no_float = self._float_times(in_float) if in_float else (None, "")
+        answer = self._measured(BUDGET_S)
+        latency = _latency(answer.latency, answer.key, self.device.name)
+        if in_float and before:
+            after = DeviceEngine(self.device, in_float)._measured(BUDGET_S / 2).latency
+            other = replace(after, gpu_ms=before.gpu_ms + after.gpu_ms, host_ms=before.host_ms + after.host_ms)
+            found = _latency(other, answer.key, self.device.name)
+            latency = replace(latency, beside_float=beside_float(latency, found, FirstAnswer()))
         said, times = asdict(answer), asdict(answer.latency)
         states = {name: times[name] for name in ("before", "after")}
         board = {**said["key"], "layers": said["layers"], "golden": said["golden"], **states}
-        return Cost(_latency(answer, self.device.name), board=board)
+        return Cost(replace(latency, no_float=no_float), board=board)
+
+    def _float_times(self, in_float: Path) -> tuple[_Times | None, str]:
+        """Of the float network's engine; or why the device makes none."""
+        try:
+            return DeviceEngine(self.device, in_float)._measured(BUDGET_S / 2).latency, ""
+        except EdgecError as error:
+            if error.code not in NO_ENGINE:
+                raise
+            return None, error.message
+
+    def _measured(self, budget_s: float) -> _Measured:
+        return checked(_Measured, self._run(["--budget-s", str(budget_s)], "on device"), self.device.name)
 
     def fetch(self, folder: Path) -> None:
         """Engine, timing cache and ``engine.json``, which holds every sample of the last ``cost``, into ``folder``.
@@ -172,8 +202,7 @@ class _Measured:
     latency: _Times
 
 
-def _latency(answer: _Measured, device: str) -> Latency:
-    times, key = answer.latency, answer.key
+def _latency(times: _Times, key: _Gpu, device: str) -> Latency:
     samples = np.array(times.gpu_ms)
     if not len(samples) == len(times.host_ms) > 0 or not np.all(np.isfinite(samples) & (samples > 0)):
         raise remote_failed(device, f"it measured {samples[:3].tolist()} ms")
@@ -189,8 +218,9 @@ def _latency(answer: _Measured, device: str) -> Latency:
         p90_ms=p90,
         p99_ms=p99 if len(samples) >= SAMPLES_FOR_P99 else None,
         num_samples=len(samples),
-        num_blocks=1,
+        num_blocks=NUM_BLOCKS,
         num_warmup=times.num_warmup,
+        medians_ms=tuple(float(np.median(block)) for block in np.array_split(samples, NUM_BLOCKS) if block.size),
         device=f"{key.gpu} ({key.compute_capability}), TensorRT {key.tensorrt}, {key.driver}",
         note="; ".join(notes),
     )

@@ -7,7 +7,8 @@ emulated userland.
 
     board_runner.py facts
     board_runner.py predict MODEL INPUTS.npy [--threads N] [--no-xnnpack]
-    board_runner.py latency MODEL [--threads N] [--no-xnnpack] [--budget-s S]
+    board_runner.py latency MODEL [--beside FLOAT] [--threads N] [--no-xnnpack] [--budget-s S]
+    board_runner.py first MODEL [--threads N] [--no-xnnpack]        (its first answer, in this new process)
     board_runner.py invoke MODEL --times N          (marks each inference for the instruction counter)
 """
 
@@ -34,6 +35,7 @@ from typing import Any
 RUNTIMES = ("ai_edge_litert", "tflite_runtime")
 GROUP, WINDOW, STEADY, SLOW_MS = 8, 8, 0.02, 50.0  # of the warm-up, as in edgec.pipeline.forms.measure
 MIN_SAMPLES, MAX_SAMPLES = 20, 1000
+NUM_BLOCKS = 10  # of each network, as there
 
 
 class Refusal(Exception):
@@ -232,15 +234,39 @@ def latency(options: argparse.Namespace) -> dict[str, Any]:
     """Every sample in milliseconds, or what ``benchmark_model`` says; the board's state before and after."""
     before = state()
     try:
-        invoke = bind_zeros(load(options))
+        invokes = [bind_zeros(load(options))]
     except Refusal as refusal:
         tool = shutil.which("benchmark_model")
         if refusal.args[0] != "missing-remote-runtime" or tool is None:
             raise
         times = run_benchmark_model(tool, options)
+        if options.beside:
+            times["no_float"] = "benchmark_model times one file at a time"
     else:
-        times = time_calls(invoke, options.budget_s)
+        refused = ""
+        if options.beside:
+            try:
+                invokes.append(bind_zeros(load(argparse.Namespace(**{**vars(options), "model": options.beside}))))
+            except Refusal as refusal:
+                refused = refusal.args[1]
+        own, *others = time_in_turns(invokes, options.budget_s)
+        times = {**own, "in_float": others[0] if others else None, "no_float": refused}
     return {**times, "board": facts(), "before": before, "after": state()}
+
+
+def first(options: argparse.Namespace) -> dict[str, Any]:
+    """From the file to its first answer in a process that has loaded the library, and the memory that it took."""
+    import_runtime()
+    before, started = resident_bytes("VmRSS"), time.perf_counter()
+    bind_zeros(load(options))()
+    load_ms = 1000 * (time.perf_counter() - started)
+    return {"load_ms": load_ms, "peak_rss_bytes": resident_bytes("VmHWM") - before if before else None}
+
+
+def resident_bytes(what: str) -> int:
+    """``VmRSS``, of this process now, or ``VmHWM``, the most so far; 0 where the system does not tell."""
+    found = re.search(rf"^{what}:\s*(\d+) kB", read_text("/proc/self/status") or "", re.MULTILINE)
+    return 1024 * int(found.group(1)) if found else 0
 
 
 def time_block(invoke: Callable[[], None], count: int) -> list[float]:
@@ -253,11 +279,15 @@ def time_block(invoke: Callable[[], None], count: int) -> list[float]:
     return samples
 
 
-def time_calls(invoke: Callable[[], None], budget_s: float) -> dict[str, Any]:
-    """Warm up, for a quarter of the budget at most, then sample until it is spent."""
-    num_warmup, last_ms = warm_up(invoke, budget_s / 4)
-    count = max(MIN_SAMPLES, min(MAX_SAMPLES, int(1000 * budget_s / max(last_ms, 1e-3))))
-    return {"samples_ms": time_block(invoke, count), "num_warmup": num_warmup}
+def time_in_turns(invokes: list[Callable[[], None]], budget_s: float) -> list[dict[str, Any]]:
+    """Warm up, for a quarter of the budget at most, then a block of each in turn, forwards and backwards."""
+    warmed = [warm_up(invoke, budget_s / 4) for invoke in invokes]
+    samples: list[list[float]] = [[] for _ in invokes]
+    for turn in range(NUM_BLOCKS):
+        for place in range(len(invokes)) if turn % 2 == 0 else reversed(range(len(invokes))):
+            wanted = max(MIN_SAMPLES, min(MAX_SAMPLES, int(1000 * budget_s / max(warmed[place][1], 1e-3))))
+            samples[place] += time_block(invokes[place], -(-wanted // NUM_BLOCKS))
+    return [{"samples_ms": own, "num_warmup": num} for own, (num, _) in zip(samples, warmed)]  # noqa: B905 (3.8)
 
 
 def warm_up(invoke: Callable[[], None], limit_s: float) -> tuple[int, float]:
@@ -305,7 +335,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line; ``call`` is the command's function."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    calls: dict[str, Any] = {"predict": predict, "latency": latency, "invoke": invoke_marked}
+    calls: dict[str, Any] = {"predict": predict, "latency": latency, "first": first, "invoke": invoke_marked}
     commands.add_parser("facts").set_defaults(call=lambda options: {"board": facts(), "state": state()})
     for name, call in calls.items():
         command = commands.add_parser(name)
@@ -315,6 +345,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         command.add_argument("--no-xnnpack", dest="xnnpack", action="store_false")
     commands.choices["predict"].add_argument("inputs")
     commands.choices["latency"].add_argument("--budget-s", type=float, default=8.0)
+    commands.choices["latency"].add_argument("--beside")
     commands.choices["invoke"].add_argument("--times", type=int, default=3)
     for command in commands.choices.values():
         command.add_argument("--attached", action="store_true", help="exit when standard input ends")

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import Report
 from edgec.pipeline.forms.device import Device
 from edgec.pipeline.forms.format import Batch, Outputs
-from edgec.pipeline.forms.measure import Cost, Latency
+from edgec.pipeline.forms.measure import Cost, FirstAnswer, Latency, beside_float
 from edgec.targets.devices.qemu import QemuDevice
-from edgec.targets.tflite.inference import count_instructions, describe, measure_latency, predict
+from edgec.targets.tflite.inference import (
+    BoardLatency,
+    count_instructions,
+    describe,
+    first_answer,
+    measure_latency,
+    predict,
+)
 from edgec.targets.tflite.runner import LiteRtRunner
+
+TOO_MUCH = ("remote-failed", "remote-timeout", "remote-disk-full")
+"""How a board ends that a second, larger network is too much for: killed, endless, full."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +62,8 @@ class DeviceRunner:
         board, _ = describe(self.device)
         return {name: str(value) for name, value in asdict(board).items()}
 
-    def cost(self) -> Cost:
-        """Latency on a board; instructions on an emulated core.
+    def cost(self, in_float: Path | None = None) -> Cost:
+        """Latency on a board, beside that of ``in_float``; instructions on an emulated core.
 
         Raises:
             EdgecError: see ``measure_latency`` and ``count_instructions``.
@@ -61,9 +72,29 @@ class DeviceRunner:
             board, _ = describe(self.device)
             latency = Latency("not-measured", note="emulated: instructions are counted, time means nothing")
             return Cost(latency, count_instructions(self.device, self.artifact, xnnpack=self.xnnpack), asdict(board))
-        found = measure_latency(self.device, self.artifact, threads=self.threads, xnnpack=self.xnnpack)
+        found = self._measured(in_float)
+        first = self._first(self.artifact)
+        latency = replace(
+            found.latency, load_ms=first.load_ms, peak_rss_bytes=first.peak_rss_bytes, no_float=found.no_float
+        )
+        if in_float and found.in_float:
+            latency = replace(latency, beside_float=beside_float(latency, found.in_float, self._first(in_float)))
         states = {"before": asdict(found.before), "after": asdict(found.after)}
-        return Cost(found.latency, board={**asdict(found.board), **states})
+        return Cost(latency, board={**asdict(found.board), **states})
+
+    def _measured(self, in_float: Path | None) -> BoardLatency:
+        """The artifact beside float; alone, with the reason, where the board cannot have both."""
+        threads, xnnpack = self.threads, self.xnnpack
+        try:
+            return measure_latency(self.device, self.artifact, in_float, threads=threads, xnnpack=xnnpack)
+        except EdgecError as error:
+            if in_float is None or error.code not in TOO_MUCH:
+                raise
+            alone = measure_latency(self.device, self.artifact, threads=threads, xnnpack=xnnpack)
+            return replace(alone, no_float=f"with the float network beside it: {error.message}")
+
+    def _first(self, artifact: Path) -> FirstAnswer:
+        return first_answer(self.device, artifact, threads=self.threads, xnnpack=self.xnnpack)
 
     def fetch(self, folder: Path) -> None:
         """A .tflite runs as it is: there is nothing to bring home."""

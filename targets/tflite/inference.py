@@ -15,13 +15,13 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import Report
 from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.device import Device
-from edgec.pipeline.forms.measure import SAMPLES_FOR_P99, Latency
+from edgec.pipeline.forms.measure import NUM_BLOCKS, SAMPLES_FOR_P99, FirstAnswer, Latency
 from edgec.targets.devices.answer import checked, remote_failed
 from edgec.targets.devices.qemu import QemuDevice
 from edgec.targets.tflite.flatbuffer import read_tflite
 from edgec.targets.tflite.format import RUNNER
 
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S, FIRST_TIMEOUT_S = 120.0, 300.0
 COUNTED_INFERENCES = 3
 THROTTLING = {
     0: "under-voltage",
@@ -71,9 +71,15 @@ class BoardState:
 
 @dataclass(frozen=True)
 class BoardLatency:
-    """A latency and the conditions it was measured under."""
+    """A latency and the conditions it was measured under.
+
+    Attributes:
+        in_float: of the float network, timed in turns with it; None where there was none, or ``no_float`` says why.
+    """
 
     latency: Latency
+    in_float: Latency | None
+    no_float: str
     board: Board
     before: BoardState
     after: BoardState
@@ -123,9 +129,15 @@ def _outputs_of(artifact: Path, num_images: int) -> list[Expected]:
 
 
 def measure_latency(
-    device: Device, artifact: Path, *, threads: int = 1, xnnpack: bool = True, budget_s: float = 8.0
+    device: Device,
+    artifact: Path,
+    in_float: Path | None = None,
+    *,
+    threads: int = 1,
+    xnnpack: bool = True,
+    budget_s: float = 8.0,
 ) -> BoardLatency:
-    """Time single inferences there, after a warm-up, for about ``budget_s`` seconds.
+    """Time single inferences there, after a warm-up, for about ``budget_s`` seconds, and as long those ``in_float``.
 
     Raises:
         EdgecError: ``emulated-latency``, and see ``Device``.
@@ -134,11 +146,28 @@ def measure_latency(
         hint = "count instructions instead, or measure on a board: --on ssh://user@host"
         raise EdgecError("emulated-latency", f"times on '{device.name}' say nothing about a real core", hint)
     arguments = ["latency", device.push(artifact), *_options(threads, xnnpack), "--budget-s", str(budget_s)]
-    answer = device.run(RUNNER, arguments, START_TIMEOUT_S + 5 * budget_s)
+    beside = ["--beside", device.push(in_float)] if in_float else []
+    answer = device.run(RUNNER, [*arguments, *beside], START_TIMEOUT_S + 5 * budget_s * (2 if in_float else 1))
     times = checked(_Times, answer, device.name)
     name = f"{times.board.model or device.name}, {times.board.num_cores} cores"
     latency = replace(_latency(times, device.name), threads=threads, device=name)
-    return BoardLatency(latency, times.board, times.before.known, times.after.known)
+    other = _of_samples(times.in_float, device.name) if times.in_float else None
+    return BoardLatency(latency, other, times.no_float, times.board, times.before.known, times.after.known)
+
+
+def first_answer(device: Device, artifact: Path, *, threads: int = 1, xnnpack: bool = True) -> FirstAnswer:
+    """Time and memory of the first answer there, in a process of its own; unknown of a board without a Python runtime.
+
+    Raises:
+        EdgecError: see ``Device``.
+    """
+    try:
+        answer = device.run(RUNNER, ["first", device.push(artifact), *_options(threads, xnnpack)], FIRST_TIMEOUT_S)
+    except EdgecError as error:
+        if error.code != "missing-remote-runtime":
+            raise
+        return FirstAnswer()
+    return checked(FirstAnswer, answer, device.name)
 
 
 def count_instructions(device: Device, artifact: Path, *, xnnpack: bool = True, timeout_s: float = 600.0) -> int:
@@ -188,6 +217,12 @@ class _Predicted:
 
 
 @dataclass(frozen=True)
+class _Samples:
+    samples_ms: tuple[float, ...]
+    num_warmup: int
+
+
+@dataclass(frozen=True)
 class _Times:
     """Every sample, or the little that ``benchmark_model`` tells."""
 
@@ -199,13 +234,19 @@ class _Times:
     num_samples: int = 0
     p50_ms: float | None = None
     mean_ms: float | None = None
+    in_float: _Samples | None = None
+    no_float: str = ""
 
 
 def _latency(times: _Times, device: str) -> Latency:
     if times.mean_ms is not None:
         note = f"benchmark_model on the board: mean {times.mean_ms:.3f} ms"
         return Latency("measured", p50_ms=times.p50_ms, num_samples=times.num_samples, note=note)
-    samples = np.array(times.samples_ms)
+    return _of_samples(_Samples(times.samples_ms, times.num_warmup), device)
+
+
+def _of_samples(found: _Samples, device: str) -> Latency:
+    samples = np.array(found.samples_ms)
     if not samples.size or not np.all(np.isfinite(samples) & (samples > 0)):
         raise remote_failed(device, f"it measured {samples[:3].tolist()} ms")
     p50, p90, p99 = (float(value) for value in np.percentile(samples, (50, 90, 99)))
@@ -215,6 +256,7 @@ def _latency(times: _Times, device: str) -> Latency:
         p90_ms=p90,
         p99_ms=p99 if len(samples) >= SAMPLES_FOR_P99 else None,
         num_samples=len(samples),
-        num_blocks=1,
-        num_warmup=times.num_warmup,
+        num_blocks=NUM_BLOCKS,
+        num_warmup=found.num_warmup,
+        medians_ms=tuple(float(np.median(block)) for block in np.array_split(samples, NUM_BLOCKS) if block.size),
     )

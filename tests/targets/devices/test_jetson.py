@@ -66,6 +66,8 @@ def test_build_evaluate_and_measure_on_a_jetson(
     assert result["latency"]["status"] == "measured"
     assert "stand-in GPU (8.7), TensorRT 10.3.0+stand-in" in result["latency"]["device"]
     assert "GPU time" in result["latency"]["note"]
+    assert (tmp_path / "calls.log").read_text().split().count("build") == 2  # float's engine beside its own
+    assert result["latency"]["beside_float"]["speedup"] > 0
     assert result["accuracy"]["target"] is not None
     assert {"model.engine", "timing.cache", "engine.json"} <= {path.name for path in (bundle / "tensorrt").iterdir()}
     manifest = json.loads((bundle / "manifest.json").read_text())
@@ -91,7 +93,7 @@ def test_build_evaluate_and_measure_on_a_jetson(
     assert edgec(capsys, "evaluate", bundle, "--data", tiny_images, "--on", on)["target_agreement"] == 100.0
     cost = edgec(capsys, "measure", bundle, "--on", on)
     assert cost["board"]["layers"]["reformats"] == 1
-    assert (tmp_path / "calls.log").read_text().split().count("build") == 1  # kept there between the commands
+    assert (tmp_path / "calls.log").read_text().split().count("build") == 2  # kept there between the commands
     result = edgec(capsys, "build", *arguments, "--precision", "auto")
     assert result["precision_verdict"].startswith("ship ")
     assert result["precision_verdict"] in result["notes"]

@@ -18,12 +18,16 @@ import psutil
 import pytest
 from boards import WAITS, Board, Network, refused, script, start_board, stop_board, visit
 
+from edgec.pipeline.bundle.read import open_bundle
+from edgec.pipeline.bundle.records import read_latency
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.store import file_sha256
 from edgec.pipeline.forms.device import open_device
+from edgec.pipeline.forms.measure import NUM_BLOCKS, FirstAnswer
 from edgec.targets.devices.ssh import CHUNK, SshDevice
-from edgec.targets.tflite.inference import describe, measure_latency, predict
+from edgec.targets.tflite.device import DeviceRunner
+from edgec.targets.tflite.inference import describe, first_answer, measure_latency, predict
 
 pytest_plugins = ["device_fixtures"]
 
@@ -336,6 +340,8 @@ def test_a_board_without_a_python_runtime(board: Board, network: Network) -> Non
     assert (measured.latency.p50_ms, measured.latency.num_samples, measured.latency.threads) == (1.239, 50, 2)
     assert measured.latency.p99_ms is None
     assert "mean 1.310 ms" in measured.latency.note
+    assert measure_latency(device, network.path, network.path).no_float == "benchmark_model times one file at a time"
+    assert first_answer(device, network.path) == FirstAnswer()
     assert measured.board.runtime == "benchmark_model"
     with refused("missing-remote-runtime"):
         predict(device, network.path, network.inputs)
@@ -358,6 +364,63 @@ def test_the_clock_decides_how_many_samples(board: Board, network: Network) -> N
     assert 0 < latency.p50_ms <= latency.p90_ms <= latency.p99_ms
     assert latency.num_warmup > 0
     assert measured.board.num_cores == len(os.sched_getaffinity(0))
+
+
+def test_a_float_file_that_the_board_refuses_is_no_reason_to_time_nothing(
+    board: Board, network: Network, tmp_path: Path
+) -> None:
+    broken = tmp_path / "float.tflite"
+    broken.write_bytes(network.path.read_bytes()[:1000])
+    measured = measure_latency(board.device(), network.path, broken, budget_s=0.1)
+    assert measured.latency.p50_ms is not None
+    assert measured.in_float is None
+    assert measured.no_float.startswith("the board's runtime refuses the file: ")
+
+
+def test_a_board_that_float_is_too_much_for_is_timed_without(board: Board, network: Network) -> None:
+    """Killed as by a system without memory, where the second file is there; and the reason is told."""
+    kill = 'case "$*" in *--beside*) kill -9 $$;; esac'
+    board.install("small-python3", f'{kill}; PATH={board.bin}:$PATH exec {sys.executable} "$@"')
+    runner = DeviceRunner(board.device("small-python3"), network.path)
+    latency = runner.cost(network.path).latency
+    assert (latency.status, latency.beside_float) == ("measured", None)
+    assert latency.no_float.startswith("with the float network beside it: ")
+    board.install("broken-python3", "kill -9 $$")
+    with refused("remote-failed"):
+        DeviceRunner(board.device("broken-python3"), network.path).cost(network.path)
+
+
+def test_a_build_for_a_board_compares_with_float_there(
+    board: Board,
+    shared_store: None,
+    colours_toml: Path,
+    tiny_images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Two files, in turns, in one process there; time and memory of each one's first answer in a process of its own."""
+    bundle, on = tmp_path / "out", f"{board.device().name}{board.bin}/python3"
+    given = ["build", str(colours_toml), "--target", "arm", "--data", str(tiny_images), "--output", str(bundle)]
+    assert main([*given, "--on", on]) == 0
+    said = capsys.readouterr().out
+    latency = open_bundle(bundle).manifest.latency
+    assert len(read_latency(bundle).medians_ms) == latency.num_blocks == NUM_BLOCKS
+    beside = latency.beside_float
+    assert beside is not None
+    assert beside.low <= beside.speedup <= beside.high
+    assert beside.float_p50_ms > 0
+    for load_ms, peak in (
+        (latency.load_ms, latency.peak_rss_bytes),
+        (beside.float_load_ms, beside.float_peak_rss_bytes),
+    ):
+        assert load_ms is not None
+        assert load_ms > 0
+        assert peak is not None
+        assert 100_000 < peak < 1e9
+    for text in (said, (bundle / "README.md").read_text(), (bundle / "report.html").read_text()):
+        assert beside.words() in text
+    assert {path.suffix for path in board.uploads().values()} >= {".tflite"}
+    assert len([path for path in board.uploads().values() if path.suffix == ".tflite"]) >= 2
 
 
 def test_a_board_from_the_command_line(board: Board, capsys: pytest.CaptureFixture[str]) -> None:

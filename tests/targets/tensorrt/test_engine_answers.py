@@ -68,6 +68,53 @@ def test_a_good_answer(artifact: Path) -> None:
     assert cost.board["before"] == STATE
 
 
+class Refuses(Says):
+    """Takes the artifact, and refuses the engine of another one."""
+
+    def __init__(self, answer: object, code: str) -> None:
+        super().__init__(answer)
+        self._code = code
+
+    def run(self, script: Path, arguments: Sequence[str], timeout_s: float, progress: object = None) -> dict[str, Any]:
+        if script.parent.name == "float":
+            raise EdgecError(self._code, "no memory for it", "")
+        return super().run(script, arguments, timeout_s, progress)
+
+
+def test_float_is_timed_before_and_after(artifact: Path) -> None:
+    """Ten blocks of each in one process: those of float before it beside its own first ones."""
+    samples = {"gpu_ms": [2.0] * 10, "host_ms": [3.0] * 10}
+    asked: list[float] = []
+
+    class Both(Says):
+        def run(
+            self, script: Path, arguments: Sequence[str], timeout_s: float, progress: object = None
+        ) -> dict[str, Any]:
+            asked.append(float(arguments[arguments.index("--budget-s") + 1]))
+            own = script.parent.name != "float"
+            self._answer = ANSWER | {
+                "latency": TIMES | ({"gpu_ms": [1.0] * 10, "host_ms": [3.0] * 10} if own else samples)
+            }
+            return super().run(script, arguments, timeout_s, progress)
+
+    (artifact / "float").mkdir()
+    latency = DeviceEngine(Both(ANSWER), artifact).cost(artifact / "float").latency  # type: ignore[arg-type]
+    assert asked == [4.0, 8.0, 4.0]
+    assert (latency.p50_ms, latency.num_samples, latency.no_float) == (1.0, 10, "")
+    assert latency.beside_float is not None
+    assert (latency.beside_float.float_p50_ms, latency.beside_float.speedup) == (2.0, 2.0)
+
+
+def test_a_device_that_makes_no_engine_of_float_says_why(artifact: Path) -> None:
+    (artifact / "float").mkdir()
+    engine = DeviceEngine(Refuses(ANSWER, "engine-build-failed"), artifact)  # type: ignore[arg-type]
+    latency = engine.cost(artifact / "float").latency
+    assert (latency.p50_ms, latency.beside_float, latency.no_float) == (1.5, None, "no memory for it")
+    with pytest.raises(EdgecError) as caught:
+        DeviceEngine(Refuses(ANSWER, "connection-lost"), artifact).cost(artifact / "float")  # type: ignore[arg-type]
+    assert caught.value.code == "connection-lost"
+
+
 @pytest.mark.parametrize("value", OTHERS, ids=lambda value: str(value)[:12])
 @pytest.mark.parametrize(
     "place", [*((name,) for name in ANSWER), *(("latency", name) for name in TIMES), ("key", "gpu")]
