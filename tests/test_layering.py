@@ -124,12 +124,16 @@ SPEAKERS = {
 
 CATCHERS = {
     "edgec.pipeline.bundle.float_network": "a network that cannot be counted or made again is one that is left out",
-    "edgec.pipeline.bundle.golden_run": "a process of its own: the refusal travels in its answer",
+    "edgec.pipeline.bundle.golden_worker": "a process of its own: the refusal travels in its answer",
     "edgec.pipeline.deliver": "a precision that gains nothing takes no part where all are weighed",
     "edgec.pipeline.diagnosis": "a shared cache that does not answer is a finding",
     "edgec.pipeline.core.foreign": "a refusal of ours passes where another package's code may raise anything",
     "edgec.pipeline.core.shared": "a protocol whose package is missing is told from one that cannot be reached",
     "edgec.pipeline.core.store": "a build goes on without a shared cache that cannot be reached",
+    "edgec.pipeline.gate.draft": "a speedup that cannot be measured is no limit, and the draft says why",
+    "edgec.targets.tensorrt.device": "a float engine that the device refuses is not timed beside the artifact's",
+    "edgec.targets.tflite.device": "a board that two networks are too much for times one",
+    "edgec.targets.tflite.inference": "a board without a Python runtime has no first answer",
     "edgec.pipeline.gate.check": "a count that cannot be had here leaves its limit open",
     "edgec.pipeline.gate.proxies": "a count that cannot be had here is not known, and hides no other",
     "edgec.pipeline.gate.worker": "a process of its own: the refusal travels in its answer",

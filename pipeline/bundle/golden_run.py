@@ -2,38 +2,30 @@
 
 The artifact may be anyone's, and runtimes are not written for hostile files: they raise what they like, abort, or ask
 for all memory. Whatever happens there is one refusal here.
-
-    python -m edgec.pipeline.bundle.golden_run REQUEST.json
 """
 
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgec.pipeline.bundle.golden_worker import Reply, Request
 from edgec.pipeline.bundle.manifest import corrupt
 from edgec.pipeline.bundle.read import Bundle
 from edgec.pipeline.core.arrays import Expected, read_array
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.json_file import read_record
 from edgec.pipeline.core.scratch import scratch
-from edgec.pipeline.forms.compiler import load_compiler, settings_of
-from edgec.pipeline.forms.device import open_device
-from edgec.pipeline.forms.form import reference_form
-from edgec.pipeline.forms.format import Batch, Outputs, Predictor, TensorContract, damaged
+from edgec.pipeline.forms.format import Outputs, TensorContract, damaged
 from edgec.pipeline.forms.golden import GoldenSet, inputs_of
 from edgec.pipeline.forms.golden_inputs import as_batch
-from edgec.pipeline.forms.spec import TargetSpec
 
-MAX_DATA_BYTES = 8 << 30  # of the process; without a limit where a GPU's driver maps more than it takes
 TIMEOUT_S = 3600.0  # emulated cores are slow
 
 
@@ -48,35 +40,6 @@ class Answered:
 
     outputs: Outputs
     missing: str
-
-
-@dataclass(frozen=True)
-class Request:
-    """What one process is asked.
-
-    Attributes:
-        on: a device that runs the artifact, instead of this machine.
-        batch: ``.npy`` with the vectors as ``(N, C, H, W)`` float32.
-        outputs: folder for ``0.npy``, ``1.npy`` and so on.
-    """
-
-    target: TargetSpec
-    on: str | None
-    artifact: str
-    qdq: str
-    batch: str
-    outputs: str
-
-
-@dataclass(frozen=True)
-class Reply:
-    """The process's last line: an EdgecError's three parts, or how many outputs there are."""
-
-    num_outputs: int = 0
-    missing: str = ""
-    code: str = ""
-    message: str = ""
-    hint: str = ""
 
 
 def run_vectors(bundle: Bundle, golden: GoldenSet, on: str | None) -> Answered:
@@ -113,7 +76,7 @@ def read_answers(bundle: Bundle, golden: GoldenSet, stem: str, tensor: TensorCon
 
 
 def _reply(bundle: Bundle, folder: Path) -> Reply:
-    command = [sys.executable, "-m", "edgec.pipeline.bundle.golden_run", str(folder / "request.json")]
+    command = [sys.executable, "-m", "edgec.pipeline.bundle.golden_worker", str(folder / "request.json")]
     with (folder / "said").open("w+b") as said:
         try:
             done = subprocess.run(command, stdout=said, stderr=said, timeout=TIMEOUT_S, check=False)
@@ -128,42 +91,3 @@ def _reply(bundle: Bundle, folder: Path) -> Reply:
     if reply.code:
         raise EdgecError(reply.code, reply.message, reply.hint)
     return reply
-
-
-def _runner(request: Request) -> tuple[Predictor, str]:
-    """What runs the vectors, and why it is not the artifact; mostly empty."""
-    compiler, settings = load_compiler(request.target.compiler), settings_of(request.target)
-    artifact = Path(request.artifact)
-    if request.on is not None:
-        return compiler.on_device(open_device(request.on), artifact, settings, 1), ""
-    probe = compiler.probe(settings)
-    if probe.can_run:
-        return compiler.open_runner(artifact, settings, 1), ""
-    return reference_form().open(Path(request.qdq)), probe.missing
-
-
-def _answer(request: Request) -> Reply:
-    if request.target.device.gpu is None:
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        most = MAX_DATA_BYTES if hard == resource.RLIM_INFINITY else min(hard, MAX_DATA_BYTES)
-        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
-    batch: Batch = np.load(request.batch)
-    try:
-        predictor, missing = _runner(request)
-        outputs = predictor.predict(batch)
-    except EdgecError as error:
-        return Reply(code=error.code, message=error.message, hint=error.hint)
-    for i, values in enumerate(outputs):
-        np.save(Path(request.outputs) / f"{i}.npy", values)
-    return Reply(len(outputs), missing)
-
-
-def main(request: str) -> None:
-    """Answer one request, in ``reply.json`` beside it."""
-    asked = read_record(Request, Path(request), "corrupt-artifact-file")
-    reply: dict[str, Any] = asdict(_answer(asked))
-    Path(request).with_name("reply.json").write_text(json.dumps(reply), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -9,9 +9,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
-
 from edgec.pipeline.core.extensions import bringing_packages
 
 if TYPE_CHECKING:
@@ -30,6 +27,8 @@ def toolchain() -> dict[str, str]:
 @lru_cache
 def lock() -> dict[str, str]:
     """Versions of Python, of edgec, of what other packages bring for it, and of all that these require, by name."""
+    from packaging.utils import canonicalize_name
+
     found: dict[str, str] = {}
     waiting = ["edgec", *EXTRAS, *bringing_packages()]
     while waiting:
@@ -100,6 +99,8 @@ def _version(distribution: str) -> str | None:
 
 def _requirements(distribution: str) -> list[str]:
     """Names of what it needs here, without any extra; a line that no installer of today takes names nothing."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
     found = _metadata(distribution)
     needed = []
     for line in (found.get_all("Requires-Dist") if found else None) or []:

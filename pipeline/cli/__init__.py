@@ -80,6 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     if arguments is None:
         end_cleanly()
+        os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # to look for some, pydantic reads all distributions
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # a name that the locale cannot say is no reason to stop

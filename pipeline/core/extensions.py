@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from types import ModuleType
 from typing import Any
 
@@ -15,9 +15,15 @@ GROUPS = ("edgec.compilers", "edgec.models", "edgec.tasks", "edgec.metrics")
 
 
 @cache
+def _points() -> EntryPoints:
+    """All of this environment: looking for them reads the metadata of every distribution."""
+    return entry_points()
+
+
+@cache
 def _found(group: str) -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=group):
+    for point in _points().select(group=group):
         if found.setdefault(point.name, point).value != point.value:
             both = f"'{_package(found[point.name])}' and '{_package(point)}'"
             raise EdgecError("bad-extension", f"{both} both bring the {group} '{point.name}'", "remove one of them")
@@ -35,7 +41,7 @@ def extension_names(group: str) -> tuple[str, ...]:
 
 def bringing_packages() -> tuple[str, ...]:
     """Distributions that bring something for edgec, sorted."""
-    found = {point.dist.name for group in GROUPS for point in entry_points(group=group) if point.dist is not None}
+    found = {point.dist.name for group in GROUPS for point in _points().select(group=group) if point.dist is not None}
     return tuple(sorted(found))
 
 
@@ -55,7 +61,7 @@ def refuse_taken(group: str, name: str) -> None:
     Raises:
         EdgecError: ``bad-extension``.
     """
-    if name in entry_points(group=group).names:
+    if name in _points().select(group=group).names:
         raise bad_extension(group, name, "takes a name of edgec's own")
 
 

@@ -7,10 +7,14 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 T = TypeVar("T")
 
@@ -138,6 +142,14 @@ def _values(name: str, value: object) -> Iterator[tuple[str, object]]:
         yield name, value
 
 
+@cache
+def adapter(kind: Any) -> TypeAdapter[Any]:
+    """pydantic's, made once of each type."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
 def validate(kind: type[T], data: Mapping[str, Any], path: Path, code: str, within: str = "") -> T:
     """``data`` as a ``kind``; every wrong, missing or unknown field is named, with the nearest name for an unknown one.
 
@@ -147,10 +159,11 @@ def validate(kind: type[T], data: Mapping[str, Any], path: Path, code: str, with
     Raises:
         EdgecError: ``code``.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
-        return TypeAdapter(kind).validate_python(data)
+        checked: T = adapter(kind).validate_python(data)
+        return checked
     except ValidationError as error:
         found = error.errors(include_input=False, include_url=False)
         named = [".".join(map(str, (*([within] if within else []), *e["loc"]))) or "file" for e in found]

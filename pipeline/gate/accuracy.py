@@ -110,9 +110,9 @@ def _judge_pixels(limit: str, bound: float, accuracy: Accuracy) -> Finding:
 
 def _normal_p(beyond: float, error: float) -> float:
     """One-sided p-value of "the true value keeps the limit", which the estimate passes by ``beyond``."""
-    from scipy.stats import norm
+    from scipy.special import ndtr
 
-    return float(norm.sf(beyond / max(error, 1e-12)))
+    return float(ndtr(-beyond / max(error, 1e-12)))
 
 
 def judge_drop(limit: str, bound: float, pairs: Pairs) -> Finding:

@@ -34,9 +34,9 @@ def drop_interval(only_before: float, only_after: float, num_images: int, level:
         only_after: images that only the newer one gets right.
     """
     from scipy.optimize import brentq
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
-    z = float(norm.ppf((1 + level) / 2))
+    z = float(ndtri((1 + level) / 2))
     drop = (only_before - only_after) / num_images
 
     def low_end(delta: float) -> float:
@@ -63,16 +63,16 @@ def _score(b: float, c: float, n: int, delta: float) -> float:
 
 def drop_p(only_before: float, only_after: float, num_images: int, bound_pp: float) -> float:
     """One-sided p-value of "the true drop is at most ``bound_pp``", of the same score test."""
-    from scipy.stats import norm
+    from scipy.special import ndtr
 
-    return float(norm.sf(_score(only_before, only_after, num_images, bound_pp / 100)))
+    return float(ndtr(-_score(only_before, only_after, num_images, bound_pp / 100)))
 
 
 def share_p(count: int, num_images: int, bound_percent: float) -> float:
     """One-sided exact binomial p-value of "the true share is at least ``bound_percent``"."""
-    from scipy.stats import binom
+    from scipy.special import bdtr
 
-    return float(binom.cdf(count, num_images, bound_percent / 100))
+    return float(bdtr(count, num_images, bound_percent / 100))
 
 
 def share_interval(count: int, num_images: int) -> Share:

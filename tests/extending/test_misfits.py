@@ -36,7 +36,7 @@ Install = Callable[[str, str, str], None]
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Put a module ``misfit`` on the path, which brings ``name`` under the entry point group."""
     caches = (
-        *(extensions._found, compiler.load_compiler, task.load_task, task.metrics_of),
+        *(extensions._points, extensions._found, compiler.load_compiler, task.load_task, task.metrics_of),
         *(code._imports, code._source, code._found, code._source_sha256),
     )
 

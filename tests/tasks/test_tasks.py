@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import stats
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.dataset import Dataset, Sample
@@ -137,6 +138,13 @@ def test_large_outputs_bound_the_number_of_images() -> None:
 def test_intervals_hold_the_rate(percent: float, count: int) -> None:
     low, high = rate_interval(percent, count)
     assert 0.0 <= low <= percent <= high <= 100.0
+
+
+@given(st.integers(1, 5000).flatmap(lambda count: st.tuples(st.integers(0, count), st.just(count))))
+def test_intervals_are_scipys(counted: tuple[int, int]) -> None:
+    right, count = counted
+    theirs = stats.binomtest(right, count).proportion_ci(0.95, method="wilson")
+    assert rate_interval(100 * right / count, count) == pytest.approx((100 * theirs.low, 100 * theirs.high), abs=1e-9)
 
 
 @pytest.mark.parametrize("name", task_names())
