@@ -48,7 +48,8 @@ def latency_words(manifest: Manifest) -> str:
     """One sentence."""
     found = manifest.latency
     if found.p50_ms is None:
-        words = f"{found.status}: {found.note}" if found.note else found.status
+        status = found.status.replace("-", " ")
+        words = f"{status}: {found.note}" if found.note else status
         return words if found.estimated_ms is None else f"{words}; {_estimate(*found.estimated_ms)}"
     interval = found.p50_interval_ms
     spread = f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""

@@ -36,6 +36,9 @@ class FirstAnswer:
     peak_rss_bytes: int | None = None
 
 
+UNKNOWN = FirstAnswer()
+
+
 @dataclass(frozen=True)
 class BesideFloat:
     """An artifact beside the float network that the same compiler made for the same runtime, timed in turns.
@@ -45,7 +48,7 @@ class BesideFloat:
         speedup: its time over the artifact's, the median over the pairs of blocks.
         low, high: second smallest and second largest of the pairs; of ten, 98 % of all that have this median lie so.
             They are of one process and say nothing of another.
-        float_load_ms, float_peak_rss_bytes: the float artifact's, as ``Latency`` has them of the artifact.
+        float_load_ms, float_peak_rss_bytes, float_medians_ms: the float artifact's, as ``Latency`` has them of its own.
     """
 
     float_p50_ms: float
@@ -54,6 +57,7 @@ class BesideFloat:
     high: float
     float_load_ms: float | None = None
     float_peak_rss_bytes: int | None = None
+    float_medians_ms: tuple[float, ...] = ()
 
     @property
     def pays(self) -> bool:
@@ -116,7 +120,8 @@ class Latency:
 
 def summary(latency: Latency) -> Latency:
     """Without blocks and layers, which are many numbers."""
-    return replace(latency, medians_ms=(), layer_us={})
+    beside = replace(latency.beside_float, float_medians_ms=()) if latency.beside_float else None
+    return replace(latency, medians_ms=(), layer_us={}, beside_float=beside)
 
 
 @dataclass(frozen=True)
@@ -163,7 +168,7 @@ def measure_in_turns(invokes: Sequence[Callable[[], None]], threads: int, budget
     return [_latency(own, each, threads) for own, each in zip(blocks, warmed, strict=True)]
 
 
-def beside_float(artifact: Latency, in_float: Latency, first: FirstAnswer) -> BesideFloat | None:
+def beside_float(artifact: Latency, in_float: Latency, first: FirstAnswer = UNKNOWN) -> BesideFloat | None:
     """Compare the blocks of two that were measured in turns, pair by pair; None where one was not measured.
 
     Args:
@@ -175,7 +180,8 @@ def beside_float(artifact: Latency, in_float: Latency, first: FirstAnswer) -> Be
     if in_float.p50_ms is None or len(pairs) < 3:
         return None
     speedup = float(np.median(pairs))
-    return BesideFloat(in_float.p50_ms, speedup, pairs[1], pairs[-2], first.load_ms, first.peak_rss_bytes)
+    costs = (first.load_ms, first.peak_rss_bytes, in_float.medians_ms)
+    return BesideFloat(in_float.p50_ms, speedup, pairs[1], pairs[-2], *costs)
 
 
 def _latency(blocks: Sequence[npt.NDArray[np.float64]], warmed: WarmUp, threads: int) -> Latency:

@@ -113,8 +113,10 @@ def _measured(one: Findings) -> list[tuple[Cell, ...]]:
         rows.append((Cell(one.name), Cell(figure), *_pair(figure, said.float, said.target), images, by))
     if took.p50_ms is not None:
         where = Cell(f"{took.device or 'unknown device'}, median")
-        before = took.beside_float.float_p50_ms if took.beside_float else None
-        rows.append((Cell(one.name), Cell(LATENCY), *_pair(LATENCY, before, took.p50_ms), where, by))
+        beside = took.beside_float
+        pair = _pair(LATENCY, beside.float_p50_ms if beside else None, took.p50_ms)
+        faster = Cell(_factor(beside.speedup, 1.0)) if beside else pair[2]
+        rows.append((Cell(one.name), Cell(LATENCY), *pair[:2], faster, where, by))
     return rows
 
 
@@ -123,5 +125,9 @@ def _pair(figure: str, before: float | None, after: float | None) -> tuple[Cell,
     shown = [Cell("-") if value is None else Cell(f"{value:.4g}") for value in (before, after)]
     if before is None or after is None:
         return shown[0], shown[1], Cell("-")
-    change = times(before, after, "faster", "slower").removesuffix(" than") if figure == LATENCY else ""
-    return shown[0], shown[1], Cell(change or f"{signed(after - before)} pp")
+    change = _factor(before, after) if figure == LATENCY else f"{signed(after - before)} pp"
+    return shown[0], shown[1], Cell(change)
+
+
+def _factor(before: float, after: float) -> str:
+    return times(before, after, "faster", "slower").removesuffix(" than")

@@ -38,7 +38,8 @@ def _plot(device: str, threads: int | None, found: Sequence[Findings]) -> Latenc
     processes = any(one.latency.num_processes > 1 for one in found)
     caption = f"A dot is the median of {'one process' if processes else 'one block of calls'}; nothing is dropped."
     if any(one.latency.beside_float for one in found):
-        caption += " Orange is the median of the float network in the same runtime, timed in turns with the build."
+        caption += " Orange is the float network in the same runtime, timed in turns with the build;"
+        caption += " the speedup is the median over neighbouring blocks."
     if any(one.latency.p50_interval_ms is None for one in found):
         caption += " One process alone gives no interval: edgec check --record measures it."
     return LatencyPlot(f"{device}{many}", dots(f"Latency on {device}{many}", rows, "ms"), caption)
@@ -49,7 +50,8 @@ def _float_row(one: Findings) -> list[Dots]:
     if beside is None:
         return []
     middle = beside.float_p50_ms
-    return [Dots(f"{one.name}, float", (middle,), middle, f"{middle:.3f} ms", highlight=True)]
+    observed = beside.float_medians_ms or (middle,)
+    return [Dots(f"{one.name}, float", observed, middle, f"{middle:.3f} ms", highlight=True)]
 
 
 def _row(one: Findings) -> Dots:

@@ -13,6 +13,8 @@ from edgec.pipeline.tasks.paired import Share, drop_interval
 
 HEADLINES = {"top1": "Top-1", "miou": "Mean IoU"}
 MEASURED = "Measured on the building machine, unless a note says otherwise."
+MOST_COLUMNS = 12
+"""That stand side by side on a page of 72 rem."""
 Column = Callable[[Findings, Findings], Cell]
 
 
@@ -40,8 +42,10 @@ def summary(found: Sequence[Findings]) -> Table:
     against = f" Signed points and factors are against {first.name}." if len(found) > 1 else ""
     sure = "" if all(one.manifest.accuracy.agreement_spread for one in found) else "Rates with 95 % intervals. "
     caption = f"{sure}{MEASURED}{against}"
-    table = Table("Summary of all builds", ("Build", *(name for name, _ in columns)), rows, caption, "wide")
-    return without_empty_columns(table)
+    table = without_empty_columns(
+        Table("Summary of all builds", ("Build", *(name for name, _ in columns)), rows, caption, "wide")
+    )
+    return replace(table, kind="wide many") if len(table.heads) > MOST_COLUMNS else table
 
 
 def gain(one: Findings, first: Findings) -> Share | None:
@@ -133,13 +137,19 @@ def _speedup(one: Findings, first: Findings) -> Cell:
 
 
 def _first_answer(one: Findings, first: Findings) -> Cell:
-    load_ms = one.manifest.latency.load_ms
-    return NOTHING if load_ms is None else Cell(f"{load_ms:.0f} ms")
+    load_ms, beside = one.manifest.latency.load_ms, one.manifest.latency.beside_float
+    if load_ms is None:
+        return NOTHING
+    in_float = beside.float_load_ms if beside else None
+    return Cell(f"{load_ms:.0f} ms", "" if in_float is None else f"float {in_float:.0f} ms")
 
 
 def _memory(one: Findings, first: Findings) -> Cell:
-    peak = one.manifest.latency.peak_rss_bytes
-    return NOTHING if peak is None else Cell(size_words(peak))
+    peak, beside = one.manifest.latency.peak_rss_bytes, one.manifest.latency.beside_float
+    if peak is None:
+        return NOTHING
+    in_float = beside.float_peak_rss_bytes if beside else None
+    return Cell(size_words(peak), "" if in_float is None else f"float {size_words(in_float)}")
 
 
 def _instructions(one: Findings, first: Findings) -> Cell:

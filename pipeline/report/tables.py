@@ -28,7 +28,8 @@ class Table:
 
     Attributes:
         label: names the table for those who do not see it.
-        kind: a further style: ``bars``, ``published``, ``wide`` for one that stacks before others do.
+        kind: a further style: ``bars``, ``published``, ``wide`` for one that stacks before others do, ``wide many`` for
+            one that stacks on a laptop already.
     """
 
     label: str

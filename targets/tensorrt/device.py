@@ -18,7 +18,7 @@ from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.compiler import OnDevice
 from edgec.pipeline.forms.device import Device
 from edgec.pipeline.forms.format import Batch, Outputs
-from edgec.pipeline.forms.measure import NUM_BLOCKS, SAMPLES_FOR_P99, Cost, FirstAnswer, Latency, beside_float
+from edgec.pipeline.forms.measure import NUM_BLOCKS, SAMPLES_FOR_P99, Cost, Latency, beside_float
 from edgec.targets.devices.answer import checked, remote_failed
 from edgec.targets.devices.qemu import QemuDevice
 from edgec.targets.tensorrt.format import SCRIPT, read_spec, shapes_of, split
@@ -93,7 +93,7 @@ class DeviceEngine:
             after = DeviceEngine(self.device, in_float)._measured(BUDGET_S / 2).latency
             other = replace(after, gpu_ms=before.gpu_ms + after.gpu_ms, host_ms=before.host_ms + after.host_ms)
             found = _latency(other, answer.key, self.device.name)
-            latency = replace(latency, beside_float=beside_float(latency, found, FirstAnswer()))
+            latency = replace(latency, beside_float=beside_float(latency, found))
         said, times = asdict(answer), asdict(answer.latency)
         states = {name: times[name] for name in ("before", "after")}
         board = {**said["key"], "layers": said["layers"], "golden": said["golden"], **states}

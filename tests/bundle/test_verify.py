@@ -362,7 +362,7 @@ class TestDocuments:
         card = model_card(manifest)
         assert card == (mcu_bundle / "README.md").read_text()
         assert "100.00 % (61.0 to 100.0)" in card
-        assert "not-measured" in card
+        assert "not measured" in card
         assert manifest.origin.calibration_set.sha256 in card
         assert card.splitlines()[2].startswith("INT8 network")
         for precision, words in (("fp16", "FP16 network"), ("mixed", "INT8 and float network")):

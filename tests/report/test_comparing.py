@@ -127,6 +127,17 @@ class TestSummary:
         assert column(table, "Speedup") == [Cell("2.10x", "1.90 to 2.30"), Cell("-")]
         assert column(table, "First answer")[0] == Cell("31 ms")
         assert column(table, "Memory")[0] == Cell("9.50 MB")
+        assert summary([variant("a", latency=timed(2.0))]).kind == "wide"
+        in_float = BesideFloat(4.2, 2.1, 1.9, 2.3, float_load_ms=52.0, float_peak_rss_bytes=30_000_000)
+        table = summary([variant("a", latency={**timed(2.0), **more, "beside_float": in_float})])
+        assert column(table, "First answer") == [Cell("31 ms", "float 52 ms")]
+        assert column(table, "Memory") == [Cell("9.50 MB", "float 30.00 MB")]
+
+    def test_many_columns_are_drawn_smaller(self, variant: Variant) -> None:
+        """More than fit a page of 72 rem; below that width the builds are cards."""
+        memory = {"arena_bytes": 1000, "ram_limit_bytes": 5000, "flash_limit_bytes": 5000}
+        more = {"beside_float": BesideFloat(4.2, 2.1, 1.9, 2.3), "load_ms": 31.4, "peak_rss_bytes": 9_500_000}
+        assert summary([variant("a", latency={**timed(2.0), **more}, memory=memory)]).kind == "wide many"
 
     def test_float_stands_beside_in_the_latency_plot(self, variant: Variant) -> None:
         known = {"medians_ms": (1.9, 2.0, 2.1), "beside_float": BesideFloat(4.2, 2.1, 1.9, 2.3)}
@@ -136,7 +147,10 @@ class TestSummary:
         assert [kind for kind, _ in dots] == ["dot", "dot", "dot", "dot strong"]
         assert dots[3][1] - dots[0][1] == pytest.approx(23 * (dots[1][1] - dots[0][1]), abs=1.5)
         assert "a: 2.000 ms, 3 dots from 1.900 to 2.100 ms; a, float: 4.200 ms" in svg.attrib["aria-label"]
-        assert "Orange is the median of the float network" in plot.caption
+        assert "Orange is the float network" in plot.caption
+        known["beside_float"] = replace(BesideFloat(4.2, 2.1, 1.9, 2.3), float_medians_ms=(4.1, 4.2, 4.5))
+        (plot,) = latency_plots([variant("a", latency={**timed(2.0), **known})])
+        assert plot.chart.count("dot strong") == 3
 
     def test_columns_that_nobody_fills_vanish(self, variant: Variant) -> None:
         none = {
