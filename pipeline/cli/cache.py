@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.types import StringParamType
 
 from edgec.pipeline.cli._progress import tell
 
 SHARED = click.option("--shared", is_flag=True, help="The shared cache, not this machine's store.")
 
 
-class Bytes(click.ParamType):
+class Bytes(StringParamType):
     """``500MB``, ``20 GiB``, or a number of bytes."""
 
     name = "size"
 
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> int:
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         """Bytes."""
         from pydantic import ByteSize, NonNegativeInt, TypeAdapter, ValidationError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +15,7 @@ GROUPS = ("edgec.compilers", "edgec.models", "edgec.tasks", "edgec.metrics")
 
 
 @cache
-def _points() -> EntryPoints:
+def _points() -> Any:  # Python 3.10 calls it SelectableGroups
     """All of this environment: looking for them reads the metadata of every distribution."""
     return entry_points()
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
 
@@ -162,7 +162,7 @@ def validate(kind: type[T], data: Mapping[str, Any], path: Path, code: str, with
     from pydantic import ValidationError
 
     try:
-        checked: T = adapter(kind).validate_python(data)
+        checked: T = adapter(cast(Any, kind)).validate_python(data)
         return checked
     except ValidationError as error:
         found = error.errors(include_input=False, include_url=False)
