@@ -58,7 +58,7 @@ def test_a_project_has_it(mcu_bundle: Path, tmp_path: Path) -> None:
     svg = (tmp_path / "project" / "memory.svg").read_text()
     operators = open_bundle(mcu_bundle).manifest.contract.operators
     assert len(heights(svg)) == sum(operators.values())
-    assert "](memory.svg)" in (tmp_path / "project" / "README.md").read_text()
+    assert "\n\n![RAM while each operator runs](memory.svg)\n\n" in (tmp_path / "project" / "README.md").read_text()
     assert '"memory.svg"' in (tmp_path / "project" / "project.json").read_text()
 
 
