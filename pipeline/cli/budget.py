@@ -49,14 +49,17 @@ def init(
     """Write budgets that BUNDLEs keep now, with stated margins."""
     from edgec.pipeline.core.errors import EdgecError
     from edgec.pipeline.gate.budgets import Budgets
-    from edgec.pipeline.gate.draft import HEAD, Margins, draft_budget, to_toml
+    from edgec.pipeline.gate.draft import HEAD, Margins, check_apart, draft_budget, to_toml
+    from edgec.pipeline.report.output import prepare, write_text
 
     if output.exists():
         raise EdgecError("output-exists", f"'{output}' exists", "see 'edgec budget update'")
+    prepare(output)
+    check_apart(bundles)
     margins = Margins(latency_margin, count_margin, accuracy_margin_pp, max_slowdown)
     drafts = [draft_budget(folder, owner, reason, margins, budget_s, baseline, device) for folder in bundles]
     budgets = Budgets(tuple(draft.budget for draft in drafts))
-    output.write_text(to_toml(budgets, HEAD.format(margins=margins)), encoding="utf-8")
+    write_text(output, to_toml(budgets, HEAD.format(margins=margins)))
     _say_left_out(drafts)
     one = len(drafts) == 1
     click.echo(
@@ -83,9 +86,10 @@ def update(
 ) -> None:
     """Show, as a diff, what present limits would be for BUNDLEs; --write makes the change."""
     from edgec.pipeline.gate.budgets import load_budgets
-    from edgec.pipeline.gate.draft import Margins, diff, redraft, updated
+    from edgec.pipeline.gate.draft import Margins, check_apart, diff, redraft, updated
 
     before, old = load_budgets(budgets), budgets.read_bytes().decode()
+    check_apart(bundles)
     margins = Margins(latency_margin, count_margin, accuracy_margin_pp)
     drafts = [redraft(folder, before, margins, budget_s) for folder in bundles]
     new = updated(old, before, [draft.budget for draft in drafts])

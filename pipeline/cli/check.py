@@ -55,10 +55,14 @@ def command(
     from edgec.pipeline.gate.check import Conditions, check
     from edgec.pipeline.gate.formats import FORMATS as WRITERS
     from edgec.pipeline.gate.keep import check_unsigned, keep
+    from edgec.pipeline.report.output import prepare, write_text
 
     if record:
         check_unsigned(bundles)
     wanted = _formats(formats or (("json",) if as_json else ("text",)))
+    for _, file in wanted:
+        if file is not None:
+            prepare(file)
     conditions = Conditions(dict(_named(text) for text in baselines), data, device, no_device, budget_s)
     with progress_bar():
         report = check(bundles, load_budgets(budgets), conditions)
@@ -69,7 +73,7 @@ def command(
         if file is None:
             click.echo(text)
         else:
-            file.write_text(f"{text}\n", encoding="utf-8")
+            write_text(file, f"{text}\n")
     return EXIT_STATUS[report.verdict.value]
 
 

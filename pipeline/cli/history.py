@@ -31,11 +31,12 @@ def command() -> None:
 @click.option("--commit", help="Name of the state; git's HEAD by default.")
 def add(report: Path, history: Path, commit: str | None) -> None:
     """Append what REPORT ('edgec check --format json=REPORT') measured."""
+    from edgec.pipeline.bundle.model_card import counted
     from edgec.pipeline.gate.history import append_history, current_commit, entries_of
 
     entries = entries_of(report, commit or current_commit())
     file = append_history(history, entries)
-    click.echo(f"{file}: {len(entries)} entries added for {entries[0].commit}")
+    click.echo(f"{file}: {counted(len(entries), 'entry', 'entries')} added for {entries[0].commit}")
 
 
 @command.command()
@@ -47,6 +48,7 @@ def show(history: Path, measure: str, as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
+    from edgec.pipeline.bundle.model_card import counted
     from edgec.pipeline.gate.change_points import change_points
 
     rows = []
@@ -58,7 +60,8 @@ def show(history: Path, measure: str, as_json: bool) -> None:
         series = {"model": model, "target": target, "device": device, "fingerprint": fingerprint}
         rows.append({**series, "values": values, "change_points": found})
         if not as_json:
-            click.echo(f"{model} for {target}{entries[0].where(measure)}: {measure} over {len(entries)} entries")
+            many = counted(len(entries), "entry", "entries")
+            click.echo(f"{model} for {target}{entries[0].where(measure)}: {measure} over {many}")
             for entry in entries:
                 click.echo(f"  {entry.commit[:12]:12}  {entry.time}  {entry.values[measure]:.6g}")
             for point in points:
@@ -97,11 +100,16 @@ def plot(history: Path, measure: str, output: Path | None) -> None:
 
 def _series(history: Path, measure: str) -> dict[tuple[str, str, str], list[Entry]]:
     from edgec.pipeline.core.errors import EdgecError, nearest_hint
-    from edgec.pipeline.gate.history import read_history, series_of
+    from edgec.pipeline.gate.history import DEVICE_MEASURES, read_history, series_of
 
     entries = read_history(history)
     series = series_of(entries, measure)
-    if not series:
-        known = {name for entry in entries for name in entry.values}
-        raise EdgecError("unknown-measure", f"no entry has '{measure}'", nearest_hint(measure, known))
-    return series
+    if series:
+        return series
+    known = {name for entry in entries for name in entry.values}
+    hint = nearest_hint(measure, known)
+    if not entries:
+        hint = "the history is empty: add a report with 'edgec history add'"
+    elif measure in DEVICE_MEASURES:
+        hint = f"it enters from a check without --no-device; known: {', '.join(sorted(known))}"
+    raise EdgecError("unknown-measure", f"no entry has '{measure}'", hint)

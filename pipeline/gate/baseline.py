@@ -35,6 +35,17 @@ class Baseline:
     missing: str = ""
 
 
+def check_baselines(given: Mapping[str, Path]) -> None:
+    """What was given is there, whether or not a budget asks for it: a name mistyped is no baseline left out.
+
+    Raises:
+        EdgecError: ``bad-baseline``.
+    """
+    for path in given.values():
+        if not path.exists():
+            raise EdgecError("bad-baseline", f"no baseline '{path}'", "check the path")
+
+
 def find_baseline(candidate: Bundle, budget: Budget, given: Mapping[str, Path]) -> Baseline:
     """What ``--baseline`` gave for the budget's name.
 

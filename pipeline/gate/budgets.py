@@ -215,6 +215,10 @@ def load_budgets(path: Path, today: datetime.date | None = None) -> Budgets:
     Raises:
         EdgecError: ``no-such-file``, ``bad-budgets`` names every wrong field, ``expired-waiver``.
     """
+    if not path.exists():
+        raise EdgecError(
+            "no-such-file", f"no budgets '{path}'", "write them with 'edgec budget init', or give --budgets"
+        )
     budgets = validate(Budgets, read_toml(path, "bad-budgets"), path, "bad-budgets")
     _check_unique(budgets.budget, path)
     for budget in budgets.budget:

@@ -13,7 +13,7 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import reporter
 from edgec.pipeline.forms.measure import cpu_model
 from edgec.pipeline.gate.accuracy import judge_accuracy, judge_stability
-from edgec.pipeline.gate.baseline import Baseline, find_baseline, judge_drop_against, judge_recorded
+from edgec.pipeline.gate.baseline import Baseline, check_baselines, find_baseline, judge_drop_against, judge_recorded
 from edgec.pipeline.gate.budgets import (
     ACCURACY_LIMITS,
     ANY_DEVICE,
@@ -83,8 +83,8 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst line's: fail before inconclusive before pass."""
-        verdicts = {line.verdict for line in self.lines}
+        """The worst line's: fail before inconclusive before pass; nobody knows where nothing was judged."""
+        verdicts = {line.verdict for line in self.lines} or {Verdict.INCONCLUSIVE}
         return next((v for v in (Verdict.FAIL, Verdict.INCONCLUSIVE) if v in verdicts), Verdict.PASS)
 
 
@@ -113,6 +113,7 @@ def check(folders: Sequence[Path], budgets: Budgets, conditions: Conditions) -> 
     Raises:
         EdgecError: ``no-budget``, ``bad-baseline``; what opening bundles, data and runtimes raises.
     """
+    check_baselines(conditions.baselines)
     lines: list[Line] = []
     records: list[Measured] = []
     known: list[Known] = []

@@ -103,6 +103,21 @@ def draft_budget(
     return _drafted(bundle, budget, (*LATENCY_LIMITS, SPEEDUP_LIMIT) if here else (), margins, budget_s)
 
 
+def check_apart(folders: Sequence[Path]) -> None:
+    """Each bundle has a budget of its own.
+
+    Raises:
+        EdgecError: ``same-bundle``; what opening the bundles raises.
+    """
+    seen: dict[tuple[str, str], Path] = {}
+    for folder in folders:
+        manifest = open_bundle(folder).manifest
+        other = seen.setdefault((manifest.model.name, manifest.target.name), folder)
+        if other is not folder:
+            message = f"'{other}' and '{folder}' are both '{manifest.model.name}' for '{manifest.target.name}'"
+            raise EdgecError("same-bundle", message, "one budget holds for both: give one of them")
+
+
 def redraft(folder: Path, budgets: Budgets, margins: Margins, budget_s: float) -> Draft:
     """The bundle's own budget with present limits; of times, only those that it limits and this machine can tell.
 

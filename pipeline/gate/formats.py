@@ -51,6 +51,7 @@ UNITS = {
     "size_bytes": " bytes",
     "arena_bytes": " bytes",
 }
+NOTHING = "nothing was judged: no budget of these bundles has a limit that needs no device"
 SIGNS = {Verdict.PASS: "✅", Verdict.FAIL: "❌", Verdict.INCONCLUSIVE: "❔"}
 
 
@@ -91,7 +92,8 @@ def as_text(report: Report) -> str:
     body = [texts[0]]
     for text, note, line in zip(texts[1:], notes, report.lines, strict=True):
         body += [text] if line.finding.verdict is Verdict.PASS and line.finding.low is None else [text, note]
-    return "\n".join([*body, *map(_measured_text, report.measured), f"verdict: {report.verdict.value}"])
+    nothing = [] if report.lines else [NOTHING]
+    return "\n".join([*body, *nothing, *map(_measured_text, report.measured), f"verdict: {report.verdict.value}"])
 
 
 def as_junit(report: Report) -> str:
@@ -123,6 +125,8 @@ def as_github(report: Report) -> str:
     ]
     count = sum(line.verdict is Verdict.PASS for line in report.lines)
     summary = f"{report.verdict.value}: {count} of {len(report.lines)} limits kept"
+    if not report.lines:
+        commands.append(f"::warning title=edgec check::{_message(NOTHING)}")
     return "\n".join([*commands, f"::notice title=edgec check::{_message(summary)}"])
 
 
@@ -143,7 +147,7 @@ def as_markdown(report: Report) -> str:
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     measured = [f"- {_measured_text(record)}" for record in report.measured]
     head = f"### {SIGNS[report.verdict]} edgec check: {report.verdict.value}"
-    return "\n".join([head, "", *rows, *(["", *measured] if measured else []), ""])
+    return "\n".join([head, "", *(rows if report.lines else [NOTHING]), *(["", *measured] if measured else []), ""])
 
 
 FORMATS: dict[str, Callable[[Report], str]] = {

@@ -22,6 +22,19 @@ def check_replaceable(output: Path, mark: bytes, what: str) -> None:
     raise EdgecError("output-exists", message, "choose another path, or remove it")
 
 
+def prepare(output: Path) -> None:
+    """Make the folder of a file that is to be written, before the work that it is the result of.
+
+    Raises:
+        EdgecError: ``output-not-writable``.
+    """
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"cannot write '{output}': {error.strerror}"
+        raise EdgecError("output-not-writable", message, "choose another path") from error
+
+
 def write_text(output: Path, text: str) -> None:
     """Write a file, in the same bytes on every system.
 

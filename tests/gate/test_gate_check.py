@@ -214,6 +214,8 @@ def test_bad_baselines(run: Run, bundle: Path, tmp_path: Path, truth: dict[str, 
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "report.json", tmp_path / "empty"):
         assert code(run("check", bundle, "--budgets", file, "--baseline", path)) == "bad-baseline"
+    absolute = budgets(tmp_path)  # nobody asks for a baseline
+    assert code(run("check", bundle, "--budgets", absolute, "--baseline", tmp_path / "typo")) == "bad-baseline"
 
 
 def test_errors_of_budgets_are_errors_not_skips(run: Run, bundle: Path, tmp_path: Path) -> None:
@@ -477,6 +479,51 @@ def test_formats_to_files(run: Run, bundle: Path, tmp_path: Path) -> None:
     assert all((tmp_path / name).stat().st_size for name in FORMATS)
 
 
+def test_files_go_where_there_is_no_folder_yet(run: Run, bundle: Path, tmp_path: Path) -> None:
+    """As a test runner's reports do; what cannot be made is refused before anything is judged."""
+    file = tmp_path / "new" / "budgets.toml"
+    assert run("budget", "init", bundle, "--owner", "me", "--device", "any", "--output", file)[0] == 0
+    found = tmp_path / "reports" / "gate.xml"
+    assert run("check", bundle, "--budgets", file, "--no-device", "--format", f"junit={found}")[0] == 0
+    assert found.is_file()
+    inside = file / "gate.xml"
+    assert code(run("check", bundle, "--budgets", file, "--format", f"junit={inside}")) == "output-not-writable"
+    answer = run("budget", "init", bundle, "--owner", "me", "--output", file / "budgets.toml")
+    assert code(answer) == "output-not-writable"
+    found.unlink()
+    found.mkdir()
+    assert code(run("check", bundle, "--budgets", file, "--no-device", "--format", f"junit={found}")) == (
+        "output-not-writable"
+    )
+
+
+def test_two_bundles_of_one_budget_are_refused(run: Run, bundle: Path, tmp_path: Path) -> None:
+    """A file with both would be refused by the next check."""
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    file = tmp_path / "budgets.toml"
+    for others in ((bundle,), (copy,)):
+        answer = run("budget", "init", bundle, *others, "--owner", "me", "--device", "any", "--output", file)
+        assert code(answer) == "same-bundle"
+        assert not file.exists()
+    kept = budgets(tmp_path, device=ANY_DEVICE)
+    assert code(run("budget", "update", bundle, copy, "--budgets", kept)) == "same-bundle"
+
+
+def test_a_check_that_judges_nothing_does_not_pass(run: Run, bundle: Path, tmp_path: Path) -> None:
+    file = budgets(tmp_path, "p50_ms = 3.0")
+    formats = ("--format", "text", "--format", "github", "--format", "markdown")
+    status, out, _ = run("check", bundle, "--budgets", file, "--no-device", *formats)
+    assert status == 4
+    assert out.count("nothing was judged") == 3
+    assert "::warning" in out
+
+
+def test_no_budgets_yet(run: Run, bundle: Path, tmp_path: Path) -> None:
+    answer = run("check", bundle, "--budgets", tmp_path / "nothing.toml")
+    assert code(answer) == "no-such-file"
+    assert "edgec budget init" in answer[2]
+
+
 def test_init_writes_budgets_that_hold(run: Run, bundle: Path, tmp_path: Path, truth: dict[str, float]) -> None:
     file = tmp_path / "budgets.toml"
     status, _, _ = run("budget", "init", bundle, "--owner", "me", "--baseline", "main", "--output", file)
@@ -687,7 +734,7 @@ def test_no_limit_starts_from_an_interval_that_holds_anything(
     run: Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a busy machine: a network of 0.07 ms once got a budget of 575."""
-    alike, unlike = source(2.0), source(2.0, layout=2.0)
+    alike, unlike = source(2.0, 2.4, 2.4), source(2.0, 2.4, 2.4, seed=1, layout=2.0)
     monkeypatch.setattr(draft_module, "Sampler", lambda *places, **options: unlike)
     answer = run("budget", "init", bundle, "--owner", "me", "--output", tmp_path / "b.toml")
     assert code(answer) == "cannot-measure"

@@ -247,6 +247,20 @@ def test_mistakes(mistake: str, run: Run, kept: Path, tmp_path: Path) -> None:
     assert err.startswith(f"error[{code}]")
 
 
+def test_a_measure_that_no_entry_has_is_explained(run: Run, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    assert "edgec history add" in run("show", "--history", empty)[2]
+    counts = tmp_path / "counts.json"
+    known = {"model": "m", "target": "t", "values": {"params": 3}}
+    counts.write_text(json.dumps({"measured": [], "known": [known]}))
+    status, out, _ = run("add", counts, "--history", empty, "--commit", "x")
+    assert (status, "1 entry added" in out) == (0, True)
+    err = run("show", "--history", empty)[2]
+    assert "without --no-device; known: params" in err
+    assert "did you mean 'params'" in run("show", "--history", empty, "--measure", "param")[2]
+
+
 def test_the_commit_is_gits(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
