@@ -204,6 +204,34 @@ def test_the_action(repository: Path, tmp_path: Path) -> None:
     assert "| `size_bytes` |" in comment
 
 
+def test_a_base_that_cannot_be_built_is_a_warning(repository: Path, tmp_path: Path) -> None:
+    """The first pull request of a model: main does not have it. Both templates go on without a baseline."""
+    failing = 'echo "$@" >>"$WORDS"; case "$PWD" in */tree) exit 1;; esac; for last; do :; done; mkdir -p "$last"'
+    program(tmp_path, "edgec", f'[ "$1" = build ] || {{ echo "$@" >>"$WORDS"; exit 0; }}; {failing}')
+    action = read_yaml(ACTION.read_text())
+    inputs = {k: str(v.get("default")) for k, v in action["inputs"].items()}
+    runner = Runner(tmp_path, repository, inputs | {"model": "new.toml", "target": "cpu", "base": "main"})
+    steps = {step["name"]: step for step in action["runs"]["steps"]}
+    done = runner.step(steps["Build"])
+    assert done.returncode == 0, done.stderr
+    assert "::warning title=edgec::'main' could not be built" in done.stdout
+    assert not (Path(runner.outputs["build"]["work"]) / "base").exists()
+    (job,) = (one for name, one in read_yaml(TEMPLATE.read_text()).items() if name == ".edgec")
+    subprocess.run(["git", "worktree", "prune"], cwd=repository, check=True)
+    asked = {"EDGEC_PACKAGE": "x", "EDGEC_MODEL": "new.toml", "EDGEC_TARGET": "cpu", "EDGEC_BASE": "main"}
+    done = subprocess.run(
+        ["bash", "-ec", "\n".join(job["script"])],
+        cwd=repository,
+        env=surroundings_of(tmp_path) | job["variables"] | asked,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "'main' could not be built" in done.stdout
+    assert "--baseline" not in (tmp_path / "words").read_text()
+
+
 CHECKED = 'echo "$@" >>"$WORDS"; [ "$1" = report ] && exit; for last; do :; done; echo table >"${last#markdown=}"; exit'
 
 
