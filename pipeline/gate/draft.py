@@ -13,7 +13,7 @@ from edgec.pipeline.bundle.float_network import float_artifact
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.toml_file import validate
-from edgec.pipeline.forms.measure import cpu_model
+from edgec.pipeline.forms.measure import SAMPLES_FOR_P99, cpu_model
 from edgec.pipeline.gate.accuracy import judge_accuracy
 from edgec.pipeline.gate.budgets import (
     ANY_DEVICE,
@@ -26,7 +26,7 @@ from edgec.pipeline.gate.budgets import (
     Relative,
 )
 from edgec.pipeline.gate.finding import Finding
-from edgec.pipeline.gate.latency import Limits, judge
+from edgec.pipeline.gate.latency import CANDIDATE, Limits, judge
 from edgec.pipeline.gate.proxies import Proxies
 from edgec.pipeline.gate.record import read_accuracy
 from edgec.pipeline.gate.sampling import Sampler
@@ -37,6 +37,7 @@ HEAD = """\
 """
 MOST_SPREAD = 3.0  # an interval's far end over the value: beyond it a limit would hold anything
 OPEN_BOUND_MS, OPEN_SPEEDUP = 1e9, 1e-9  # nothing is judged while a draft is measured
+SURE_P99 = 3 * SAMPLES_FOR_P99 // 2  # samples of a measurement after which another one surely has enough
 MOST_SPEEDUP = 99.0  # that a budget's file takes
 
 
@@ -190,6 +191,11 @@ def _times(
     outcome = judge(Limits(tuple(bounds.items())), Sampler(contestants, budget.threads, budget_s, in_float=in_float))
     found = {finding.limit: finding for finding in outcome.findings}
     left_out |= {name: reason for name, finding in found.items() if (reason := _unknown(finding))}
+    count = sum(process.blocks[CANDIDATE].size for process in outcome.processes)
+    if count < SURE_P99 and "p99_ms" in found:
+        left_out.setdefault(
+            "p99_ms", f"of {count} samples here; a check with fewer than {SAMPLES_FOR_P99} decides nothing"
+        )
     if "p50_ms" in left_out:
         hint = "free the machine, or allow more time with --budget-s"
         raise EdgecError("cannot-measure", f"'{bundle.folder}': {left_out['p50_ms']}", hint)

@@ -743,6 +743,19 @@ def test_no_limit_starts_from_an_interval_that_holds_anything(
     assert run("budget", "init", bundle, "--owner", "me", "--output", tmp_path / "b.toml")[0] == 0
 
 
+@pytest.mark.parametrize(("turns", "limited"), [(6, False), (8, True)])
+def test_a_p99_of_few_samples_is_no_limit(
+    turns: int, limited: bool, run: Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1,440 samples give one, but the next check may have 990; of 1,920 it has enough."""
+    found = source(2.0, 2.4, 2.4, turns=turns)
+    monkeypatch.setattr(draft_module, "Sampler", lambda *places, **options: found)
+    file = tmp_path / "b.toml"
+    status, _, err = run("budget", "init", bundle, "--owner", "me", "--output", file)
+    assert (status, "no p99_ms" in err) == (0, not limited)
+    assert (load_budgets(file).budget[0].limits.p99_ms is not None) == limited
+
+
 def test_judging_rests_on_all_processes() -> None:
     outcome = judge(Limits((("p50_ms", 3.0),)), source(2.0))
     assert outcome.findings[0].num_processes == len(outcome.processes) == PER_ROUND
