@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ from click.types import StringParamType
 
 from edgec.pipeline.cli._progress import tell
 
+SIZE = re.compile(r"\s*\d*\.?\d+\s*[a-z]*\s*", re.ASCII | re.IGNORECASE)
 SHARED = click.option("--shared", is_flag=True, help="The shared cache, not this machine's store.")
 
 
@@ -19,11 +21,13 @@ class Bytes(StringParamType):
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         """Bytes."""
-        from pydantic import ByteSize, NonNegativeInt, TypeAdapter, ValidationError
+        from pydantic import ByteSize, NonNegativeInt, TypeAdapter
 
         try:
+            if not SIZE.fullmatch(str(value)):  # pydantic would take 500,5GB for 500 bytes
+                raise ValueError(value)
             return int(TypeAdapter(NonNegativeInt).validate_python(int(TypeAdapter(ByteSize).validate_python(value))))
-        except ValidationError:
+        except ValueError:
             self.fail(f"'{value}' is no size such as 500MB or 20GiB", parameter, context)
 
 

@@ -12,6 +12,7 @@ write there decides what everybody ships: a digest proves that a result is whole
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -26,6 +27,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
+from edgec.pipeline.core.disk import UNUSABLE_PATH, full_disk_named
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.foreign import foreign
 
@@ -35,6 +37,7 @@ FOLDERS = ("file", "local")
 WRITE_ONCE = (*FOLDERS, "memory", "s3", "s3a", "gs", "gcs", "abfs", "az")
 """Protocols that rename, or whose put can be made to fail where an object lies already."""
 OBJECT = re.compile(r".*/results/([0-9a-f]{2})/(\1[0-9a-f]{62})\.tar\.zst", re.ASCII)
+PART = re.compile(r"[0-9a-f]{16}\.part", re.ASCII)
 CHANGED = ("mtime", "LastModified", "last_modified", "updated", "created")
 LEVEL = 3
 ABANDONED_S = 86_400.0
@@ -77,14 +80,16 @@ class Shared:
         """Unpack the result into the new ``folder``; False where there is none.
 
         Raises:
-            EdgecError: ``shared-cache-unreachable``.
+            EdgecError: ``shared-cache-unreachable``, ``disk-full`` on this machine.
             Broken: it is no archive of a result.
         """
         packed = folder.with_name(f"{folder.name}.tar.zst")
-        with self._reached():
+        with self._reached(), full_disk_named(packed.parent):
             try:
                 self._files.get_file(self._path(key), str(packed))
             except FileNotFoundError:
+                return False
+            if packed.is_dir():  # somebody's folder has the object's name
                 return False
             if self._is_folder:
                 with suppress(OSError):  # of somebody else: the order of use is a service, not a promise
@@ -115,11 +120,12 @@ class Shared:
     def objects(self) -> list[Object]:
         """Every shared result, the one longest unused first; what is named otherwise is somebody else's."""
         with self._reached():
-            found = self._files.find(f"{self._root}/results", detail=True)
+            strict = {"on_error": _unless_missing} if self._is_folder else {}
+            found = self._files.find(f"{self._root}/results", detail=True, **strict)
             objects = [
                 Object(named[2], int(about["size"]), _seconds(about))
                 for path, about in found.items()
-                if (named := OBJECT.fullmatch(path))
+                if about["type"] == "file" and (named := OBJECT.fullmatch(path))
             ]
         return sorted(objects, key=lambda one: (one.changed_s, one.key))
 
@@ -131,7 +137,7 @@ class Shared:
                     self._files.rm_file(self._path(key))
             for path in Path(self._root, "tmp").glob("*.part") if self._is_folder else ():
                 with suppress(FileNotFoundError):
-                    if time.time() - path.stat().st_mtime > ABANDONED_S:
+                    if PART.fullmatch(path.name) and time.time() - path.stat().st_mtime > ABANDONED_S:
                         path.unlink()
 
     @cached_property
@@ -144,8 +150,11 @@ class Shared:
         _check(self.url)
         try:
             from fsspec.core import url_to_fs
+            from fsspec.implementations.local import LocalFileSystem
         except ImportError:
             raise EdgecError("missing-fsspec", "a shared cache needs fsspec", INSTALL) from None
+        if self._is_folder:  # not by its address: '::' in a folder's name would chain two
+            return LocalFileSystem(), str(LocalFileSystem._strip_protocol(self.url)).rstrip("/")
         try:
             with self._reached():
                 files, root = url_to_fs(self.url, use_listings_cache=False)
@@ -201,12 +210,13 @@ def named_shared() -> Shared:
     """The shared store, for a command that is about it.
 
     Raises:
-        EdgecError: ``no-shared-cache``.
+        EdgecError: ``no-shared-cache``, ``bad-shared-cache``.
     """
     shared = default_shared()
     if shared is None:
         hint = f"set {VARIABLE}, or shared-cache in edgec.toml, to a folder or an address like s3://bucket/edgec"
         raise EdgecError("no-shared-cache", "no shared cache is named", hint)
+    _check(shared.url)
     return shared
 
 
@@ -215,7 +225,7 @@ def _protocol(url: str) -> str:
 
 
 def _check(url: str) -> None:
-    """No credentials, which would be shown in every message; and nothing that overwrites.
+    """A place; no credentials, which would be shown in every message; and nothing that overwrites.
 
     Raises:
         EdgecError: ``bad-shared-cache``.
@@ -224,9 +234,19 @@ def _check(url: str) -> None:
     if protocol not in WRITE_ONCE:
         hint = "known: a folder, " + ", ".join(f"{name}://" for name in WRITE_ONCE)
         raise EdgecError("bad-shared-cache", f"'{protocol}://' cannot be told to write an object once", hint)
+    place = url.removeprefix(f"{protocol}://")
+    if not place.strip("/ ") or (protocol not in FOLDERS and place.startswith("/")):
+        hint = "name a folder, or an address like s3://bucket/edgec"
+        raise EdgecError("bad-shared-cache", f"'{url}' names no folder and no bucket", hint)
     if protocol != "file" and "@" in urlsplit(url).netloc and protocol not in ("abfs", "az"):
         hint = "leave them to the environment: AWS_ACCESS_KEY_ID, a role, a profile"
         raise EdgecError("bad-shared-cache", f"an address of '{protocol}://' with credentials in it", hint)
+
+
+def _unless_missing(error: OSError) -> None:
+    """A folder that is not there has nothing in it; one that cannot be read may have."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _seconds(about: dict[str, Any]) -> float:
@@ -273,5 +293,9 @@ def _unpack(packed: Path, folder: Path) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("xb") as out:
                     shutil.copyfileobj(file, out)
-    except (tarfile.TarError, zstandard.ZstdError, EOFError, FileExistsError, NotADirectoryError, ValueError) as error:
+    except (tarfile.TarError, zstandard.ZstdError, EOFError, RecursionError, ValueError) as error:
         raise Broken(f"it is no archive of a result: {error}") from error
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTDIR, *UNUSABLE_PATH):
+            raise
+        raise Broken(f"its names are none of a result: {error.strerror}") from error

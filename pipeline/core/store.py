@@ -109,6 +109,7 @@ class Store:
     runs: list[Run] = field(default_factory=list)
     shared: Shared | None = field(default_factory=default_shared)
     _in_use: IO[bytes] | None = field(default=None, init=False, repr=False, compare=False)
+    _only_reads: bool = field(default=False, init=False, repr=False, compare=False)
 
     def run(self, stage: Stage, *inputs: Artifact) -> Artifact:
         """Return the stage's result, made now or found.
@@ -116,7 +117,7 @@ class Store:
         Raises:
             EdgecError: ``corrupt-artifact`` (a kept or shared result no longer has its sha256), ``disk-full``,
                 ``store-not-writable``, ``bad-shared-cache``, ``missing-fsspec``, or whatever the stage raises. A
-                shared store that cannot be reached is remarked upon, and left out from then on.
+                shared store that cannot be reached, or not be written, is remarked upon and left out from then on.
         """
         name, key = stage_name(stage), stage_key(stage, inputs)
         started = time.perf_counter()
@@ -241,20 +242,24 @@ class Store:
         return Artifact(folder / stage.output, record["sha256"])
 
     def _offer(self, key: str) -> None:
-        if self.shared is not None:
-            with scratch("offer", self.root) as work:
-                self._sharing(lambda shared: shared.offer(key, self._folder(key), work))
+        """Where nothing can be written, with a key that only reads say, the build goes on reading."""
+        if self.shared is None or self._only_reads:
+            return
+        with scratch("offer", self.root) as work:
+            try:
+                self.shared.offer(key, self._folder(key), work)
+            except EdgecError as error:
+                _pass_unreachable(error, "going on without writing there")
+                self._only_reads = True
 
-    def _sharing(self, use: Callable[[Shared], bool | None]) -> bool:
+    def _sharing(self, use: Callable[[Shared], bool]) -> bool:
         """What ``use`` answers; where the shared store cannot be reached the build goes on without it, and says so."""
         if self.shared is None:
             return False
         try:
-            return bool(use(self.shared))
+            return use(self.shared)
         except EdgecError as error:
-            if error.code != "shared-cache-unreachable":
-                raise
-            remark(f"{error.message}; going on without it")
+            _pass_unreachable(error, "going on without it")
             self.shared = None
             return False
 
@@ -449,6 +454,13 @@ def proven(folder: Path) -> dict[str, Any]:
     if found != record["sha256"]:
         raise Damaged(f"'{path.name}' {'is missing' if found is None else 'has changed'}")
     return record
+
+
+def _pass_unreachable(error: EdgecError, how: str) -> None:
+    """Say once what a build has to do without; any other error ends it."""
+    if error.code != "shared-cache-unreachable":
+        raise error
+    remark(f"{error.message}; {how}")
 
 
 def _corrupt(place: str, why: Exception, repair: str) -> EdgecError:

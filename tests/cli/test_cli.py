@@ -62,7 +62,7 @@ def test_cache(capsys: pytest.CaptureFixture[str], own_cache: Path) -> None:
     assert "deleted 0" in out(capsys, "cache", "trim", "--max-bytes", "1GB")
 
 
-@pytest.mark.parametrize("size", ["-1", "much", "1 XB", ""])
+@pytest.mark.parametrize("size", ["-1", "much", "1 XB", "", "500,5GB", "1.2.3 GB", "10%", "1 GB or so"])
 def test_a_size_that_is_none(size: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "trim", "--max-bytes", size]) == 2
     assert "is no size" in capsys.readouterr().err

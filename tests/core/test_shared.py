@@ -144,7 +144,10 @@ def test_many_writers_leave_one_whole_object(tmp_path: Path, shared: Shared, sta
     assert list(damaged_objects(shared, tmp_path / "two")) == []
 
 
-@pytest.mark.parametrize("kind", ["cut", "other bytes", "empty", "another result", "changed inside", "outside", "link"])
+@pytest.mark.parametrize(
+    "kind",
+    ["cut", "other bytes", "empty", "another result", "changed inside", "outside", "link", "long name", "deep headers"],
+)
 def test_a_damaged_object_is_refused(tmp_path: Path, shared: Shared, stage: Shout, word: Artifact, kind: str) -> None:
     machine(tmp_path, "one", shared).run(stage, word)
     key = stage_key(stage, (word,))
@@ -179,7 +182,13 @@ def damage(shared: Shared, key: str, kind: str, tmp_path: Path) -> None:
         entries["record.json"] = entries["record.json"].replace(b"Shout", b"Mouth")
     if kind == "outside":
         entries["../../../outside.txt"] = b"outside"
+    if kind == "long name":
+        entries["n" * 300] = b""
+    named = tarfile.TarInfo("././@LongLink")
+    named.type, named.size = tarfile.GNUTYPE_LONGNAME, 5
+    deep = (named.tobuf(tarfile.GNU_FORMAT) + b"name".ljust(512, b"\0")) * 5000
     bytes_of = {"cut": whole[: len(whole) // 2], "other bytes": b"not an archive", "empty": b""}
+    bytes_of["deep headers"] = zstandard.ZstdCompressor().compress(deep)
     files.pipe_file(path, bytes_of.get(kind) or packed(entries, kind == "link") if kind != "empty" else b"")
 
 
@@ -219,7 +228,23 @@ def test_what_cannot_be_reached_is_left_out_and_said(tmp_path: Path, stage: Shou
     assert times(stage) == 1
     assert len(said) == 1
     assert said[0].startswith(f"cannot use the shared cache '{tmp_path / 'file'}'")
-    assert said[0].endswith("going on without it")
+    assert said[0].endswith("going on without writing there")
+
+
+def test_who_may_only_read_goes_on_reading(tmp_path: Path, stage: Shout, word: Artifact) -> None:
+    """A stage that nobody ran is not shared, and the next one is fetched all the same; it is said once."""
+    others, shared, said = Shout(tmp_path / "others.txt"), Shared(str(tmp_path / "nfs")), list[str]()
+    machine(tmp_path, "one", shared).run(others, word)
+    (tmp_path / "nfs" / "tmp").rmdir()
+    (tmp_path / "nfs" / "tmp").write_text("no folder")  # root may write where rights forbid it
+    store = machine(tmp_path, "two", shared)
+    with listening(lambda *_: None, None, said.append):
+        store.run(stage, word)
+        store.run(Shout(tmp_path / "third.txt"), word)
+        store.run(others, word)
+    assert [run.cached for run in store.runs] == [False, False, True]
+    assert [text.endswith("going on without writing there") for text in said] == [True]
+    assert len(shared.objects()) == 1
 
 
 def test_a_command_about_it_says_that_it_cannot_be_reached(tmp_path: Path) -> None:
@@ -240,6 +265,46 @@ def test_a_server_that_is_not_there(tmp_path: Path, s3: str, monkeypatch: pytest
     S3FileSystem.clear_instance_cache()
     assert caught.value.code == "shared-cache-unreachable"
     assert "secret-of-the-test" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["/", " ", "//", "file://", "file:///", "local://", "s3://", "s3:///edgec", "gs://", "memory://"]
+)
+def test_an_address_names_a_place(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEC_SHARED_CACHE", url)
+    for use in (Shared(url).objects, named_shared):
+        with pytest.raises(EdgecError) as caught:
+            use()
+        assert caught.value.code == "bad-shared-cache"
+
+
+@pytest.mark.parametrize("name", ["a::b", "with space", "\u00fcn\u00ef", "100%25", "a?b#c", "[x]*", "x/", "file::x"])
+def test_a_folder_of_any_name_is_that_folder(tmp_path: Path, stage: Shout, word: Artifact, name: str) -> None:
+    for start in ("", "file://"):
+        machine(tmp_path, f"one{start[:1]}", Shared(f"{start}{tmp_path}/all/{name}")).run(stage, word)
+    assert times(stage) == 1
+    assert len(Shared(f"{tmp_path}/all/{name}").objects()) == 1
+    assert len(list(Path(f"{tmp_path}/all/{name}").glob("results/*/*.tar.zst"))) == 1
+
+
+def test_what_cannot_be_read_is_not_empty(tmp_path: Path, stage: Shout, word: Artifact) -> None:
+    shared = Shared(str(tmp_path / "nfs"))
+    assert shared.objects() == []
+    (tmp_path / "nfs").mkdir()
+    (tmp_path / "nfs" / "results").symlink_to(tmp_path / "nfs" / "results")
+    with pytest.raises(EdgecError) as caught:
+        shared.objects()
+    assert caught.value.code == "shared-cache-unreachable"
+
+
+def test_a_folder_by_an_objects_name_is_none(tmp_path: Path, stage: Shout, word: Artifact) -> None:
+    shared, key = Shared(str(tmp_path / "nfs")), stage_key(stage, (word,))
+    (Path(shared._path(key)) / "theirs").mkdir(parents=True)
+    store = machine(tmp_path, "one", shared)
+    store.run(stage, word)
+    assert times(stage) == 1
+    assert shared.objects() == []
+    assert (Path(shared._path(key)) / "theirs").is_dir()
 
 
 @pytest.mark.parametrize("url", ["http://host/cache", "ftp://host/cache", "nothing://x", "sftp://me@host/cache"])
@@ -287,15 +352,16 @@ def test_only_objects_of_edgec_are_deleted(tmp_path: Path, stage: Shout, word: A
     shared = Shared(str(tmp_path / "nfs"))
     machine(tmp_path, "one", shared).run(stage, word)
     foreign = [tmp_path / "nfs" / "notes.txt", tmp_path / "nfs" / "results" / "ab" / "cd.tar.zst"]
-    old, young = (tmp_path / "nfs" / "tmp" / f"{name}.part" for name in ("old", "young"))
-    for path in (*foreign, old, young):
+    old, young, theirs = (tmp_path / "nfs" / "tmp" / f"{name}.part" for name in ("0" * 16, "1" * 16, "film.mkv"))
+    for path in (*foreign, old, young, theirs):
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
-    os.utime(old, (0, 0))
+    for path in (old, theirs):
+        os.utime(path, (0, 0))
     assert [one.key for one in shared.objects()] == [stage_key(stage, (word,))]
     shared.delete(one.key for one in shared.objects())
     assert shared.objects() == []
-    assert all(path.exists() for path in (*foreign, young))
+    assert all(path.exists() for path in (*foreign, young, theirs))
     assert not old.exists()
 
 
