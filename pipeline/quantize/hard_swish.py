@@ -69,25 +69,37 @@ def _split_nodes(node: Node, channels: int, rank: int, constants: dict[str, Arra
 
 
 def _divide_by_six(network: Network, products: list[str]) -> Network:
-    """The products are six times too large: the weights behind each divide, or a Mul where something else reads it."""
+    """The products are six times too large: the weights behind each divide, or a Mul where something else reads it.
+
+    One of a tensor that is itself six times too large, as behind a residual sum of products, is so 36 times. Where two
+    that share a stream would differ in it, or one is made of its own stream, each gets its Mul.
+    """
     made = frozenset(products)
     streams = [stream for stream in find_streams(network.graph, sources=made) if made.intersection(stream.tensors)]
+    operand = {name: network.graph.producer[name].inputs[0] for name in products}
+    waiting = {name for stream in streams for name in stream.tensors}
+    times: dict[str, float] = {}
     for stream in streams:
-        network = rescale(network, stream, np.full(stream.num_channels, 6.0))
-    free = {name for stream in streams for name in stream.tensors}
+        operands = {operand[name] for name in made.intersection(stream.tensors)}
+        found = {6.0 * times.get(name, 1.0) for name in operands}
+        if len(found) == 1 and waiting.isdisjoint(operands):
+            times |= dict.fromkeys(stream.tensors, found.pop())
+            network = rescale(network, stream, np.full(stream.num_channels, times[stream.tensors[0]]))
+        waiting.difference_update(stream.tensors)
     nodes: list[Node] = []
-    seen = dict(network.seen)
+    seen, constants = dict(network.seen), {"hard_swish.sixth": np.array(1 / 6, np.float32)}
     for node in network.graph.nodes:
-        if node.output not in made - free:
+        if node.output not in made - times.keys():
             nodes.append(node)
             continue
-        inner = f"{node.output}.times_six"
+        inner, size = f"{node.output}.times_six", 6.0 * times.get(node.inputs[0], 1.0)
+        part = "hard_swish.sixth" if size == 6.0 else f"hard_swish.sixth.{size / 6:g}"
+        constants[part] = np.array(1 / size, np.float32)
         nodes.append(replace(node, outputs=(inner,)))
-        nodes.append(Node("Mul", (inner, "hard_swish.sixth"), (node.output,), {}, f"{node.name}.sixth"))
+        nodes.append(Node("Mul", (inner, part), (node.output,), {}, f"{node.name}.sixth"))
         if node.output in seen:
-            seen[inner] = seen[node.output].scaled(6.0)
-    graph = network.graph.with_nodes(nodes, {"hard_swish.sixth": np.array(1 / 6, np.float32)})
-    return Network(graph, seen)
+            seen[inner] = seen[node.output].scaled(size)
+    return Network(network.graph.with_nodes(nodes, constants), seen)
 
 
 def convolve_before_flatten(network: Network) -> Network:

@@ -113,6 +113,42 @@ def test_the_function_stays(loud: Calibrated) -> None:
     np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-4 * float(np.abs(expected).max()))
 
 
+OF_PRODUCTS = {
+    "a sum": "y = HardSwish (c) d = Conv (y, v) s = Add (y, d) z = HardSwish (s) logits = Conv (z, u)",
+    "a product": "y = HardSwish (c) z = HardSwish (y) logits = Conv (z, u)",
+    "three": "y = HardSwish (c) z = HardSwish (y) t = HardSwish (z) logits = Conv (t, u)",
+    "its own sum": "y = HardSwish (c) z = HardSwish (y) s = Add (y, z) logits = Conv (s, u)",
+    "a sum of a sum": "y = HardSwish (c) d = Conv (y, v) s = Add (y, d) z = HardSwish (s) e = Conv (z, w) "
+    "t = Add (s, e) r = HardSwish (t) logits = Conv (r, u)",
+    "unlike ones": "y = HardSwish (c) z = HardSwish (y) d = Conv (x, f) e = HardSwish (d) s = Add (z, e) "
+    "logits = Conv (s, u)",
+    "a pooled one": "y = HardSwish (c) p = MaxPool <kernel_shape = [2, 2]> (y) z = HardSwish (p) logits = Conv (z, u)",
+    "a gated one": "y = HardSwish (c) g = HardSigmoid (c) p = Mul (y, g) z = HardSwish (p) logits = Conv (z, u)",
+}
+"""Hard-swish of what a hard-swish gave."""
+
+
+@pytest.mark.parametrize("body", OF_PRODUCTS.values(), ids=OF_PRODUCTS)
+def test_the_function_stays_where_one_reads_another(body: str, tmp_path: Path) -> None:
+    stream = np.random.default_rng(5)
+    shapes = {"f": (4, 3, 1, 1), "u": (5, 4, 1, 1), "v": (4, 4, 1, 1), "w": (4, 4, 1, 1)}
+    used = {name: shape for name, shape in shapes.items() if name == "f" or f", {name})" in body}
+    constants = [numpy_helper.from_array(stream.normal(0, 1, used[name]).astype(np.float32), name) for name in used]
+    inside = "float[N, 3, 8, 8] x) => (float[N, 5, H, W] logits"
+    text = f'<ir_version: 8, opset_import: ["" : 17]> g ({inside}) {{ c = Conv (x, f) {body} }}'
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.extend(constants)
+    for number, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type}{number}"
+    onnx.save(model, tmp_path / "net.onnx")
+    net = calibrate(tmp_path / "net.onnx", IMAGES)
+    expected = answers(net.model, IMAGES)[0]
+    for scheme in (NATIVE, SPLIT):
+        given = answers(equalized(Graph.read(net.model), net.calibration, scheme).graph.write(), IMAGES)[0]
+        np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-4 * float(np.abs(expected).max()))
+    assert sqnr_db(answers(made(net, SPLIT), IMAGES)[0], expected) > 15
+
+
 @pytest.mark.parametrize("scheme", [NATIVE, SPLIT], ids=["native", "split"])
 def test_no_integer_is_spent_below_minus_three(even: Calibrated, scheme: Scheme) -> None:
     """The hard-swish of everything below is 0; 1.5 steps are left for a zero that is an integer."""
