@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args
 
@@ -49,7 +50,35 @@ class NamedPath(StringParamType):
             return f"{name}={beside(path)}"
         return beside(value) if self.alone_is_path else value
 
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """The text as it is; an end that is empty is a slip, such as a variable that is not set."""
+        if not all(part.strip() for part in str(value).split("=", 1)):
+            self.fail(f"'{value}' has an empty name or path", parameter, context)
+        return super().convert(value, parameter, context)
 
+
+class Finite(click.FloatRange):
+    """A number of a range, which neither ``nan`` nor ``inf`` is."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """A float."""
+        found = super().convert(value, parameter, context)
+        if not isfinite(found):
+            self.fail(f"{value!r} is no finite number", parameter, context)
+        return found
+
+
+class Words(StringParamType):
+    """Text with something in it."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """The text as it is."""
+        if not str(value).strip():
+            self.fail("it is empty", parameter, context)
+        return super().convert(value, parameter, context)
+
+
+WORDS = Words()
 NAME_OR_FILE = NameOrFile()
 
 
@@ -87,9 +116,7 @@ _WEIGHTS = click.option(
 )
 
 _NETWORK_OPTIONS = (
-    click.option(
-        "--width-multiplier", type=click.FloatRange(min=0.0, min_open=True), help="Factor on every layer's channels."
-    ),
+    click.option("--width-multiplier", type=Finite(min=0.0, min_open=True), help="Factor on every layer's channels."),
     click.option("--input-px", type=click.IntRange(min=32), help="Side of the input image."),
     click.option("--num-classes", type=click.IntRange(min=1), help="Length of the network's answer."),
     click.option("--output-stride", type=click.Choice(["8", "16"]), help="Of a segmentation network's encoder."),
@@ -130,7 +157,7 @@ _QUANTIZER_OPTIONS = (
     ),
     click.option(
         "--max-drop-pp",
-        type=click.FloatRange(min=0.0),
+        type=Finite(min=0.0),
         help="Put sensitive layers back into float until top-1 drops by no more than these points.",
     ),
 )

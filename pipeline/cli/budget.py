@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgec.pipeline.cli._options import FOLDER
+from edgec.pipeline.cli._options import FOLDER, WORDS, Finite
 
 if TYPE_CHECKING:
     from edgec.pipeline.gate.draft import Draft
 
+MARGIN = Finite(min=0, max=100)
 DEFAULT = Path("budgets.toml")
 
 
@@ -24,15 +25,17 @@ def command() -> None:
 @command.command()
 @click.argument("bundles", type=FOLDER, nargs=-1, required=True, metavar="BUNDLE...")
 @click.option("--output", type=FOLDER, default=DEFAULT, show_default=True, help="File to write; never overwritten.")
-@click.option("--owner", required=True, help="Who answers for these limits.")
-@click.option("--reason", default="present state", show_default=True, help="Why they are what they are.")
-@click.option("--baseline", help="Name of a build to compare with; without it no limit is relative to one.")
-@click.option("--device", help="'any' for limits that hold everywhere: no milliseconds.  [default: this machine]")
-@click.option("--latency-margin", type=click.FloatRange(min=0), default=0.25, show_default=True, help="Share.")
-@click.option("--count-margin", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Share.")
-@click.option("--accuracy-margin-pp", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Points.")
-@click.option("--max-slowdown", type=click.FloatRange(min=0, min_open=True), default=0.02, show_default=True)
-@click.option("--budget-s", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Time per bundle.")
+@click.option("--owner", type=WORDS, required=True, help="Who answers for these limits.")
+@click.option("--reason", type=WORDS, default="present state", show_default=True, help="Why they are what they are.")
+@click.option("--baseline", type=WORDS, help="Name of a build to compare with; without it no limit is relative to one.")
+@click.option(
+    "--device", type=WORDS, help="'any' for limits that hold everywhere: no milliseconds.  [default: this machine]"
+)
+@click.option("--latency-margin", type=MARGIN, default=0.25, show_default=True, help="Share.")
+@click.option("--count-margin", type=MARGIN, default=0.0, show_default=True, help="Share.")
+@click.option("--accuracy-margin-pp", type=MARGIN, default=1.0, show_default=True, help="Points.")
+@click.option("--max-slowdown", type=Finite(min=0, min_open=True), default=0.02, show_default=True)
+@click.option("--budget-s", type=Finite(min=1), default=60.0, show_default=True, help="Time per bundle.")
 def init(
     bundles: tuple[Path, ...],
     output: Path,
@@ -70,10 +73,10 @@ def init(
 @command.command()
 @click.argument("bundles", type=FOLDER, nargs=-1, required=True, metavar="BUNDLE...")
 @click.option("--budgets", type=FOLDER, default=DEFAULT, show_default=True, help="File to update.")
-@click.option("--latency-margin", type=click.FloatRange(min=0), default=0.25, show_default=True, help="Share.")
-@click.option("--count-margin", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Share.")
-@click.option("--accuracy-margin-pp", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Points.")
-@click.option("--budget-s", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Time per bundle.")
+@click.option("--latency-margin", type=MARGIN, default=0.25, show_default=True, help="Share.")
+@click.option("--count-margin", type=MARGIN, default=0.0, show_default=True, help="Share.")
+@click.option("--accuracy-margin-pp", type=MARGIN, default=1.0, show_default=True, help="Points.")
+@click.option("--budget-s", type=Finite(min=1), default=60.0, show_default=True, help="Time per bundle.")
 @click.option("--write", is_flag=True, help="Make the change; without it, only the diff is shown.")
 def update(
     bundles: tuple[Path, ...],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgec.pipeline.cli._options import FOLDER, NamedPath
+from edgec.pipeline.cli._options import FOLDER, Finite, NamedPath
 
 FORMATS = ("text", "json", "junit", "github", "markdown")
 EXIT_STATUS = {"pass": 0, "fail": 3, "inconclusive": 4}
@@ -26,7 +26,7 @@ EXIT_STATUS = {"pass": 0, "fail": 3, "inconclusive": 4}
 @click.option("--data", type=FOLDER, help="Labelled images: accuracy is evaluated anew.")
 @click.option("--device", help="Whose budget counts; this machine by default.")
 @click.option("--no-device", is_flag=True, help="Judge only what needs no device.")
-@click.option("--budget-s", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Time per bundle.")
+@click.option("--budget-s", type=Finite(min=1), default=60.0, show_default=True, help="Time per bundle.")
 @click.option("--record", is_flag=True, help="Write verdicts and latency into the bundles.")
 @click.option(
     "--format",

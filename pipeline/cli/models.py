@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgec.pipeline.cli._options import NAME_OR_FILE, json_option
+from edgec.pipeline.cli._options import NAME_OR_FILE, Finite, json_option
 
 
 @click.command()
@@ -16,7 +16,7 @@ from edgec.pipeline.cli._options import NAME_OR_FILE, json_option
     "--target", "board", type=NAME_OR_FILE, help="With the roofline of this board, where its rates are known."
 )
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the layers into this .svg or .png file.")
-@click.option("--width-multiplier", type=click.FloatRange(min=0.0, min_open=True), help="Factor on every channel.")
+@click.option("--width-multiplier", type=Finite(min=0.0, min_open=True), help="Factor on every channel.")
 @click.option("--input-px", type=click.IntRange(min=32), help="Side of the input image.")
 @click.option("--num-classes", type=click.IntRange(min=1), help="Length of the network's answer.")
 @click.option("--padding", type=click.Choice(["torch", "tf-same"]), help="Where an odd row of padding goes.")

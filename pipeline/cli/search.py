@@ -11,6 +11,7 @@ from edgec.pipeline.cli._options import (
     FOLDER,
     NAME_OR_FILE,
     TARGET_HELP,
+    Finite,
     data_options,
     json_option,
     on_option,
@@ -42,12 +43,10 @@ LEVELS: tuple[Level, ...] = ("fast", "accurate", "best")
     multiple=True,
     help="Levels of the quantizer to try.  [default: all]",
 )
-@click.option(
-    "--minutes", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Begin no point after them."
-)
+@click.option("--minutes", type=Finite(min=0), default=30.0, show_default=True, help="Begin no point after them.")
 @click.option(
     "--max-loss-pp",
-    type=click.FloatRange(min=0),
+    type=Finite(min=0),
     default=1.0,
     show_default=True,
     help="Built is the cheapest point that loses no more against the best.",

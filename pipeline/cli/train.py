@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from edgec.pipeline.cli._options import NAME_OR_FILE
+from edgec.pipeline.cli._options import NAME_OR_FILE, Finite
 from edgec.pipeline.cli._progress import progress_bar, tell
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def rates(context: click.Context, parameter: click.Parameter, value: str) -> tup
 )
 @click.option(
     "--class-balance",
-    type=click.FloatRange(0, 1),
+    type=Finite(0, 1),
     default=0.0,
     show_default=True,
     help="0: every picture counts alike; 1: every class; 0.5: halfway.",
@@ -112,7 +112,7 @@ def rates(context: click.Context, parameter: click.Parameter, value: str) -> tup
 @click.option(
     "--patience", type=click.IntRange(min=1), help="End a phase after so many epochs without gain; keep the best epoch."
 )
-@click.option("--width-multiplier", type=click.FloatRange(min=0, min_open=True), help="[default: 1, or the weights']")
+@click.option("--width-multiplier", type=Finite(min=0, min_open=True), help="[default: 1, or the weights']")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
     "--device",

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import pytest
+from click.types import FloatParamType
 
 from edgec.pipeline import cli
 from edgec.pipeline.cli import COMMANDS, main
+from edgec.pipeline.cli._config import command_of
 
 
 def out(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -75,3 +78,34 @@ def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     monkeypatch.setattr(cli.group, "main", interrupt)
     assert main([]) == 130
     assert "continues" in capsys.readouterr().err
+
+
+def float_options() -> list[click.Option]:
+    commands = [command_of(name) for name in COMMANDS]
+    commands += [below for one in commands for below in getattr(one, "commands", {}).values()]
+    options = [option for one in commands for option in one.params if isinstance(option, click.Option)]
+    return [option for option in options if isinstance(option.type, FloatParamType)]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
+def test_no_number_is_infinite(value: str) -> None:
+    assert len(float_options()) > 10
+    for option in float_options():
+        with pytest.raises(click.BadParameter):
+            option.type.convert(value, option, None)
+
+
+@pytest.mark.parametrize("empty", ["", " ", "=", "main=", "=folder"])
+def test_a_baseline_has_a_name_and_a_path(empty: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As where a variable of a CI job is not set."""
+    assert main(["check", "nothing", "--baseline", empty]) == 2
+    assert "empty name or path" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--owner", ""), ("--reason", " "), ("--baseline", ""), ("--device", ""), ("--accuracy-margin-pp", "1e308")],
+)
+def test_a_budget_is_not_drafted_of_nothing(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["budget", "init", "nothing", "--owner", "ann", option, value]) == 2
+    assert f"Invalid value for '{option}'" in capsys.readouterr().err
