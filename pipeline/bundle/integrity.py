@@ -38,6 +38,9 @@ def read_checked_manifest(folder: Path) -> Manifest:
 
 
 def _checked(folder: Path) -> Manifest:
+    if folder.is_file():
+        hint = f"unpack an archive first: edgec pack '{folder}' --output FOLDER"
+        raise EdgecError("no-bundle", f"'{folder}' is a file, and no folder of a bundle", hint)
     if not folder.is_dir():
         raise EdgecError("no-such-file", f"no bundle '{folder}'", "give the folder that 'edgec build' printed")
     manifest = _read(folder)

@@ -11,7 +11,7 @@ from edgec.pipeline.bundle.read import Bundle
 from edgec.pipeline.bundle.records import read_instructions
 from edgec.pipeline.bundle.verify import opened
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.report.output import check_replaceable, write_text
+from edgec.pipeline.report.output import check_replaceable, prepare, write_text
 from edgec.pipeline.report.page import render_report
 
 PAGE = b"<title>edgec: "
@@ -30,6 +30,7 @@ def write_report(bundles: tuple[Path, ...], output: Path) -> None:
         _refuse_repeats(bundles, found)
         counts = {i: n for i, one in enumerate(found) if (n := read_instructions(one.folder)) is not None}
         page = render_report([(bundle.folder, bundle.manifest) for bundle in found], counts)
+    prepare(output)
     write_text(output, page)
 
 

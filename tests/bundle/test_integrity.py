@@ -135,6 +135,10 @@ class TestTampering:
     def test_no_folder(self, tmp_path: Path) -> None:
         assert refusal(tmp_path / "gone") == "no-such-file"
 
+    def test_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "bundle.tar.zst").write_bytes(b"an archive")
+        assert refusal(tmp_path / "bundle.tar.zst") == "no-bundle"
+
 
 class TestManifest:
     def changed(self, folder: Path, change: dict[str, object]) -> str:
