@@ -98,7 +98,7 @@ def inspect_file(path: Path) -> Inspection:
         return _inspect_ir(path)
     if start[:1] == ONNX_FIRST:
         return _inspect_onnx(path)
-    hint = "expected a .tflite file, an OpenVINO .xml or an ONNX model"
+    hint = "expected a .tflite file, an OpenVINO .xml, an ONNX model or a bundle's folder (edgec pack unpacks archives)"
     raise EdgecError("unknown-format", f"'{path}' starts with {start[:8]!r}, which no known format does", hint)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -78,7 +79,17 @@ def unpack(archive: Path, folder: Path, check: Callable[[Path], object] = read_c
         raise EdgecError("no-such-file", f"no archive '{archive}'", "check the path")
     with replacing(folder) as work, archive.open("rb") as raw:
         _unpack(raw, archive.name, work)
-        check(work)
+        with called(work, archive):
+            check(work)
+
+
+@contextmanager
+def called(work: Path, archive: Path) -> Iterator[None]:
+    """Refusals in this block name the archive: the folder ``work`` that it was unpacked to is nobody's concern."""
+    try:
+        yield
+    except EdgecError as error:
+        raise EdgecError(error.code, error.message.replace(str(work), str(archive)), error.hint) from error
 
 
 def _check_replaceable(archive: Path) -> None:

@@ -82,21 +82,31 @@ def check_signatures(folder: Path, trusted: Sequence[Path]) -> tuple[str, ...]:
     for_manifest = [key for key in trusted if key not in for_model]
     said = [check_signature(folder, key) for key in for_manifest] or [check_signature(folder, None)]
     said += [check_model_signature(folder, key) for key in for_model]
-    if not for_model and (folder / MODEL_SIGNATURE).exists():
-        said.append(f"{MODEL_SIGNATURE} was not checked: give its public key with --key")
     return tuple(said)
 
 
+def unchecked_signatures(folder: Path, trusted: Sequence[Path]) -> tuple[str, ...]:
+    """What ``check_signatures`` left alone, in words: OpenSSF's signature has no key of its own with it."""
+    if not (folder / MODEL_SIGNATURE).exists() or any(is_elliptic(key) for key in trusted):
+        return ()
+    return (f"{MODEL_SIGNATURE} was not checked: give its public key with --key",)
+
+
 def sign_with(folder: Path, keys: Sequence[Path]) -> None:
-    """Sign the manifest with Ed25519 keys, and then the whole folder with those of elliptic curves.
+    """Sign the manifest with an Ed25519 key, and then the whole folder with one of an elliptic curve.
 
     Raises:
-        EdgecError: what ``sign`` and ``sign_model`` raise.
+        EdgecError: ``bad-key`` for a second key of either kind, before anything is signed; what ``sign`` and
+            ``sign_model`` raise.
     """
     for_model = [key for key in keys if is_elliptic(key)]
-    for key in keys:
-        if key not in for_model:
-            sign(folder, key)
+    for_manifest = [key for key in keys if key not in for_model]
+    for several in (for_manifest, for_model):
+        if len(several) > 1:
+            message = f"'{several[1]}' would replace the signature of '{several[0]}': a bundle holds one of each kind"
+            raise EdgecError("bad-key", message, "give one Ed25519 key, one of an elliptic curve, or one of each")
+    for key in for_manifest:
+        sign(folder, key)
     for key in for_model:
         sign_model(folder, key)
 

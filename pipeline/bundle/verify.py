@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgec.pipeline.bundle.archive import SUFFIX, unpack
+from edgec.pipeline.bundle.archive import SUFFIX, called, unpack
 from edgec.pipeline.bundle.golden_run import read_answers, run_vectors
 from edgec.pipeline.bundle.manifest import ENGINE, corrupt
 from edgec.pipeline.bundle.read import Bundle, open_bundle
-from edgec.pipeline.bundle.signature import check_signatures
+from edgec.pipeline.bundle.signature import check_signatures, unchecked_signatures
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.compiler import load_compiler
@@ -55,7 +55,8 @@ def opened(path: Path) -> Iterator[Bundle]:
         return
     with scratch("opened") as folder:
         unpack(path, folder / "bundle")
-        yield open_bundle(folder / "bundle")
+        with called(folder / "bundle", path):
+            yield open_bundle(folder / "bundle")
 
 
 def verify(path: Path, trusted_keys: Sequence[Path] = (), run: bool = True, on: str | None = None) -> Verified:
@@ -79,7 +80,7 @@ def verify(path: Path, trusted_keys: Sequence[Path] = (), run: bool = True, on: 
         _check_semantics(bundle)
         checked.append("the artifact has the inputs, outputs, scales and operators that the manifest states")
         golden = _checked_golden(bundle)
-        skipped = []
+        skipped = [f"signature: {words}" for words in unchecked_signatures(bundle.folder, trusted_keys)]
         if run:
             answered = run_vectors(bundle, golden, on)
             expected = REFERENCE if answered.missing else golden.expected

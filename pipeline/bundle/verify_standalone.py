@@ -47,7 +47,9 @@ def main() -> int:
         return 1
     model, target = manifest["model"], manifest["target"]
     print("OK: {} {} for {}".format(model["name"], model["version"], target["name"]))
-    print("{} files checked; {}".format(len(manifest["files"]), signature))
+    unchecked = os.path.lexists(os.path.join(arguments.folder, FOR_OTHERS[1]))
+    others = f"; {FOR_OTHERS[1]} was not checked: that takes its own tool" if unchecked else ""
+    print("{} files checked; {}{}".format(len(manifest["files"]), signature, others))
     return 0
 
 
@@ -132,7 +134,7 @@ def check_signature(folder: str, trusted: str | None) -> str:
     there = [os.path.lexists(signature), os.path.lexists(enclosed)]
     if not any(there):
         if trusted:
-            raise Refused("it is not signed")
+            raise Refused("it is not signed with an Ed25519 key")
         return "not signed"
     if not all(there):
         raise Refused("it has half a signature")

@@ -26,13 +26,13 @@ def command(bundle: Path, output: Path | None, keys: tuple[Path, ...], trusted: 
     """Write BUNDLE as one deterministic .tar.zst, or unpack a .tar.zst into the folder --output."""
     from edgec.pipeline.bundle.archive import SUFFIX, pack, unpack
     from edgec.pipeline.bundle.read import open_bundle
-    from edgec.pipeline.bundle.signature import check_signatures, sign_with
+    from edgec.pipeline.bundle.signature import check_signatures, sign_with, unchecked_signatures
 
     if bundle.name.endswith(SUFFIX):
         folder = output or bundle.with_name(bundle.name.removesuffix(SUFFIX))
         said: list[str] = []
         unpack(bundle, folder, lambda unpacked: said.extend(check_signatures(open_bundle(unpacked).folder, trusted)))
-        click.echo(f"{folder}  ({'; '.join(said)})")
+        click.echo(f"{folder}  ({'; '.join((*said, *unchecked_signatures(folder, trusted)))})")
         return
     manifest = open_bundle(bundle).manifest
     sign_with(bundle, keys)

@@ -175,7 +175,11 @@ class TestModelSignature:
         assert "signature: signed with the trusted key" in told
         assert "OpenSSF Model Signing" in told
         assert main(["verify", str(tmp_path / "out"), "--no-run"]) == 0
+        assert "skipped  signature: model.sig was not checked" in capsys.readouterr().out
+        assert main(["pack", str(archive), "--output", str(tmp_path / "again")]) == 0
         assert "model.sig was not checked" in capsys.readouterr().out
+        command = [sys.executable, str(tmp_path / "out" / "verify.py")]
+        assert "model.sig was not checked" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     def test_what_it_refuses(self, copy: Path, keys: Keys) -> None:
         pytest.importorskip("model_signing")
@@ -194,6 +198,13 @@ class TestModelSignature:
         (copy / MODEL_SIGNATURE).write_bytes(whole)
         (copy / "labels.txt").unlink()
         assert refusal(copy, keys["ec.pub"]) == "bad-signature"
+
+    @pytest.mark.parametrize("kind", [("ed.pem", "ed.pem"), ("ed.pem", "ec.pem", "other.pem")])
+    def test_a_second_key_of_a_kind_replaces_no_signature(self, kind: tuple[str, ...], copy: Path, keys: Keys) -> None:
+        with pytest.raises(EdgecError) as caught:
+            sign_with(copy, [keys[name] for name in kind])
+        assert (caught.value.code, "would replace" in caught.value.message) == ("bad-key", True)
+        assert not any((copy / name).exists() for name in (SIGNATURE, MODEL_SIGNATURE)), "nothing is half signed"
 
     def test_keys_that_it_does_not_take(self, copy: Path, keys: Keys) -> None:
         pytest.importorskip("model_signing")

@@ -157,6 +157,22 @@ def test_pack_and_verify_an_archive(mcu_bundle: Path, tmp_path: Path, capsys: py
     assert (status, err[:26]) == (1, "error[output-not-writable]")
 
 
+def test_refusals_name_the_archive(mcu_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not the folder that it was unpacked to for a moment; and who takes folders alone says what to do."""
+    archive, key = tmp_path / "b.tar.zst", tmp_path / "key.pub"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", tmp_path / "key.pem"], check=True)
+    subprocess.run(["openssl", "pkey", "-in", tmp_path / "key.pem", "-pubout", "-out", key], check=True)
+    assert edgec(capsys, "pack", mcu_bundle, "--output", archive)[0] == 0
+    for words in (("verify", archive), ("pack", archive, "--output", tmp_path / "out")):
+        err = edgec(capsys, *words, "--key", key)[2]
+        assert err.startswith(f"error[not-signed]: '{archive}' is not signed"), words
+    for words in (("measure", archive), ("project", archive, "--for", "cmake"), ("run", archive, archive)):
+        err = edgec(capsys, *words)[2]
+        assert err.startswith(f"error[no-bundle]: '{archive}' is a file"), words
+        assert f"edgec pack {archive} --output FOLDER" in err
+    assert "edgec pack" in edgec(capsys, "inspect", archive)[2]
+
+
 class TestDiff:
     @pytest.fixture
     def manifest(self, mcu_bundle: Path) -> Manifest:
