@@ -50,6 +50,7 @@ def show(history: Path, measure: str, as_json: bool) -> None:
 
     from edgec.pipeline.bundle.model_card import counted
     from edgec.pipeline.gate.change_points import change_points
+    from edgec.pipeline.gate.history import shown
 
     rows = []
     for (model, target, fingerprint), entries in _series(history, measure).items():
@@ -63,12 +64,12 @@ def show(history: Path, measure: str, as_json: bool) -> None:
             many = counted(len(entries), "entry", "entries")
             click.echo(f"{model} for {target}{entries[0].where(measure)}: {measure} over {many}")
             for entry in entries:
-                click.echo(f"  {entry.commit[:12]:12}  {entry.time}  {entry.values[measure]:.6g}")
+                click.echo(f"  {entry.commit[:12]:12}  {entry.time}  {shown(entry.values[measure])}")
             for point in points:
                 strength = "strong" if point.strong else "weak"
                 click.echo(
                     f"  {strength} change at {entries[point.index].commit[:12]}: "
-                    f"{point.before:.6g} -> {point.after:.6g} "
+                    f"{shown(point.before)} -> {shown(point.after)} "
                     f"({100 * (point.ratio - 1):+.1f} %, p = {point.p_value:.3f})"
                 )
     if as_json:

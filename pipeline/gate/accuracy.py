@@ -121,7 +121,7 @@ def judge_drop(limit: str, bound: float, pairs: Pairs) -> Finding:
     share = drop_interval(b, c, n)
     verdict = _verdict(share, bound)
     needed = images_for_drop(b, c, n, bound)
-    reason = f"{b} images only before, {c} only after, of {n}" + _needed(verdict, needed)
+    reason = f"{b} images lost, {c} gained, of {n}" + _needed(verdict, needed)
     return Finding(limit, bound, verdict, reason, share.estimate, share.low, share.high, drop_p(b, c, n, bound))
 
 

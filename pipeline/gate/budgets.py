@@ -26,7 +26,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from edgec.pipeline.core.errors import EdgecError, nearest_hint
+from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.toml_file import STRICT, read_toml, validate
 
 ANY_DEVICE = "any"
@@ -250,7 +250,7 @@ def _check_waivers(budget: Budget, path: Path, today: datetime.date) -> None:
     for waiver in budget.waiver:
         if waiver.limit not in known:
             message = f"'{path}': {_name(budget)} waives '{waiver.limit}', which it does not limit"
-            raise EdgecError("bad-budgets", message, nearest_hint(waiver.limit, known))
+            raise EdgecError("bad-budgets", message, f"it limits {', '.join(sorted(known))}")
         if waiver.until < today:
             message = f"'{path}': {_name(budget)}: the waiver of '{waiver.limit}' expired on {waiver.until}"
             raise EdgecError(

@@ -30,6 +30,7 @@ from edgec.pipeline.gate.latency import CANDIDATE, Limits, judge
 from edgec.pipeline.gate.proxies import Proxies
 from edgec.pipeline.gate.record import read_accuracy
 from edgec.pipeline.gate.sampling import Sampler
+from edgec.pipeline.tasks.accuracy import short
 
 HEAD = """\
 # Budgets of 'edgec check'. Review changes like code.
@@ -222,7 +223,7 @@ def _unknown(finding: Finding) -> str:
     if max(end, finding.value) <= MOST_SPREAD * min(end, finding.value):
         return ""
     unit = "x" if finding.limit in LOWER_LIMITS else " ms"
-    return f"{finding.value:.3g}{unit} may be {end:.3g}{unit} as well: the processes agree too little"
+    return f"{short(finding.value)}{unit} may be {short(end)}{unit} as well: the processes agree too little"
 
 
 def _accuracy(bundle: Bundle, margins: Margins) -> dict[str, float]:

@@ -45,6 +45,11 @@ class Entry:
         return f", measured on {self.device}, fingerprint {self.fingerprint}" if measure in DEVICE_MEASURES else ""
 
 
+def shown(value: float) -> str:
+    """A count to the last unit, ``2,894,664``; of anything else six digits."""
+    return f"{value:,.0f}" if value.is_integer() else f"{value:.6g}"
+
+
 def history_file(path: Path) -> Path:
     """``path`` itself, or the file in a folder."""
     return path / FILE if path.is_dir() else path

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgec.pipeline.core.plots import save_plot
 from edgec.pipeline.gate.change_points import ChangePoint, change_points
-from edgec.pipeline.gate.history import Entry
+from edgec.pipeline.gate.history import Entry, shown
 
 LEVELS = "▁▂▃▄▅▆▇█"
 SHORT = 8  # characters of a commit
@@ -22,8 +22,8 @@ def in_terminal(values: Sequence[float], points: Sequence[ChangePoint], height: 
     for row in reversed(range(height)):
         cells = [min(max(level - 8 * row, 0), 8) for level in eighths]
         rows.append("".join(LEVELS[cell - 1] if cell else " " for cell in cells))
-    width = max(len(f"{value:.4g}") for value in (low, high))
-    labels = [f"{high:.4g}", *[""] * (height - 2), f"{low:.4g}"]
+    labels = [shown(high), *[""] * (height - 2), shown(low)]
+    width = max(map(len, labels))
     marks = {point.index: "▲" if point.strong else "△" for point in points}
     axis = "".join(marks.get(i, " ") for i in range(len(values)))
     return "\n".join(

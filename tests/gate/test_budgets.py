@@ -92,6 +92,13 @@ def test_mistakes_are_errors_and_named(mistake: str, tmp_path: Path) -> None:
     assert named in caught.value.message
 
 
+def test_a_waiver_of_nothing_is_told_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(EdgecError) as caught:
+        load(BUDGET.replace('limit = "p50_ms"', 'limit = "params"'), tmp_path)
+    assert caught.value.hint.startswith("it limits ")
+    assert "p50_ms" in caught.value.hint
+
+
 def test_the_same_budget_twice(tmp_path: Path) -> None:
     with pytest.raises(EdgecError) as caught:
         load(BUDGET + BUDGET, tmp_path)

@@ -16,6 +16,7 @@ from noise import HERE
 from edgec.pipeline.cli import main
 from edgec.pipeline.forms.measure import Latency
 from edgec.pipeline.gate.change_points import MIN_SEGMENT, change_points, split_statistics
+from edgec.pipeline.gate.history import shown
 from edgec.pipeline.gate.plot import in_terminal
 from edgec.pipeline.gate.record import Measured
 
@@ -131,6 +132,20 @@ def test_series_of_other_fingerprints_are_apart(run: Run, kept: Path, tmp_path: 
 def test_counts_have_a_history_too(run: Run, kept: Path) -> None:
     status, out, _ = run("show", "--history", kept, "--measure", "macs")
     assert (status, "macs over 16 entries" in out) == (0, True)
+
+
+def test_counts_are_shown_to_the_last_unit(run: Run, tmp_path: Path) -> None:
+    """A model that grew by six bytes is another one; thousandths of milliseconds are not hidden either."""
+    history = tmp_path / "h.jsonl"
+    for commit, size in (("a", 2894664), ("b", 2894670)):
+        counts = {"model": "m", "target": "t", "values": {"size_bytes": size}}
+        (tmp_path / "r.json").write_text(json.dumps({"measured": [], "known": [counts]}))
+        assert run("add", tmp_path / "r.json", "--history", history, "--commit", commit)[0] == 0
+    for command in ("show", "plot"):
+        out = run(command, "--history", history, "--measure", "size_bytes")[1]
+        assert "2,894,664" in out
+        assert "2,894,670" in out
+    assert (shown(4.0), shown(4.1234567)) == ("4", "4.12346")
 
 
 def test_a_check_without_a_device_has_a_history(run: Run, bundle: Path, tmp_path: Path) -> None:
