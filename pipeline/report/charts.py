@@ -14,7 +14,9 @@ from edgec.pipeline.report.axes import AXIS, EDGE, LINE, WIDTH, Scale, figure, n
 
 MAX_TEXT = 44  # characters of a row's label and words together, in the widest usual fonts
 ROW = 44
-PLANE, LEFT, RIGHT = 240, 44, 28  # of a plane: height, and room for its numbers
+PLANE, LEFT, RIGHT = 240, 44, 28  # of a plane: height, and room for its numbers, at least
+DIGIT = 8  # as wide as one, in the widest usual fonts
+NEAR = 16  # points that lie no further apart share their marks' place
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,15 @@ def scatter(title: str, points: Sequence[Point], x_unit: str, y_unit: str) -> st
     parts, x_of, y_of = _plane([p.x for p in points], [p.y for p in points], x_unit)
     front = sorted((p.x, p.y) for p in points if p.on_front)
     parts.append(_joined("front", [(x_of(x), y_of(y)) for x, y in front]))
+    marks: dict[tuple[float, float], list[str]] = {}  # points that lie on each other share a place for their marks
     for point in points:
         kind, x, y = "mark" if point.on_front else "hollow", x_of(point.x), y_of(point.y)
         named = f"<title>{escape(point.label)}</title>"
         parts.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="6">{named}</circle>')
-        parts.append(f'<text x="{x + 9:.1f}" y="{y - 6:.1f}">{escape(point.mark)}</text>')
+        near = next((spot for spot in marks if abs(spot[0] - x) < NEAR and abs(spot[1] - y) < NEAR), (x, y))
+        marks.setdefault(near, []).append(point.mark)
+    for (x, y), names in marks.items():
+        parts.append(f'<text x="{x + 9:.1f}" y="{y - 6:.1f}">{escape(", ".join(names))}</text>')
     words = "; ".join(
         f"{p.label}: {p.x:.4g} {x_unit}, {p.y:.2f} {y_unit}{', on the front' if p.on_front else ''}" for p in points
     )
@@ -120,12 +126,14 @@ def pareto(points: Sequence[tuple[str, str, float, float]]) -> list[Point]:
 def _plane(xs: Sequence[float], ys: Sequence[float], x_unit: str) -> tuple[list[str], Scale, Scale]:
     """Grid and numbers of a plane, and where values lie in it."""
     (left, right), (low, high) = (nice_range(min(values), max(values)) for values in (xs, ys))
-    x_of, y_of = Scale(left, right, LEFT, WIDTH - RIGHT), Scale(low, high, PLANE - 10, 20)
+    numbers = ticks(low, high)
+    start = max(LEFT, 10 + DIGIT * max(len(f"{number:g}") for number in numbers))
+    x_of, y_of = Scale(left, right, start, WIDTH - RIGHT), Scale(low, high, PLANE - 10, 20)
     parts = vertical_axis(left, right, x_of, PLANE, x_unit)
-    for tick in ticks(low, high):
-        y = y_of(tick)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="end soft" x="{LEFT - 6}" y="{y + 4:.1f}">{tick:g}</text>')
+    for number in numbers:
+        y = y_of(number)
+        parts.append(f'<line class="grid" x1="{start}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="end soft" x="{start - 6}" y="{y + 4:.1f}">{number:g}</text>')
     return parts, x_of, y_of
 
 
