@@ -284,10 +284,9 @@ def _data(folders: DataFolders, network: _Network) -> tuple[Dataset, Dataset]:
     if folders.data:
         return open_splits(folders.data)
     if not network.has_own_data:
-        hint = "give a folder of images with --data; unlabelled images will do for calibration and agreement"
-        raise EdgecError(
-            "data-needed", f"no images are bundled for '{network.name}' with weights '{network.weights}'", hint
-        )
+        hint = "give images as data (--data); unlabelled ones will do for calibration and agreement"
+        own = "" if isinstance(network.source, OnnxSource) else f" with weights '{network.weights}'"
+        raise EdgecError("data-needed", f"no images are bundled for '{network.name}'{own}", hint)
     from edgec.calib_data.splits import parts_dir
 
     return open_dataset(parts_dir("calibration")), open_dataset(parts_dir("test"))

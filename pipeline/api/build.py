@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import Any, Literal
 
 from edgec.pipeline.api.bundle import Bundle, open_bundle
-from edgec.pipeline.api.calls import call, checked
+from edgec.pipeline.api.calls import bad_argument, call, checked
 from edgec.pipeline.api.images import Data, folder_or_none
 from edgec.pipeline.api.networks import Described, Model, as_file
 from edgec.pipeline.bundle.extras import Extra
@@ -73,6 +73,8 @@ def build(
             raise. Nothing is left at ``output``.
     """
     given = checked(command, locals())
+    if not isinstance(target, str | os.PathLike):
+        raise bad_argument(f"target is {target!r}, expected one board", "several boards are several calls")
     judging = Judging(
         threads=given["threads"] or os.cpu_count() or 1,
         on=given["on"],

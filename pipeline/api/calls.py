@@ -39,6 +39,8 @@ def _taken(option: click.Option, name: str, value: Any) -> Any:
 
 
 def _converted(option: click.Option, name: str, value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        raise bad_argument(f"{name} is {value!r}, expected one value", "call it once for each")
     asked = str(value) if isinstance(option.type, click.Choice | click.types.StringParamType) else value
     try:
         found = option.type.convert(asked, option, None)

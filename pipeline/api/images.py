@@ -69,6 +69,7 @@ def _write(given: Images, folder: Path) -> None:
     if given.labels is None:
         for number, pixels in enumerate(pictures(given.images)):
             _save(pixels, folder / _file(number))
+        _some(folder)
         return
     classes, kinds = _class_names(given.classes), set[bool]()
     with (folder / LABELS).open("w", newline="", encoding="utf-8") as table:
@@ -88,6 +89,12 @@ def _write(given: Images, folder: Path) -> None:
                 )
             _save(pixels, folder / _file(number))
             rows.writerow([_file(number), *_label(label, classes, number)])
+    _some(folder)
+
+
+def _some(folder: Path) -> None:
+    if not (folder / _file(0)).exists():
+        raise bad_images("there are no images", "an iterator gives its images once: make a new one, or a list")
 
 
 def _save(pixels: Pixels | Path, file: Path) -> None:

@@ -78,12 +78,14 @@ def test_threads_are_all_cores_in_both() -> None:
         {"no_measure": "perhaps"},
         {"output": 42},
         {"extras": ("everything",)},
+        {"target": ["cpu", "arm"]},
+        {"weights": ["parts", "random"]},
     ],
     ids=str,
 )
 def test_a_wrong_value_is_refused_as_the_command_would(wrong: dict[str, Any]) -> None:
     with pytest.raises(EdgecError) as refusal:
-        edgec.build("mobilenetv2", "cpu", **wrong)
+        edgec.build("mobilenetv2", **{"target": "cpu"} | wrong)
     assert refusal.value.code == "bad-argument"
     (name,) = wrong
     assert name in refusal.value.message

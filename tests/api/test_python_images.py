@@ -100,6 +100,8 @@ WRONG: dict[str, Any] = {
     "an index beyond": Images([PICTURE], [2], ("a", "b")),
     "a negative index": Images([PICTURE], [-1]),
     "a float label": Images([PICTURE], [0.5]),  # type: ignore[list-item]
+    "no image": [],
+    "an iterator at its end": Images(iter(()), []),
     "no label": Images([PICTURE], [None]),  # type: ignore[list-item]
     "an empty label": Images([PICTURE], [" "]),
     "one name twice": Images([PICTURE], [0], ("a", "a")),
