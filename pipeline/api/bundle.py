@@ -22,6 +22,7 @@ from edgec.pipeline.bundle.manifest import Manifest
 from edgec.pipeline.bundle.use import evaluate_bundle, measure_bundle, open_runner, replies
 from edgec.pipeline.bundle.verify import Verified, verify
 from edgec.pipeline.core.progress import Listener
+from edgec.pipeline.core.words import size_words
 from edgec.pipeline.data.dataset import read_image
 from edgec.pipeline.forms.compiler import Runner
 from edgec.pipeline.forms.form import IMAGES_HERE
@@ -209,7 +210,7 @@ class Bundle:
         manifest, latency = self.manifest, self.latency
         yield "model", f"{manifest.model.name} {manifest.model.version}"
         yield "target", f"{manifest.target.name} ({manifest.target.precision_words}, {manifest.target.runtime})"
-        yield "artifact", f"{manifest.target.artifact}, {self.size_bytes / 1e6:.2f} MB"
+        yield "artifact", f"{manifest.target.artifact}, {size_words(self.size_bytes)}"
         for row in rows(self.accuracy, self.labels)[:1]:
             shipped, before = (f"{row.cell(form)} {row.unit}".rstrip() for form in (self._shipped, 0))
             compared = "" if row.values[0] is None else f", float {before}"

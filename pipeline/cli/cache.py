@@ -53,21 +53,22 @@ def list_entries(shared: bool) -> None:
     from edgec.pipeline.core.shared import named_shared
     from edgec.pipeline.core.store import Store, default_root
     from edgec.pipeline.core.trim import size_bytes
+    from edgec.pipeline.core.words import size_words
 
     if shared:
         where = named_shared()
         rows = sorted((one.size_bytes, one.key) for one in where.objects())
         for size, key in rows:
-            click.echo(f"{size / 1e6:9.1f} MB  {key[:16]}")
-        click.echo(f"{sum(size for size, _ in rows) / 1e6:9.1f} MB in {len(rows)} results at {where.url}")
+            click.echo(f"{size_words(size):>12}  {key[:16]}")
+        click.echo(f"{size_words(sum(size for size, _ in rows)):>12} in {len(rows)} results at {where.url}")
         return
     store = Store(default_root())
     sizes = [
         (size_bytes(folder), record["stage"], record["seconds"], folder.name) for record, folder in store.entries()
     ]
     for size, stage, seconds, key in sorted(sizes):
-        click.echo(f"{size / 1e6:9.1f} MB  {seconds:7.1f} s  {stage:<12} {key[:16]}")
-    click.echo(f"{sum(size for size, *_ in sizes) / 1e6:9.1f} MB in {len(sizes)} results under {default_root()}")
+        click.echo(f"{size_words(size):>12}  {seconds:7.1f} s  {stage:<12} {key[:16]}")
+    click.echo(f"{size_words(sum(size for size, *_ in sizes)):>12} in {len(sizes)} results under {default_root()}")
 
 
 @command.command()
@@ -111,6 +112,7 @@ def trim(shared: bool, max_bytes: int) -> None:
     from edgec.pipeline.core.shared import named_shared
     from edgec.pipeline.core.store import Store, default_root
     from edgec.pipeline.core.trim import beyond, longest_unused
+    from edgec.pipeline.core.words import size_words
 
     if shared:
         where = named_shared()
@@ -124,7 +126,7 @@ def trim(shared: bool, max_bytes: int) -> None:
         folders = beyond(kept, max_bytes)
         deleted = Store(default_root()).drop(folders, _say_waiting) if folders else 0  # nothing to wait for
         left = sum(size for _, size in kept[len(folders) :])
-    click.echo(f"deleted {deleted} results; {left / 1e6:.1f} MB are left")
+    click.echo(f"deleted {deleted} results; {size_words(left)} are left")
 
 
 @command.command()

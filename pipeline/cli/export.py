@@ -26,6 +26,7 @@ def command(model: str, output: Path | None, as_json: bool, **request: Any) -> N
 
     from edgec.pipeline.cli._progress import progress_bar
     from edgec.pipeline.core.store import Store, default_root
+    from edgec.pipeline.core.words import size_words
     from edgec.pipeline.export_network import export_network, usual_file
     from edgec.pipeline.recipe import network_recipe
 
@@ -35,4 +36,4 @@ def command(model: str, output: Path | None, as_json: bool, **request: Any) -> N
     if as_json:
         click.echo(json.dumps(asdict(exported), indent=2))
     else:
-        click.echo(f"{exported.output}: {exported.size_bytes / 1e6:.2f} MB; edgec build {exported.description}")
+        click.echo(f"{exported.output}: {size_words(exported.size_bytes)}; edgec build {exported.description}")

@@ -60,7 +60,7 @@ class Row:
     @property
     def cells(self) -> tuple[str, ...]:
         """As ``COLUMNS``."""
-        size = "" if self.size_bytes is None else f"{self.size_bytes / 1e6:.2f}"
+        size = "" if self.size_bytes is None else f"{self.size_bytes / 1e6:.{2 if self.size_bytes >= 100_000 else 4}f}"
         arena = "" if self.arena_bytes is None else f"{self.arena_bytes / 1e3:.0f}"
         latency = self.latency_note if self.p50_ms is None else f"{self.p50_ms:.3f}"
         places = (self.model, self.target, self.precision or "", Path(self.data).name if self.data else "")

@@ -11,6 +11,7 @@ from typing import Any
 from edgec.pipeline.bundle.manifest import Manifest
 from edgec.pipeline.bundle.model_card import figure, latency_words, number, rate_words
 from edgec.pipeline.core.templates import templates_of
+from edgec.pipeline.core.words import size_words
 from edgec.pipeline.report.anchors import published, read_book
 from edgec.pipeline.report.charts import Estimate, forest, line
 from edgec.pipeline.report.comparison import compare
@@ -19,7 +20,7 @@ from edgec.pipeline.report.headline import headline, verdict
 from edgec.pipeline.report.latencies import latency_plots
 from edgec.pipeline.report.layers import layer_tables
 from edgec.pipeline.report.summary import HEADLINES, summary
-from edgec.pipeline.report.tables import Cell, Table, size_words
+from edgec.pipeline.report.tables import Cell, Table
 from edgec.pipeline.tasks.accuracy import Accuracy, rows
 
 SECTIONS = (

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from edgec.pipeline.core.words import size_words
 from edgec.pipeline.report.findings import Findings
 from edgec.pipeline.report.headline import verdict
 from edgec.pipeline.report.kinship import same_images, same_machine
-from edgec.pipeline.report.tables import NOTHING, Cell, Table, size_words, without_empty_columns
+from edgec.pipeline.report.tables import NOTHING, Cell, Table, without_empty_columns
 from edgec.pipeline.tasks.paired import Share, drop_interval
 
 HEADLINES = {"top1": "Top-1", "miou": "Mean IoU"}

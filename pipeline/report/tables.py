@@ -69,8 +69,3 @@ def bars(
     longest = longest or max((value for _, value, _ in rows), default=0.0) or 1.0
     drawn = tuple((Cell(name), Cell(words, share=100 * value / longest)) for name, value, words in rows)
     return Table(label, heads, drawn, caption, "bars")
-
-
-def size_words(count: int) -> str:
-    """``2.89 MB`` or ``12.3 kB``."""
-    return f"{count / 1e6:.2f} MB" if count >= 1_000_000 else f"{count / 1e3:.1f} kB"

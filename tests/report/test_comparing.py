@@ -15,7 +15,9 @@ from edgec.pipeline.bundle.integrity import read_checked_manifest
 from edgec.pipeline.bundle.manifest import BudgetVerdict, DataSet, Weighed
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.words import size_words
 from edgec.pipeline.forms.measure import BesideFloat
+from edgec.pipeline.report.charts import DIGIT, Point, scatter
 from edgec.pipeline.report.comparison import compare, confusion, drop_estimate, front, parity
 from edgec.pipeline.report.findings import Findings
 from edgec.pipeline.report.headline import headline, times, verdict
@@ -23,7 +25,7 @@ from edgec.pipeline.report.kinship import differences
 from edgec.pipeline.report.latencies import latency_plots
 from edgec.pipeline.report.page import render_report
 from edgec.pipeline.report.summary import gain, signed, summary
-from edgec.pipeline.report.tables import Cell, Table, size_words
+from edgec.pipeline.report.tables import Cell, Table
 from edgec.pipeline.tasks.resampling import Spread
 
 OTHERS = DataSet("f" * 64, 7)
@@ -35,6 +37,17 @@ def column(table: Table, head: str) -> list[Cell]:
 
 def timed(p50_ms: float, device: str = "a machine", threads: int = 1) -> dict[str, object]:
     return {"status": "measured", "p50_ms": p50_ms, "device": device, "threads": threads}
+
+
+def test_points_on_each_other_keep_their_marks_and_numbers_their_room() -> None:
+    """Three alike at 33.333 %: one place for three marks, and ticks of five digits right of the edge."""
+    alike = [Point(mark, mark, 1.0, 33.333, True) for mark in "123"]
+    svg = ET.fromstring(scatter("front", [*alike, Point("4", "4", 9.0, 33.333, False)], "MB", "%"))
+    texts = {text.text: text.attrib for text in svg.iter("text")}
+    assert {"1, 2, 3", "4"} <= set(texts)
+    numbers = {words: float(said["x"]) for words, said in texts.items() if words and words.startswith("33.")}
+    assert numbers
+    assert all(x >= DIGIT * len(words) for words, x in numbers.items())
 
 
 class TestHeadline:
