@@ -224,6 +224,14 @@ def test_explain_before_and_after(
     assert [line.split()[0] for line in out.splitlines()] == ["kept"] * len(STAGES) + ["run"]
     _, out, _ = run(capsys, "explain", *arguments, "--quantizer", "accurate")
     assert "parameters.level: fast -> accurate" in out
+    several = (*arguments[:2], "onnxruntime,cpu", *arguments[3:])
+    _, out, _ = run(capsys, "explain", *several)
+    assert [line for line in out.splitlines() if line.endswith(":")] == ["onnxruntime:", "cpu:"]
+    _, out, _ = run(capsys, "explain", *several, "--json")
+    assert {target: plans[0]["cached"] for target, plans in json.loads(out).items()} == {
+        "onnxruntime": True,
+        "cpu": True,
+    }
 
 
 @pytest.mark.usefixtures("shared_store")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edgec.pipeline.cli._tables import print_table
+from edgec.pipeline.cli._tables import output_console
 
 if TYPE_CHECKING:
     from edgec.pipeline.explain_layers import Explained
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 def print_explained(found: Explained) -> None:
     """One row for each layer, the shares of each kind, and what the words mean."""
-    console, roofline = Console(highlight=False), found.roofline
+    console, roofline = output_console(), found.roofline
     table = Table(box=None, header_style="bold")
     for column in ("layer", "kind"):
         table.add_column(column, no_wrap=True)
@@ -27,14 +26,14 @@ def print_explained(found: Explained) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     for layer in found.layers:
         table.add_row(*_cells(layer), *(_roof_cells(layer, roofline) if roofline else ()))
-    print_table(table, console)
+    console.print(table)
     shares = Table("kind", box=None, header_style="bold")
     for column in ("layers", "MACs %", "params %"):
         shares.add_column(column, justify="right")
     for share in found.shares:
         percent = (f"{100 * share.macs / found.macs:.2f}", f"{100 * share.params / found.params:.2f}")
         shares.add_row(share.kind, str(share.num_layers), *percent)
-    print_table(shares, console)
+    console.print(shares)
     totals = f"{found.macs / 1e6:,.1f} M MACs, {found.params / 1e6:.3f} M parameters"
     console.print(f"{escape(found.name)} at {found.input_px[0]} x {found.input_px[1]} px: {totals}")
     for line in _meanings(found):

@@ -172,12 +172,7 @@ TARGET_HELP = "Board, by name or as a TOML file; see 'edgec targets'."
 
 
 def recipe_options(function: F) -> F:
-    """MODEL, ``--target``, and everything else that decides a recipe."""
-    return _recipe(function, click.option("--target", required=True, type=NAME_OR_FILE, help=TARGET_HELP))
-
-
-def several_recipes_options(function: F) -> F:
-    """The same, but ``--target`` may name several boards: ``targets``, a tuple without repeats."""
+    """MODEL, ``--target`` (``targets``: one board or several, each once), and all else that decides recipes."""
     several = click.option(
         "--target",
         "targets",
@@ -188,11 +183,7 @@ def several_recipes_options(function: F) -> F:
         metavar="BOARD[,BOARD...]",
         help=f"{TARGET_HELP} Several with commas, or the option again.",
     )
-    return _recipe(function, several)
-
-
-def _recipe(function: F, target: Callable[[F], F]) -> F:
-    options = (target, _WEIGHTS, *_DATA_OPTIONS, *_QUANTIZER_OPTIONS, _PRECISION, *_NETWORK_OPTIONS)
+    options = (several, _WEIGHTS, *_DATA_OPTIONS, *_QUANTIZER_OPTIONS, _PRECISION, *_NETWORK_OPTIONS)
     return _with(function, _MODEL, *options)
 
 

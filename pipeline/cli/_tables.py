@@ -15,6 +15,7 @@ from rich.table import Table
 from edgec.pipeline.bundle.model_card import further_costs
 from edgec.pipeline.core.errors import printable
 from edgec.pipeline.core.toml_file import validate
+from edgec.pipeline.core.words import size_words
 from edgec.pipeline.forms.compiler import FastKernels
 from edgec.pipeline.forms.measure import Latency, estimate_words
 from edgec.pipeline.forms.memory import MemoryFit
@@ -24,13 +25,17 @@ if TYPE_CHECKING:
     from edgec.pipeline.quantize_network import QuantizedFile
 
 
+UNBROKEN = 100_000
+"""Columns of what is no terminal: tables take what they need of them."""
+
+
 def print_result(result: dict[str, Any], labels: Sequence[str] = ()) -> None:
     """One build: what was made, how accurate, how fast, where it lies.
 
     Args:
         labels: class names, where they are known.
     """
-    console = Console(highlight=False)
+    console = output_console()
     model, target, weights = (escape(str(result[name])) for name in ("model", "target", "weights"))
     console.print(f"[bold]{model}[/] for [bold]{target}[/], weights {weights}")
     print_accuracy(validate(Accuracy, result["accuracy"], Path("result.json"), "corrupt-bundle"), console, labels)
@@ -51,7 +56,7 @@ def print_result(result: dict[str, Any], labels: Sequence[str] = ()) -> None:
     cached = len(result["cached_stages"])
     seconds = sum(result["build_seconds"].values())
     console.print(f"built in {seconds:.1f} s, {cached} stages found in the store", style="dim")
-    bundle = f"bundle: {result['bundle']} ({result['artifact']}, {result['size_bytes'] / 1e6:.2f} MB)"
+    bundle = f"bundle: {result['bundle']} ({result['artifact']}, {size_words(result['size_bytes'])})"
     console.print(bundle, soft_wrap=True, markup=False)
 
 
@@ -75,17 +80,18 @@ def print_builds(done: Sequence[dict[str, Any]]) -> None:
             _percent(shipped if shipped is not None else accuracy["agreement"]),
             _number(accuracy["sqnr_db"], "exact"),
             "not measured" if p50_ms is None else f"{p50_ms:.3f} ms",
-            f"{result['size_bytes'] / 1e6:.2f} MB",
+            size_words(result["size_bytes"]),
             verdict(bool(result["memory"]["over"]), result["poor"] is not None),
         )
-    print_table(table, Console(highlight=False))
+    output_console().print(table)
 
 
-def print_table(table: Table, console: Console) -> None:
-    """As wide as the terminal; in a file or a pipe as wide as it likes, since names cut short are of no use there."""
+def output_console() -> Console:
+    """Standard output. In a terminal lines end at its edge; in a file or a pipe a line stays whole, however long."""
+    console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = max(console.width, console.measure(table, options=console.options.update(width=1000)).maximum)
-    console.print(table)
+        console.width = UNBROKEN
+    return console
 
 
 def print_accuracy(accuracy: Accuracy, console: Console, labels: Sequence[str] = ()) -> None:
@@ -109,7 +115,7 @@ def print_accuracy(accuracy: Accuracy, console: Console, labels: Sequence[str] =
 
 def print_quantized(quantized: QuantizedFile) -> None:
     """One QDQ file: how close it comes to the float network, and what stayed in float."""
-    console = Console(highlight=False)
+    console = output_console()
     table = Table("", "top-1 %", "agreement with float %", "SQNR dB", box=None, header_style="bold")
     table.add_row("float", _percent(quantized.top1_float), "", "")
     for name, form in (("QDQ as written", quantized.reference), ("without VNNI", quantized.vnni_off)):

@@ -14,7 +14,7 @@ from edgec.pipeline.cli._options import (
     json_option,
     on_option,
     recipe_of,
-    several_recipes_options,
+    recipe_options,
     threads_option,
 )
 
@@ -27,7 +27,7 @@ OVER_A_LIMIT = 3  # exit status: built, but the board has too little memory for 
 
 
 @click.command()
-@several_recipes_options
+@recipe_options
 @click.option(
     "--output", type=FOLDER, help="Bundle folder, or of several boards the folder of theirs; ./edgec-out by default."
 )
@@ -127,11 +127,13 @@ def _several(
     """One after the other, a table of all at the end; the exit status is that of the worst."""
     import json
 
+    from edgec.pipeline.cli._progress import tell
     from edgec.pipeline.cli._tables import print_builds, print_result
     from edgec.pipeline.core.errors import EdgecError, printable
 
     done: list[dict[str, Any]] = []
-    for target in targets:
+    for number, target in enumerate(targets, 1):
+        tell(f"[{number}/{len(targets)}] {target}")
         try:
             result, labels = _build(
                 {**request, "target": target}, judging, version, lambda own: output / own.name if output else own

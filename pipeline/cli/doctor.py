@@ -15,18 +15,17 @@ def command(as_json: bool) -> None:
     """Say which targets can be built and run on this machine, and what is missing for the others."""
     import json
 
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    from edgec.pipeline.cli._tables import print_table
+    from edgec.pipeline.cli._tables import output_console
     from edgec.pipeline.diagnosis import diagnose
 
     diagnosis = diagnose()
     if as_json:
         click.echo(json.dumps(diagnosis, indent=2))
         return
-    console = Console(highlight=False)
+    console = output_console()
     for name, value in diagnosis["machine"].items():
         console.print(f"{name:<14} {value}")
     table = Table(box=None, header_style="bold")
@@ -37,7 +36,7 @@ def command(as_json: bool) -> None:
     for names, entry in _alike(diagnosis["targets"]):
         marks = ["[green]yes[/]" if entry[key] else "[red]no[/]" for key in ("can_build", "can_run")]
         table.add_row(escape("\n".join(names)), *marks, escape(entry["facts"]), escape(entry["missing"]))
-    print_table(table, console)
+    console.print(table)
 
 
 def _alike(targets: list[dict[str, Any]]) -> list[tuple[list[str], dict[str, Any]]]:

@@ -19,12 +19,10 @@ def command(bundle: Path, data: Path, on: str | None, as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
-    from rich.console import Console
-
     from edgec.pipeline.bundle.read import open_bundle
     from edgec.pipeline.bundle.use import evaluate_bundle
     from edgec.pipeline.cli._progress import progress_bar
-    from edgec.pipeline.cli._tables import print_accuracy
+    from edgec.pipeline.cli._tables import output_console, print_accuracy
 
     opened = open_bundle(bundle)
     with progress_bar():
@@ -32,4 +30,4 @@ def command(bundle: Path, data: Path, on: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(accuracy), indent=2))
     else:
-        print_accuracy(accuracy, Console(highlight=False), opened.labels)
+        print_accuracy(accuracy, output_console(), opened.labels)

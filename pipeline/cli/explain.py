@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgec.pipeline.cli._config import COMMANDS, META, Config, name_environment
 from edgec.pipeline.cli._options import json_option, recipe_of, recipe_options
 from edgec.pipeline.cli._progress import add_verbosity
+
+if TYPE_CHECKING:
+    from edgec.pipeline.core.store import Plan
 
 MOST = 4  # parts of a key that are named
 
@@ -17,7 +21,7 @@ MOST = 4  # parts of a key that are named
 @recipe_options
 @json_option
 @click.pass_context
-def stages(context: click.Context, /, as_json: bool, **request: Any) -> None:
+def stages(context: click.Context, /, targets: tuple[str, ...], as_json: bool, **request: Any) -> None:
     """Say which stages 'edgec build' would run with these options, and why."""
     import json
     from dataclasses import asdict
@@ -25,10 +29,18 @@ def stages(context: click.Context, /, as_json: bool, **request: Any) -> None:
     from edgec.pipeline.core.store import Store, default_root
     from edgec.pipeline.explain import explain
 
-    plans = explain(recipe_of(**request), Store(default_root()))
+    found = {target: explain(recipe_of(**request, target=target), Store(default_root())) for target in targets}
     if as_json or _wants_json(context):
-        click.echo(json.dumps([asdict(plan) for plan in plans], indent=2))
+        rows = {target: [asdict(plan) for plan in plans] for target, plans in found.items()}
+        click.echo(json.dumps(rows if len(targets) > 1 else rows[targets[0]], indent=2))
         return
+    for target, plans in found.items():
+        if len(targets) > 1:
+            click.echo(f"{target}:")
+        _print_plans(plans)
+
+
+def _print_plans(plans: Sequence[Plan]) -> None:
     width = max(len(plan.stage) for plan in plans)
     for plan in plans:
         click.echo(f"{'kept' if plan.cached else 'run':<5} {plan.stage:<{width}} {_in_short(plan.reason)}")
@@ -45,12 +57,11 @@ def values(context: click.Context, words: tuple[str, ...]) -> None:
     import json
     from dataclasses import asdict
 
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from edgec.pipeline.cli._sources import board_facts, explained, sources
-    from edgec.pipeline.cli._tables import print_table
+    from edgec.pipeline.cli._tables import output_console
 
     given, names = explained(context.find_root(), words)
     found, facts = sources(given, names), board_facts(given)
@@ -64,7 +75,7 @@ def values(context: click.Context, words: tuple[str, ...]) -> None:
         source = "" if row.source in ("file", "board") else row.source  # its name and line say so
         where = " ".join(filter(None, (source, row.where)))
         table.add_row(*(escape(text) for text in (row.name, _said(row.value), where)))
-    print_table(table, Console(highlight=False))
+    output_console().print(table)
 
 
 class _Explain(click.Group):

@@ -35,10 +35,9 @@ def command(file: Path, as_json: bool) -> None:
 
 
 def _print(file: Path, found: Inspection) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    from edgec.pipeline.cli._tables import print_table
+    from edgec.pipeline.cli._tables import output_console
 
     table = Table(box=None, header_style="bold")
     for column in ("operator", "type", "shape"):
@@ -47,16 +46,18 @@ def _print(file: Path, found: Inspection) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     for row in found.operators:
         table.add_row(*_cells(row))
-    console = Console(highlight=False)
-    print_table(table, console)
+    console = output_console()
+    console.print(table)
     counts = ", ".join(f"{count} {kind}" for kind, count in found.counts.items())
-    console.print(f"{file}: {found.format}, {found.size_bytes:,} bytes, {found.macs / 1e6:,.1f} M MACs; {counts}")
+    console.print(
+        f"{file}: {found.format}, {found.size_bytes:,} bytes, {found.macs / 1e6:,.1f} M MACs; {counts}", markup=False
+    )
     if found.pieces is not None:
         console.print(f"XNNPACK: {found.pieces} delegate pieces, {found.macs_delegated_percent:.1f} % of the MACs")
     if found.fast_kernels is not None:
         console.print(found.fast_kernels.words)
     if found.refusal:
-        console.print(f"XNNPACK refuses this file: {found.refusal}")
+        console.print(f"XNNPACK refuses this file: {found.refusal}", markup=False)
 
 
 def _cells(row: OperatorRow) -> tuple[str, ...]:
@@ -64,7 +65,7 @@ def _cells(row: OperatorRow) -> tuple[str, ...]:
     return (
         row.kind,
         row.dtype,
-        "x".join(map(str, row.shape)),
+        "x".join(str(side) if side > 0 else "?" for side in row.shape),
         "" if row.scale is None else f"{row.scale:.3g}",
         "" if row.zero_point is None else str(row.zero_point),
         f"{row.weight_bytes:,}" if row.weight_bytes else "",

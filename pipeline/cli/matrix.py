@@ -109,18 +109,17 @@ def _write(folder: Path, name: str, rows: Mapping[str, Row]) -> None:
 
 
 def _show(folder: Path, rows: list[Row]) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    from edgec.pipeline.cli._tables import print_table
+    from edgec.pipeline.cli._tables import output_console
     from edgec.pipeline.core.errors import printable
     from edgec.pipeline.matrix.table import COLUMNS
 
     table = Table(*COLUMNS, box=None)
     for row in rows:
         table.add_row(*(escape(printable(text)) for text in row.cells))
-    print_table(table, Console(highlight=False))
+    output_console().print(table)
     for row in rows:
         if row.error:
             click.echo(printable(f"{row.cell}: error[{row.error['code']}]: {row.error['message']}"))

@@ -19,17 +19,15 @@ def command(bundle: Path, threads: int, on: str | None, as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
-    from rich.console import Console
-
     from edgec.pipeline.bundle.use import measure_bundle
-    from edgec.pipeline.cli._tables import print_latency
+    from edgec.pipeline.cli._tables import output_console, print_latency
 
     cost = measure_bundle(bundle, threads, on)
     if as_json:
         further = {"instructions": cost.instructions, "board": dict(cost.board), "on_target": cost.on_target}
         click.echo(json.dumps(asdict(cost.latency) | further, indent=2))
         return
-    console = Console(highlight=False)
+    console = output_console()
     print_latency(asdict(cost.latency), console)
     if cost.instructions is not None:
         console.print(f"instructions per inference: {cost.instructions:,}")

@@ -95,10 +95,9 @@ def _list(as_json: bool) -> None:
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    from edgec.pipeline.cli._tables import print_table
+    from edgec.pipeline.cli._tables import output_console
 
     table = Table(box=None, header_style="bold")
     table.add_column("model", no_wrap=True)
@@ -113,8 +112,8 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         accuracy = "-" if percent is None else f"{percent:.1f} ({1 + sources.index(row['published_source'])})"
         named = ", ".join(name for name in row["weights"] if name != "random")
         table.add_row(row["name"], str(row["input_px"]), *cost, accuracy, named)
-    console = Console(highlight=False)
-    print_table(table, console)
+    console = output_console()
+    console.print(table)
     console.print("saving: MACs with plain convolutions over MACs with depthwise separable ones", style="dim")
     console.print("top-1: as published, ImageNet validation; segmentation: mIoU on VOC 2012", style="dim")
     console.print("weights: every model also takes a file, a card, or 'random'", style="dim")

@@ -155,23 +155,23 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
 
 def show(outcomes: Sequence[Outcome], shipped: Found, num_points: int, folder: Path) -> None:
     """The front as a table, what was refused, and what was built."""
-    from rich.console import Console
     from rich.table import Table
 
-    from edgec.pipeline.cli._tables import print_table
+    from edgec.pipeline.cli._tables import output_console
+    from edgec.pipeline.core.words import size_words
     from edgec.pipeline.search.space import Found, Impossible, front
 
-    console = Console(highlight=False)
+    console = output_console()
     best = front([one for one in outcomes if isinstance(one, Found)])
     unit = shipped.unit
     table = Table("point", "headline %", "SQNR dB", unit, "artifact", "", box=None, header_style="bold")
     for one in best:
         sqnr = "exact" if one.sqnr_db is None else f"{one.sqnr_db:.1f}"
         cost = f"{one.cost:,.3f}" if unit == "ms" else f"{one.cost:,.0f}"
-        size = f"{one.size_bytes / 1e6:.2f} MB"
+        size = size_words(one.size_bytes)
         table.add_row(one.point.words(), f"{one.headline:.2f}", sqnr, cost, size, "built" if one is shipped else "")
     console.print(f"{len(outcomes)} of {num_points} points tried; nothing else of them beats these:")
-    print_table(table, console)
+    console.print(table)
     for outcome in outcomes:
         if isinstance(outcome, Impossible):
             console.print(f"{outcome.point.words()}: {outcome.refusal}", style="dim", markup=False)

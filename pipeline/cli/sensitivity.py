@@ -64,10 +64,9 @@ def command(
         layers = [{**asdict(entry.layer), "sqnr_db": finite(entry.sqnr_db)} for entry in ranked]
         click.echo(json.dumps(layers if itself is None else {"layers": layers, "chaos": asdict(itself)}, indent=2))
         return
-    from rich.console import Console
     from rich.table import Table
 
-    from edgec.pipeline.cli._tables import print_table
+    from edgec.pipeline.cli._tables import output_console
 
     table = Table("layer", "operator", "quantized", "output SQNR dB", box=None, header_style="bold")
     for entry in ranked[:top]:
@@ -76,6 +75,6 @@ def command(
         )
         shown = "exact" if finite(entry.sqnr_db) is None else f"{entry.sqnr_db:.1f}"
         table.add_row(entry.layer.name, entry.layer.op, parts, shown)
-    print_table(table, Console(highlight=False))
+    output_console().print(table)
     if itself is not None:
         click.echo(itself.words())

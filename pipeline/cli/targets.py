@@ -21,11 +21,10 @@ def command(as_json: bool) -> None:
 
         click.echo(json.dumps([plain(spec) for spec in specs], indent=2))
         return
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    from edgec.pipeline.cli._tables import print_table
+    from edgec.pipeline.cli._tables import output_console
 
     table = Table(box=None, header_style="bold")
     for column in ("target", "compiler", "scheme"):
@@ -37,7 +36,7 @@ def command(as_json: bool) -> None:
         sizes = (spec.device.ram_bytes, spec.device.flash_bytes)
         ram, flash = (_size(size) if size else "" for size in sizes)
         table.add_row(spec.name, spec.compiler, spec.scheme.name, ram, flash, escape(spec.description))
-    print_table(table, Console(highlight=False))
+    output_console().print(table)
 
 
 def _size(num_bytes: int) -> str:

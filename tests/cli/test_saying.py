@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import click
+import onnx
 import pytest
 from click.shell_completion import ShellComplete
 
@@ -39,6 +40,27 @@ def test_a_line_for_each_stage_in_a_pipe(
     assert capsys.readouterr().err == ""
     assert quantize(colours_toml, tiny_images, tmp_path / "q.onnx", "--verbose") == 0
     assert "calibrate: found in the store" in capsys.readouterr().err
+
+
+def test_a_line_stays_whole_in_a_pipe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever COLUMNS says: sentences and tables are for grep there."""
+    monkeypatch.setenv("COLUMNS", "40")
+    assert main(["models"]) == 0
+    assert main(["targets"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert "weights: every model also takes a file, a card, or 'random'" in told
+    assert any(line.split()[:3] == ["cpu", "openvino", "openvino"] and "OpenVINO" in line for line in told)
+
+
+def test_a_free_side_of_an_onnx_file_is_no_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And brackets in a name are no markup."""
+    sides = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 3]) for name in "xy"]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "free", sides[:1], sides[1:])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "a[red].onnx")
+    assert main(["inspect", str(tmp_path / "a[red].onnx")]) == 0
+    told = capsys.readouterr().out
+    assert "?x3" in told
+    assert "a[red].onnx: onnx," in told
 
 
 def test_quiet_says_nothing_but_errors(

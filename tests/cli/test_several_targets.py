@@ -42,6 +42,8 @@ def test_what_is_refused_stops_nothing(
     assert main(["build", str(tiny_onnx), "--target", targets, *given]) == 1
     said = capsys.readouterr()
     assert "nowhere: error[unknown-target]" in said.err
+    boards = [line for line in said.err.splitlines() if line.startswith("[")]
+    assert boards == ["[1/3] nowhere", "[2/3] onnxruntime", "[3/3] cpu"]
     assert "refused: unknown-target" in said.out
     assert sorted(path.name for path in output.iterdir()) == ["tiny-cpu", "tiny-onnxruntime"]
     assert main(["build", str(tiny_onnx), "--target", targets, *given, "--json"]) == 1
