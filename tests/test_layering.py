@@ -123,6 +123,7 @@ SPEAKERS = {
 """Modules outside the command line that write to standard output or standard error, and why."""
 
 CATCHERS = {
+    "edgec.pipeline.bundle.archive": "a refusal of an unpacked folder names the archive",
     "edgec.pipeline.bundle.float_network": "a network that cannot be counted or made again is one that is left out",
     "edgec.pipeline.bundle.golden_worker": "a process of its own: the refusal travels in its answer",
     "edgec.pipeline.deliver": "a precision that gains nothing takes no part where all are weighed",
