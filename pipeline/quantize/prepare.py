@@ -11,6 +11,7 @@ from edgec.pipeline.forms.scheme import Scheme
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.hard_swish import convolve_before_flatten, narrow_hard_swish, split_hard_swish
+from edgec.pipeline.quantize.hard_swish_spelling import hard_swish_as_one
 from edgec.pipeline.quantize.moving import blocks_as_transposes, copies_as_concats, without_expands
 from edgec.pipeline.quantize.plan import Network, is_linear
 from edgec.pipeline.quantize.rescaling import insert_rescaling
@@ -44,12 +45,13 @@ def prepare(network: Network, scheme: Scheme, parts: Collection[str] = ()) -> Ne
 def spelled(graph: Graph, scheme: Scheme) -> Graph:
     """Batch norms folded, products with constants as Gemm.
 
-    A scheme that computes outputs too gets what is left of affine functions, norms, copies and blocks in the spelling
-    of its runtime's kernels.
+    A scheme that computes outputs too gets hard-swish as one operator, and what is left of affine functions, norms,
+    copies and blocks in the spelling of its runtime's kernels.
     """
     graph = fold_batch_norms(plain_gemms(products_as_gemms(without_expands(graph))))
     if not scheme.quantize_output:
         return graph
+    graph = hard_swish_as_one(graph)
     graph = norms_as_affines(affines_as_convolutions(differences_as_sums(norms_as_one(graph))))
     return blocks_as_transposes(copies_as_concats(graph))
 

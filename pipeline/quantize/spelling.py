@@ -9,6 +9,7 @@ import numpy as np
 
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.affine import Array
+from edgec.pipeline.quantize.hard_swish_spelling import read
 
 POINTWISE = {"kernel_shape": [1, 1], "strides": [1, 1], "pads": [0, 0, 0, 0]}
 
@@ -150,12 +151,7 @@ def norms_as_one(graph: Graph) -> Graph:
             nodes += _layer_norm(replace(node, inputs=names, outputs=last.outputs), standard)
         elif node.name not in inside:
             nodes.append(node)
-    needed, kept = set(graph.outputs), []
-    for node in reversed(nodes):
-        if needed.intersection(node.outputs):
-            needed.update(node.inputs)
-            kept.append(node)
-    return graph.with_nodes(kept[::-1], constants)
+    return graph.with_nodes(read(nodes, graph.outputs), constants)
 
 
 @dataclass(frozen=True)
