@@ -6,6 +6,7 @@ environment, the environment over the file, and the file over defaults. ``docs/c
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -134,8 +135,8 @@ class Config:
         return self._beside(value) if isinstance(value, str) and isinstance(option.type, click.Path) else value
 
     def _beside(self, path: str) -> str:
-        """A path of the file is relative to the file."""
-        folder = self.path.parent if self.path else Path()
+        """A path of the file is relative to the file; ``~`` is what a shell makes of it."""
+        folder, path = self.path.parent if self.path else Path(), os.path.expanduser(path)
         return path if folder == Path() else str(folder / path)
 
 

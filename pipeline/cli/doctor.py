@@ -35,7 +35,8 @@ def command(as_json: bool) -> None:
         table.add_column(column)
     for names, entry in _alike(diagnosis["targets"]):
         marks = ["[green]yes[/]" if entry[key] else "[red]no[/]" for key in ("can_build", "can_run")]
-        table.add_row(escape("\n".join(names)), *marks, escape(entry["facts"]), escape(entry["missing"]))
+        every = ("\n".join([mark] * len(names)) for mark in marks)
+        table.add_row(escape("\n".join(names)), *every, escape(entry["facts"]), escape(entry["missing"]))
     console.print(table)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from edgec.pipeline.bundle.float_network import float_artifact
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.progress import reporter
+from edgec.pipeline.core.progress import remark, reporter
 from edgec.pipeline.forms.measure import cpu_model
 from edgec.pipeline.gate.accuracy import judge_accuracy, judge_stability
 from edgec.pipeline.gate.baseline import Baseline, check_baselines, find_baseline, judge_drop_against, judge_recorded
@@ -165,9 +165,17 @@ def _judge_bundle(
     if budget.relative and budget.relative.max_drop_pp is not None:
         findings += clock.timed([judge_drop_against(baseline, bundle, budget.relative, conditions.data)])
     if conditions.no_device:
+        if left := _of_a_device(budget):
+            remark(f"not judged, since --no-device: {', '.join(left)} of {' for '.join(budget.key[:2])}")
         return findings, None
     of_latency, record = _judge_latency(proxies, budget, baseline, conditions)
     return findings + clock.timed(of_latency), record
+
+
+def _of_a_device(budget: Budget) -> list[str]:
+    """Names of the limits that only a device can tell."""
+    relative = ["max_slowdown"] if budget.relative and budget.relative.max_slowdown is not None else []
+    return [name for name in budget.limits.given() if name in (*LATENCY_LIMITS, SPEEDUP_LIMIT)] + relative
 
 
 class _Clock:

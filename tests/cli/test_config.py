@@ -149,6 +149,10 @@ def test_the_shared_cache(here: Path, explain: Explain, monkeypatch: pytest.Monk
     written(here, "shared-cache = 3\n")
     assert main(["cache", "path"]) == 1
     assert "shared-cache: expected text" in explain.capsys.readouterr().err
+    monkeypatch.setenv("HOME", "/home/ann")
+    written(here, 'shared-cache = "~/team"\ndata = "~/photos"\n')
+    assert explain("build", "net", "--target", "cpu")["shared-cache"][0] == "/home/ann/team"
+    assert explain("build", "net", "--target", "cpu")["--data"][0] == "/home/ann/photos"
     written(here, 'shared-cache = "team"\n')
     assert main(["--config", "edgec.toml", "cache", "path", "--shared"]) == 0
     assert explain.capsys.readouterr().out == "team\n"

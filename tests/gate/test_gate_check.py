@@ -255,10 +255,17 @@ def test_a_target_that_is_not_this_machine_has_no_times_here(
 
 
 def test_without_a_device_only_counts_are_judged(run: Run, bundle: Path, tmp_path: Path) -> None:
+    """And the others are named, in a pipe and in a terminal; not where nobody wants to hear of it."""
     file = budgets(tmp_path, f"{LIMITS}p50_ms = 0.001", device="another machine")
-    status, out, _ = run("check", bundle, "--budgets", file, "--no-device", "--json")
+    status, out, err = run("check", bundle, "--budgets", file, "--no-device", "--json")
     assert status == 0
     assert set(lines_of(out)) == {"size_bytes", "macs", "num_transposes", "agreement"}
+    assert "not judged, since --no-device: p50_ms of " in err
+    assert "not judged" not in run("check", bundle, "--budgets", file, "--no-device", "--quiet")[2]
+    file = budgets(tmp_path, LIMITS, more=MAIN, device="any")
+    assert "--no-device: max_slowdown of " in run("check", bundle, "--budgets", file, "--no-device")[2]
+    file = budgets(tmp_path, LIMITS, device="any")
+    assert "not judged" not in run("check", bundle, "--budgets", file, "--no-device")[2]
 
 
 def test_what_cannot_be_counted_here_stops_no_other_limit(
