@@ -169,7 +169,7 @@ def test_refusals_name_the_archive(mcu_bundle: Path, tmp_path: Path, capsys: pyt
     for words in (("measure", archive), ("project", archive, "--for", "cmake"), ("run", archive, archive)):
         err = edgec(capsys, *words)[2]
         assert err.startswith(f"error[no-bundle]: '{archive}' is a file"), words
-        assert f"edgec pack {archive} --output FOLDER" in err
+        assert f"edgec pack '{archive}' --output FOLDER" in err
     assert "edgec pack" in edgec(capsys, "inspect", archive)[2]
 
 

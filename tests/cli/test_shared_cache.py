@@ -83,11 +83,11 @@ def test_trim(
     made = store.run(ImportOnnx(), onnx_artifact(colours_toml.with_name("tiny.onnx")))
     assert "deleted 0" in shown(capsys, "cache", "trim", "--max-bytes", "1GB")
     assert "deleted 0" in shown(capsys, "cache", "trim", "--shared", "--max-bytes", "1 GiB")
-    assert "deleted 1 results; 0.0 MB are left" in shown(capsys, "cache", "trim", "--shared", "--max-bytes", "0")
+    assert "deleted 1 results; 0.0 kB are left" in shown(capsys, "cache", "trim", "--shared", "--max-bytes", "0")
     assert made.path.exists()
     del store
     gc.collect()  # the build in this process ends with it
-    assert "deleted 1 results; 0.0 MB are left" in shown(capsys, "cache", "trim", "--max-bytes", "0")
+    assert "deleted 1 results; 0.0 kB are left" in shown(capsys, "cache", "trim", "--max-bytes", "0")
     assert not made.path.exists()
 
 

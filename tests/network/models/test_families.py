@@ -66,9 +66,11 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(folder))
     models._brought.cache_clear()
     extensions._found.cache_clear()
+    extensions._points.cache_clear()
     yield folder
     models._brought.cache_clear()
     extensions._found.cache_clear()
+    extensions._points.cache_clear()
     for name in [name for name in sys.modules if name.startswith("toy_")]:
         del sys.modules[name]
 
