@@ -125,4 +125,7 @@ def loss_of(logits: Tensor, truth: Tensor, weights: Tensor | None, label_smoothi
     """
     if not len(judged(truth)):
         return logits.sum() * 0.0
-    return F.cross_entropy(logits, truth.long(), weights, ignore_index=void_of(truth), label_smoothing=label_smoothing)
+    ignored = void_of(truth)
+    if logits.ndim == 4:  # a row for each pixel: twice as fast on a CPU as over the second axis, and a view of NHWC
+        logits, truth = logits.permute(0, 2, 3, 1).flatten(0, 2), truth.flatten()
+    return F.cross_entropy(logits, truth.long(), weights, ignore_index=ignored, label_smoothing=label_smoothing)
