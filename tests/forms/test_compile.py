@@ -106,3 +106,28 @@ def test_the_ir_keeps_weights_as_integers(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "qdq.onnx")
     compiler.compile_model(tmp_path / "qdq.onnx", tmp_path / "openvino", stage("cpu").settings)
     assert (tmp_path / "openvino" / "model.bin").stat().st_size < 2 * weight.size
+
+
+def test_the_ir_has_no_arithmetic_on_shapes(tmp_path: Path) -> None:
+    """A grouped convolution with a scale for each channel: the frontend computes its shapes by a dozen operators."""
+    values = {
+        "w_q": np.random.default_rng(0).integers(-127, 127, (6, 1, 3, 3)).astype(np.int8),
+        "s": np.full(6, 0.01, np.float32),
+        "z": np.zeros(6, np.int8),
+        "xs": np.array(0.02, np.float32),
+        "xz": np.array(0, np.int8),
+    }
+    nodes = [
+        onnx.helper.make_node("QuantizeLinear", ["x", "xs", "xz"], ["x_q"]),
+        onnx.helper.make_node("DequantizeLinear", ["x_q", "xs", "xz"], ["x_r"]),
+        onnx.helper.make_node("DequantizeLinear", ["w_q", "s", "z"], ["w"], axis=0),
+        onnx.helper.make_node("Conv", ["x_r", "w"], ["y"], group=6, pads=[1] * 4),
+    ]
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 6, 8, 8]) for name in "xy"]
+    constants = [numpy_helper.from_array(value, name) for name, value in values.items()]
+    graph = onnx.helper.make_graph(nodes, "grouped", ends[:1], ends[1:], constants)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]), tmp_path / "qdq.onnx")
+    compiler.compile_model(tmp_path / "qdq.onnx", tmp_path / "openvino", stage("cpu").settings)
+    operators = compiler.FORMAT.contract(tmp_path / "openvino").operators
+    assert {"FakeQuantize", "GroupConvolution"} <= {*operators}
+    assert not {"ShapeOf", "VariadicSplit", "Concat", "Broadcast", "Squeeze", "Range"} & {*operators}
