@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,24 +44,72 @@ class Answered:
     missing: str
 
 
-def run_vectors(bundle: Bundle, golden: GoldenSet, on: str | None) -> Answered:
-    """Run every vector; where the artifact cannot run here, its quantized network.
+class VectorsProcess:
+    """A process that has been asked to open the artifact; ``answers`` gives it the vectors.
 
-    Raises:
-        EdgecError: ``corrupt-artifact-file`` where the runtime fails over the artifact; what devices raise.
+    Args:
+        folder: an empty one for what both say.
+        on: a device that runs the artifact, instead of this machine.
     """
-    source = bundle.manifest.contract.inputs[0]
-    fed = inputs_of(bundle.folder / "golden", golden, source, bundle.preprocess)
-    with scratch("vectors") as folder:
-        np.save(folder / "batch.npy", as_batch(fed, source, bundle.preprocess))
+
+    def __init__(self, bundle: Bundle, on: str | None, folder: Path) -> None:
+        self._bundle, self._folder = bundle, folder
         paths = (bundle.artifact, bundle.qdq_onnx, folder / "batch.npy", folder)
         request = Request(bundle.target, on, *(str(path.resolve()) for path in paths))
         (folder / "request.json").write_text(json.dumps(asdict(request)), encoding="utf-8")
-        reply = _reply(bundle, folder)
-        outputs = [read_array(folder / f"{i}.npy", None, "corrupt-artifact-file") for i in range(reply.num_outputs)]
+        command = [sys.executable, "-m", "edgec.pipeline.bundle.golden_worker", str(folder / "request.json")]
+        with (folder / "said").open("wb") as said:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said)
+
+    def answers(self, golden: GoldenSet) -> Answered:
+        """Run every vector; where the artifact cannot run here, its quantized network.
+
+        Raises:
+            EdgecError: ``corrupt-artifact-file`` where the runtime fails over the artifact; what devices raise.
+        """
+        bundle, source = self._bundle, self._bundle.manifest.contract.inputs[0]
+        fed = inputs_of(bundle.folder / "golden", golden, source, bundle.preprocess)
+        np.save(self._folder / "batch.npy", as_batch(fed, source, bundle.preprocess))
+        reply = self._reply()
+        outputs = [
+            read_array(self._folder / f"{i}.npy", None, "corrupt-artifact-file") for i in range(reply.num_outputs)
+        ]
         if len(outputs) != len(bundle.manifest.contract.outputs):
             raise damaged(bundle.artifact, f"it has {len(outputs)} outputs, not those that the manifest states")
         return Answered(tuple(np.array(values) for values in outputs), reply.missing)
+
+    def end(self) -> None:
+        """Whatever it still does."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _reply(self) -> Reply:
+        artifact = self._bundle.artifact
+        try:
+            self._process.communicate(b"\n", timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise damaged(artifact, f"it did not answer within {TIMEOUT_S:g} s") from None
+        status = self._process.returncode
+        if status < 0:
+            raise damaged(artifact, f"its runtime ended with signal {-status}")
+        if status:
+            lines = (self._folder / "said").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            raise damaged(artifact, f"its runtime fails: {lines[-1] if lines else 'it does not say why'}")
+        reply = read_record(Reply, self._folder / "reply.json", "corrupt-artifact-file")
+        if reply.code:
+            raise EdgecError(reply.code, reply.message, reply.hint)
+        return reply
+
+
+@contextmanager
+def vectors_process(bundle: Bundle, on: str | None) -> Iterator[VectorsProcess]:
+    """Loads runtime and artifact while the block checks the rest, and is gone after it."""
+    with scratch("vectors") as folder:
+        process = VectorsProcess(bundle, on, folder)
+        try:
+            yield process
+        finally:
+            process.end()
 
 
 def read_answers(bundle: Bundle, golden: GoldenSet, stem: str, tensor: TensorContract) -> npt.NDArray[np.generic]:
@@ -73,21 +123,3 @@ def read_answers(bundle: Bundle, golden: GoldenSet, stem: str, tensor: TensorCon
         raise corrupt(f"'{bundle.folder}': the manifest lists no {name[:120]!r}")
     shape = (len(golden.vectors), *tensor.shape[1:])
     return read_array(bundle.folder / name, Expected(tensor.dtype, shape), "corrupt-bundle")
-
-
-def _reply(bundle: Bundle, folder: Path) -> Reply:
-    command = [sys.executable, "-m", "edgec.pipeline.bundle.golden_worker", str(folder / "request.json")]
-    with (folder / "said").open("w+b") as said:
-        try:
-            done = subprocess.run(command, stdout=said, stderr=said, timeout=TIMEOUT_S, check=False)
-        except subprocess.TimeoutExpired:
-            raise damaged(bundle.artifact, f"it did not answer within {TIMEOUT_S:g} s") from None
-    if done.returncode < 0:
-        raise damaged(bundle.artifact, f"its runtime ended with signal {-done.returncode}")
-    if done.returncode:
-        lines = (folder / "said").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise damaged(bundle.artifact, f"its runtime fails: {lines[-1] if lines else 'it does not say why'}")
-    reply = read_record(Reply, folder / "reply.json", "corrupt-artifact-file")
-    if reply.code:
-        raise EdgecError(reply.code, reply.message, reply.hint)
-    return reply

@@ -1,16 +1,19 @@
 """The process that runs a bundle's golden vectors; it loads no more than the runtime takes.
 
 python -m edgec.pipeline.bundle.golden_worker REQUEST.json
+
+It opens the artifact at once, and waits for a line on its standard input before it reads the vectors: whoever asks can
+check and prepare the rest meanwhile. A process whose asker is gone reads the end of its input, and ends.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,7 +34,7 @@ class Request:
 
     Attributes:
         on: a device that runs the artifact, instead of this machine.
-        batch: ``.npy`` with the vectors as ``(N, C, H, W)`` float32.
+        batch: ``.npy`` with the vectors as ``(N, C, H, W)`` float32; there before the line.
         outputs: folder for ``0.npy``, ``1.npy`` and so on.
     """
 
@@ -66,14 +69,21 @@ def _runner(request: Request) -> tuple[Predictor, str]:
     return reference_form().open(Path(request.qdq)), probe.missing
 
 
-def _answer(request: Request) -> Reply:
+def _limit_memory() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = MAX_DATA_BYTES if hard == resource.RLIM_INFINITY else min(hard, MAX_DATA_BYTES)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+
+
+def _answer(request: Request) -> Reply | None:
+    """What the artifact says; None where nobody asks any more."""
     if request.target.device.gpu is None:
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        most = MAX_DATA_BYTES if hard == resource.RLIM_INFINITY else min(hard, MAX_DATA_BYTES)
-        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
-    batch: Batch = np.load(request.batch)
+        _limit_memory()
     try:
         predictor, missing = _runner(request)
+        if not sys.stdin.readline():
+            return None
+        batch: Batch = np.load(request.batch)
         outputs = predictor.predict(batch)
     except EdgecError as error:
         return Reply(code=error.code, message=error.message, hint=error.hint)
@@ -84,10 +94,11 @@ def _answer(request: Request) -> Reply:
 
 def main(request: str) -> None:
     """Answer one request, in ``reply.json`` beside it."""
-    asked = read_record(Request, Path(request), "corrupt-artifact-file")
-    reply: dict[str, Any] = asdict(_answer(asked))
-    Path(request).with_name("reply.json").write_text(json.dumps(reply), encoding="utf-8")
+    reply = _answer(read_record(Request, Path(request), "corrupt-artifact-file"))
+    if reply is not None:
+        Path(request).with_name("reply.json").write_text(json.dumps(asdict(reply)), encoding="utf-8")
 
 
 if __name__ == "__main__":
     main(sys.argv[1])
+    os._exit(0)  # a runtime that takes itself down piece by piece has nothing more to say

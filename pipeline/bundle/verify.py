@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.bundle.archive import SUFFIX, called, unpack
-from edgec.pipeline.bundle.golden_run import read_answers, run_vectors
+from edgec.pipeline.bundle.golden_run import read_answers, vectors_process
 from edgec.pipeline.bundle.manifest import ENGINE, corrupt
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.signature import check_signatures, unchecked_signatures
@@ -74,15 +74,18 @@ def verify(path: Path, trusted_keys: Sequence[Path] = (), run: bool = True, on: 
         EdgecError: what opening, devices and ``check_signatures`` raise; ``contract-mismatch`` where the artifact is
             not what the manifest states; ``golden-mismatch`` where it answers otherwise than recorded.
     """
-    with opened(path) as bundle:
+    with ExitStack() as opened_here:
+        bundle = opened_here.enter_context(opened(path))
+        _check_names(bundle)
+        process = opened_here.enter_context(vectors_process(bundle, on)) if run else None
         checked = [f"{len(bundle.manifest.files)} files have the size and sha256 that the manifest lists"]
         checked += [f"signature: {words}" for words in check_signatures(bundle.folder, trusted_keys)]
         _check_semantics(bundle)
         checked.append("the artifact has the inputs, outputs, scales and operators that the manifest states")
         golden = _checked_golden(bundle)
         skipped = [f"signature: {words}" for words in unchecked_signatures(bundle.folder, trusted_keys)]
-        if run:
-            answered = run_vectors(bundle, golden, on)
+        if process is not None:
+            answered = process.answers(golden)
             expected = REFERENCE if answered.missing else golden.expected
             where = f"on {on}" if on else "here"
             checked.append(f"{_check_answers(bundle, golden, answered.outputs, expected)}, {where}")
@@ -93,9 +96,9 @@ def verify(path: Path, trusted_keys: Sequence[Path] = (), run: bool = True, on: 
         return Verified(model.name, model.version, tuple(checked), tuple(skipped), (warning,) if warning else ())
 
 
-def _check_semantics(bundle: Bundle) -> None:
-    manifest, stated = bundle.manifest, bundle.manifest.contract
-    format_ = load_compiler(bundle.target.compiler).FORMAT
+def _check_names(bundle: Bundle) -> None:
+    """What is run is the artifact, as its target's format names it."""
+    manifest, format_ = bundle.manifest, load_compiler(bundle.target.compiler).FORMAT
     for what, said, is_ in (
         ("target", (manifest.target.name, manifest.target.compiler), (bundle.target.name, bundle.target.compiler)),
         ("format", manifest.target.format, format_.name),
@@ -103,6 +106,11 @@ def _check_semantics(bundle: Bundle) -> None:
     ):
         if said != is_:
             raise _mismatch(bundle, what, said, is_)
+
+
+def _check_semantics(bundle: Bundle) -> None:
+    manifest, stated = bundle.manifest, bundle.manifest.contract
+    format_ = load_compiler(bundle.target.compiler).FORMAT
     found = sound(format_.contract(bundle.artifact), bundle.artifact)
     for what in ("inputs", "outputs", "operators"):
         if getattr(stated, what) != getattr(found, what):

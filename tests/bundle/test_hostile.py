@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from test_integrity import standalone
 from test_verify import edgec, reseal
 
+from edgec.pipeline.bundle.golden_run import VectorsProcess
 from edgec.pipeline.bundle.manifest import Manifest
+from edgec.pipeline.bundle.read import open_bundle
 from edgec.pipeline.bundle.verify import verify
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.forms.memory import memory_fit
@@ -127,6 +132,30 @@ def test_a_runtime_that_dies_is_a_refusal(copy: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("edgec.pipeline.bundle.golden_run.sys.executable", str(killer))
     with pytest.raises(EdgecError, match="signal 11"):
         verify(copy)
+
+
+def test_a_refusal_leaves_no_process_behind(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runtime and artifact are loaded while the rest is checked."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(real(*args, **options))
+        return started[-1]
+
+    real = subprocess.Popen
+    monkeypatch.setattr("edgec.pipeline.bundle.golden_run.subprocess.Popen", start)
+    (copy / "labels.txt").write_text("other\n")
+    reseal(copy)
+    assert code(copy) == "contract-mismatch"
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
+
+
+def test_a_process_whose_asker_is_gone_ends_without_an_answer(copy: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(copy)
+    process = VectorsProcess(bundle, None, tmp_path)
+    process._process.communicate(b"", timeout=60)
+    assert process._process.returncode == 0
+    assert not (tmp_path / "reply.json").exists()
 
 
 class TestStandalone:
