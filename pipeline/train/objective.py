@@ -119,13 +119,22 @@ def void_of(truth: Tensor) -> int:
 def loss_of(logits: Tensor, truth: Tensor, weights: Tensor | None, label_smoothing: float) -> Tensor:
     """Cross-entropy, a weighted mean over pictures or pixels; zero where all of them are void.
 
+    What is smoothed counts as much as its picture or pixel. ``torch.nn.functional.cross_entropy`` lets it count as much
+    as all the classes that it is spread over: beside a frequent class, whose weight is small, ten times the smoothing.
+
     Args:
         logits: ``(N, C)`` with ``truth`` ``(N,)``, or ``(N, C, H, W)`` with ``(N, H, W)``.
         weights: of the classes, ``(C,)``; each alike where None.
     """
-    if not len(judged(truth)):
-        return logits.sum() * 0.0
-    ignored = void_of(truth)
-    if logits.ndim == 4:  # a row for each pixel: twice as fast on a CPU as over the second axis, and a view of NHWC
+    void = void_of(truth)
+    if logits.ndim == 4:  # a row for each pixel: a view of NHWC, and half the time that the second axis takes on a CPU
         logits, truth = logits.permute(0, 2, 3, 1).flatten(0, 2), truth.flatten()
-    return F.cross_entropy(logits, truth.long(), weights, ignore_index=ignored, label_smoothing=label_smoothing)
+    kept = truth != void
+    if not kept.any():
+        return logits.sum() * 0.0
+    classes = torch.where(kept, truth.long(), 0)
+    counted = kept.to(logits.dtype) if weights is None else kept * weights[classes]
+    likelihood = F.log_softmax(logits, 1)
+    right, everywhere = likelihood.gather(1, classes[:, None])[:, 0], likelihood.mean(1)
+    smoothed = (1 - label_smoothing) * right + label_smoothing * everywhere
+    return -(counted * smoothed).sum() / counted.sum()

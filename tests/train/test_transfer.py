@@ -228,6 +228,25 @@ def test_balanced_loss_weighs_a_rare_class_like_a_common_one() -> None:
     assert loss_of(logits, truth, weights, 0.0).item() == pytest.approx((first + second).item() / 2)
 
 
+@pytest.mark.parametrize("side", [(), (3, 3)], ids=["pictures", "pixels"])
+def test_loss_is_torch_s_where_every_class_weighs_alike(side: tuple[int, ...]) -> None:
+    draws = torch.Generator().manual_seed(1)
+    logits = torch.randn(4, 5, *side, generator=draws)
+    truth = torch.randint(0, 5, (4, *side), generator=draws)
+    expected = torch.nn.functional.cross_entropy(logits, truth, label_smoothing=0.1).item()
+    assert loss_of(logits, truth, None, 0.1).item() == pytest.approx(expected)
+    assert loss_of(logits, truth, torch.ones(5), 0.1).item() == pytest.approx(expected)
+
+
+def test_what_is_smoothed_weighs_as_much_as_its_picture() -> None:
+    """A frequent class beside seven rare ones: a tenth of its target is spread, whatever they weigh."""
+    weights = torch.tensor([0.5] + [4.0] * 7)
+    best = torch.log(torch.tensor([1 - 0.1 * 7 / 8] + [0.1 / 8] * 7))[None].requires_grad_()
+    loss_of(best, torch.tensor([0]), weights, 0.1).backward()
+    assert best.grad is not None
+    assert best.grad.abs().max() < 1e-6
+
+
 def test_pictures_are_normalised_as_the_weights_know_them(colours: Dataset) -> None:
     preprocess = Preprocess("BGR", 256, 224, (103.53, 116.28, 123.675), (57.375, 57.12, 58.395))
     pictures = read_pictures(colours, 32, CLASSIFICATION, preprocess)
