@@ -84,10 +84,10 @@ def lay_over(canvas: Pixels, light: Light, random: Random) -> Mask:
 
 
 def scene_pose(random: Random) -> Pose:
-    """Anywhere, also across the edge; a quarter to two thirds of the picture wide."""
+    """Anywhere, also across the edge; a third to three quarters of the picture wide."""
     x, y = random.uniform(0.08 * SIDE_PX, 0.92 * SIDE_PX, 2)
     angle, tilt_axis = random.uniform(0, 2 * np.pi, 2)
-    return Pose(x, y, random.uniform(26, 72), angle, random.uniform(0, 0.55), tilt_axis)
+    return Pose(x, y, random.uniform(40, 80), angle, random.uniform(0, 0.55), tilt_axis)
 
 
 def outline(owner: npt.NDArray[np.uint8]) -> Mask:
