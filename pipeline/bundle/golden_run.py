@@ -6,12 +6,12 @@ for all memory. Whatever happens there is one refusal here.
 
 from __future__ import annotations
 
-import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from edgec.pipeline.core.arrays import Expected, read_array
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.json_file import read_record
 from edgec.pipeline.core.scratch import scratch
+from edgec.pipeline.forms.compiler import settings_of
 from edgec.pipeline.forms.format import Outputs, TensorContract, damaged
 from edgec.pipeline.forms.golden import GoldenSet, inputs_of
 from edgec.pipeline.forms.golden_inputs import as_batch
@@ -55,11 +56,14 @@ class VectorsProcess:
     def __init__(self, bundle: Bundle, on: str | None, folder: Path) -> None:
         self._bundle, self._folder = bundle, folder
         paths = (bundle.artifact, bundle.qdq_onnx, folder / "batch.npy", folder)
-        request = Request(bundle.target, on, *(str(path.resolve()) for path in paths))
-        (folder / "request.json").write_text(json.dumps(asdict(request)), encoding="utf-8")
-        command = [sys.executable, "-m", "edgec.pipeline.bundle.golden_worker", str(folder / "request.json")]
+        target, where = bundle.target, (str(path.resolve()) for path in paths)
+        request = Request(target.compiler, settings_of(target), target.device.gpu is None, on, *where)
+        command = [sys.executable, "-m", "edgec.pipeline.bundle.golden_worker"]
         with (folder / "said").open("wb") as said:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said)
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said, bufsize=0)
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # why it ended says who asks for the answers
+            self._process.stdin.write(pickle.dumps(request))
 
     def answers(self, golden: GoldenSet) -> Answered:
         """Run every vector; where the artifact cannot run here, its quantized network.

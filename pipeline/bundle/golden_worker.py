@@ -1,29 +1,29 @@
 """The process that runs a bundle's golden vectors; it loads no more than the runtime takes.
 
-python -m edgec.pipeline.bundle.golden_worker REQUEST.json
+python -m edgec.pipeline.bundle.golden_worker
 
-It opens the artifact at once, and waits for a line on its standard input before it reads the vectors: whoever asks can
-check and prepare the rest meanwhile. A process whose asker is gone reads the end of its input, and ends.
+Its standard input has a pickled ``Request``, for which it opens the artifact, and later a line, upon which it runs the
+vectors: whoever asks checks and prepares the rest meanwhile. The end of its input in the line's place ends it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import pickle
 import resource
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.json_file import read_record
-from edgec.pipeline.forms.compiler import load_compiler, settings_of
+from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.device import open_device
 from edgec.pipeline.forms.form import reference_form
 from edgec.pipeline.forms.format import Batch, Predictor
-from edgec.pipeline.forms.spec import TargetSpec
 
 MAX_DATA_BYTES = 8 << 30  # of the process; without a limit where a GPU's driver maps more than it takes
 
@@ -33,12 +33,16 @@ class Request:
     """What one process is asked.
 
     Attributes:
+        settings: of the compiler, as ``settings_of`` reads them off a target.
+        limited: in memory.
         on: a device that runs the artifact, instead of this machine.
         batch: ``.npy`` with the vectors as ``(N, C, H, W)`` float32; there before the line.
-        outputs: folder for ``0.npy``, ``1.npy`` and so on.
+        outputs: folder for ``0.npy``, ``1.npy`` and so on, and ``reply.json``.
     """
 
-    target: TargetSpec
+    compiler: str
+    settings: Any
+    limited: bool
     on: str | None
     artifact: str
     qdq: str
@@ -59,8 +63,7 @@ class Reply:
 
 def _runner(request: Request) -> tuple[Predictor, str]:
     """What runs the vectors, and why it is not the artifact; mostly empty."""
-    compiler, settings = load_compiler(request.target.compiler), settings_of(request.target)
-    artifact = Path(request.artifact)
+    compiler, settings, artifact = load_compiler(request.compiler), request.settings, Path(request.artifact)
     if request.on is not None:
         return compiler.on_device(open_device(request.on), artifact, settings, 1), ""
     probe = compiler.probe(settings)
@@ -77,11 +80,11 @@ def _limit_memory() -> None:
 
 def _answer(request: Request) -> Reply | None:
     """What the artifact says; None where nobody asks any more."""
-    if request.target.device.gpu is None:
+    if request.limited:
         _limit_memory()
     try:
         predictor, missing = _runner(request)
-        if not sys.stdin.readline():
+        if not sys.stdin.buffer.readline():
             return None
         batch: Batch = np.load(request.batch)
         outputs = predictor.predict(batch)
@@ -92,13 +95,14 @@ def _answer(request: Request) -> Reply | None:
     return Reply(len(outputs), missing)
 
 
-def main(request: str) -> None:
-    """Answer one request, in ``reply.json`` beside it."""
-    reply = _answer(read_record(Request, Path(request), "corrupt-artifact-file"))
+def main() -> None:
+    """Answer one request, in ``reply.json``."""
+    request: Request = pickle.load(sys.stdin.buffer)
+    reply = _answer(request)
     if reply is not None:
-        Path(request).with_name("reply.json").write_text(json.dumps(asdict(reply)), encoding="utf-8")
+        (Path(request.outputs) / "reply.json").write_text(json.dumps(asdict(reply)), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()
     os._exit(0)  # a runtime that takes itself down piece by piece has nothing more to say
