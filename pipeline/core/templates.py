@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 
 @cache
@@ -18,7 +20,7 @@ def templates_of(package: str, escape_html: bool) -> Environment:
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=PackageLoader(package, "templates"),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -26,3 +28,12 @@ def templates_of(package: str, escape_html: bool) -> Environment:
         keep_trailing_newline=True,
         autoescape=escape_html,
     )
+    environment.filters["breakable"] = breakable
+    return environment
+
+
+def breakable(name: str) -> Markup:
+    """HTML of a name without spaces, which may break behind ``/ . _ : -`` before it breaks within a word."""
+    from markupsafe import Markup, escape
+
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[/._:-])(?=\w)", name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from itertools import pairwise
 
-VOID = {"meta", "link", "img", "br"}
+VOID = {"meta", "link", "img", "br", "wbr"}
 
 
 class Outline(HTMLParser):

@@ -93,7 +93,7 @@ def test_layers_latency_and_training_where_they_are_known(mcu_bundle: Path, tmp_
         "Noise after each layer",
         "10 % (20.0 dB)",
         "Noise of the output, each layer alone quantized",
-        ">blocks.1/Conv</th>",
+        ">blocks.<wbr>1/<wbr>Conv</th>",
         "12.0 µs (75.0 %)",
         "1 × no rule",
         "3 dots from 1.000 to 1.200 ms",
