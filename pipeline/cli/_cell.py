@@ -13,7 +13,7 @@ from edgec.pipeline.cli._ending import end_cleanly
 
 
 def main() -> None:
-    """``{"cell", "folder", "only_stages"}`` in; ``{}``, or a refusal's code, message and hint, out."""
+    """``{"cell", "folder", "only_stages", "scheduler"}`` in; ``{}``, or a refusal's code, message and hint, out."""
     end_cleanly()
     from edgec.pipeline.core.errors import EdgecError
     from edgec.pipeline.core.toml_file import validate
@@ -23,7 +23,7 @@ def main() -> None:
     request = json.loads(sys.stdin.read())
     try:
         cell = validate(Cell, request["cell"], Path("request"), "bad-matrix")
-        work_here(cell, Path(request["folder"]), request["only_stages"])
+        work_here(cell, Path(request["folder"]), request["only_stages"], request["scheduler"])
     except EdgecError as error:
         answer = {"error": [error.code, error.message, error.hint]}
     else:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +29,13 @@ NOT_OF_A_CELL = ("targets", "output", "as_json", "no_measure", "quiet", "verbose
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Cells at a time, each in a process of its own; latency is measured one by one all the same.",
+    help="Cells at a time, each in a process of its own; latency is measured one by one all the same.  "
+    "[default: 1; with --scheduler as many as workers]",
+)
+@click.option(
+    "--scheduler",
+    metavar="local|ADDRESS",
+    help="Run the stages on a Dask cluster, tcp://HOST:PORT, or on processes of this machine that this command starts.",
 )
 @click.option(
     "--retries",
@@ -40,7 +46,15 @@ NOT_OF_A_CELL = ("targets", "output", "as_json", "no_measure", "quiet", "verbose
 )
 @json_option
 @click.pass_context
-def command(context: click.Context, file: Path, output: Path | None, jobs: int, retries: int, as_json: bool) -> int:
+def command(
+    context: click.Context,
+    file: Path,
+    output: Path | None,
+    jobs: int | None,
+    scheduler: str | None,
+    retries: int,
+    as_json: bool,
+) -> int:
     """Build every cell of FILE.toml: models x targets x precisions x data, one calibration for all, one table.
 
     A cell whose bundle is there already, whole and of the same request, is not built again; one that is refused does
@@ -48,6 +62,7 @@ def command(context: click.Context, file: Path, output: Path | None, jobs: int, 
     """
     from edgec.pipeline.cli._progress import progress_bar, tell
     from edgec.pipeline.core.errors import printable
+    from edgec.pipeline.matrix.cluster import cluster_of, num_workers_of
     from edgec.pipeline.matrix.plan import read_matrix
     from edgec.pipeline.matrix.run import Plan, WorkApart, run, work_here
     from edgec.pipeline.matrix.table import row_of, waiting_row
@@ -62,8 +77,11 @@ def command(context: click.Context, file: Path, output: Path | None, jobs: int, 
         with context.scope(cleanup=False):  # in a thread too, where click knows no --quiet otherwise
             tell(words)
 
-    plan = Plan(folder, jobs, retries, work_here if jobs == 1 else WorkApart(PROGRAM), say)
-    with progress_bar():
+    with ExitStack() as cluster, progress_bar():
+        address = cluster.enter_context(cluster_of(scheduler, jobs or os.cpu_count() or 1)) if scheduler else None
+        jobs = jobs or (max(num_workers_of(address), 1) if address else 1)
+        apart = jobs > 1 or address is not None
+        plan = Plan(folder, jobs, retries, WorkApart(PROGRAM, address) if apart else work_here, say)
         for number, outcome in enumerate(run(cells, plan), 1):
             row = rows[outcome.cell.name] = row_of(outcome)
             _write(folder, file.name, rows)

@@ -123,10 +123,10 @@ class Store:
         started = time.perf_counter()
         self._use()
         with self._writable():  # where it may not be read, it is not to be written either
-            found = self._find(stage, key)
+            found = self._find(key, stage.output)
         if found is None:
             with self._writable(), self._lock(key):
-                found = self._find(stage, key) or self._fetched(stage, key)  # another process may have been faster
+                found = self._here_or_shared(key, stage.output)  # another process may have been faster
                 if found is None:
                     begins(name)
                     found = self._make(stage, key, inputs)
@@ -136,6 +136,16 @@ class Store:
         begins(name, is_found=True)
         self.runs.append(Run(name, key, True, time.perf_counter() - started))
         return found
+
+    def obtain(self, key: str, output: str) -> Artifact | None:
+        """The result ``output`` of a key, kept here or shared; None where it is in neither place.
+
+        Raises:
+            EdgecError: as ``run``.
+        """
+        self._use()
+        with self._writable(), self._lock(key):
+            return self._here_or_shared(key, output)
 
     def explain(self, stage: Stage, *inputs: Artifact) -> Plan:
         """Say whether ``stage`` would run on ``inputs`` and which part of its key is new."""
@@ -213,7 +223,10 @@ class Store:
     def _folder(self, key: str) -> Path:
         return self.root / "results" / key[:2] / key
 
-    def _find(self, stage: Stage, key: str) -> Artifact | None:
+    def _here_or_shared(self, key: str, output: str) -> Artifact | None:
+        return self._find(key, output) or self._fetched(key, output)
+
+    def _find(self, key: str, output: str) -> Artifact | None:
         folder = self._folder(key)
         if not folder.exists():
             return None
@@ -223,9 +236,9 @@ class Store:
             raise _corrupt(str(folder), error, "edgec cache verify --repair") from error
         with contextlib.suppress(OSError):  # a store may be readable alone: the order of use is for ``trim``
             os.utime(folder / RECORD)
-        return Artifact(folder / stage.output, record["sha256"])
+        return Artifact(folder / output, record["sha256"])
 
-    def _fetched(self, stage: Stage, key: str) -> Artifact | None:
+    def _fetched(self, key: str, output: str) -> Artifact | None:
         """The shared result, kept here from now on; it is proven before it gets its place."""
         if self.shared is None:
             return None
@@ -239,7 +252,7 @@ class Store:
             folder = self._folder(key)
             folder.parent.mkdir(parents=True, exist_ok=True)
             (work / key).rename(folder)
-        return Artifact(folder / stage.output, record["sha256"])
+        return Artifact(folder / output, record["sha256"])
 
     def _offer(self, key: str) -> None:
         """Where nothing can be written, with a key that only reads say, the build goes on reading."""

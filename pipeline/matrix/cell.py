@@ -17,6 +17,7 @@ from edgec.pipeline.deliver import Judging, deliver
 from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.measure import cpu_model
 from edgec.pipeline.forms.spec import BOARDS, with_precision
+from edgec.pipeline.matrix.cluster import ClusterStore
 from edgec.pipeline.matrix.plan import Cell
 from edgec.pipeline.recipe import Choices, DataFolders, Recipe, make_recipe
 
@@ -79,13 +80,24 @@ def build_cell(cell: Cell, folder: Path) -> None:
     deliver(recipe_of(cell), folder, judging_of(cell), cell.options.model_version)
 
 
-def prepare_cell(cell: Cell) -> None:
+def prepare_cell(cell: Cell, scheduler: str | None = None) -> None:
     """Run the stages and measure nothing: the bundle is then a matter of seconds, on a quiet machine.
 
+    Args:
+        scheduler: of a cluster that runs them; this process where None.
+
     Raises:
-        EdgecError: what ``make_recipe`` and ``build`` raise.
+        EdgecError: what ``make_recipe``, ``build`` and ``ClusterStore`` raise.
     """
-    build(recipe_of(cell), Store(default_root()))
+    store = Store(default_root())
+    if scheduler is None:
+        build(recipe_of(cell), store)
+        return
+    cluster = ClusterStore(store, scheduler)
+    try:
+        build(recipe_of(cell), cluster)
+    finally:
+        cluster.close()
 
 
 def wants_quiet(cell: Cell, recipe: Recipe) -> bool:

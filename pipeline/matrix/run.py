@@ -55,11 +55,11 @@ class Works(Protocol):
         """
 
 
-def work_here(cell: Cell, folder: Path, only_stages: bool) -> None:
-    """In this process."""
-    if only_stages:
-        prepare_cell(cell)
-    else:
+def work_here(cell: Cell, folder: Path, only_stages: bool, scheduler: str | None = None) -> None:
+    """In this process; where a ``scheduler`` is named its cluster runs the stages, and the bundle is written here."""
+    if only_stages or scheduler is not None:
+        prepare_cell(cell, scheduler)
+    if not only_stages:
         build_cell(cell, folder)
 
 
@@ -69,13 +69,16 @@ class WorkApart:
 
     Attributes:
         program: takes a request as JSON on standard input, and answers with a refusal or nothing on the other side.
+        scheduler: of a cluster that runs the stages; the process itself where None.
     """
 
     program: tuple[str, ...]
+    scheduler: str | None = None
 
     def __call__(self, cell: Cell, folder: Path, only_stages: bool) -> None:
         """As ``Works``."""
-        request = json.dumps({"cell": asdict(cell), "folder": str(folder), "only_stages": only_stages})
+        asked = {"cell": asdict(cell), "folder": str(folder), "only_stages": only_stages, "scheduler": self.scheduler}
+        request = json.dumps(asked)
         command = [sys.executable, *self.program]
         done = subprocess.run(command, input=request, capture_output=True, text=True, errors="replace", check=False)
         try:

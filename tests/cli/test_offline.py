@@ -86,6 +86,7 @@ COMMAND_LINES = {
     "reproduce": ["reproduce", "OUT", "--model", "MODEL", "--data", "DATA"],
     "search": ["search", "MODEL", "--target", "TARGET", "--data", "DATA", "--minutes", "0", "--output", "FOUND"],
     "matrix": ["matrix", "MATRIX", "--output", "CELLS"],
+    "worker": ["worker", "--help"],
     "check": ["check", "OUT"],
     "budget": ["budget", "--help"],
     "history": ["history", "--help"],
@@ -97,7 +98,10 @@ COMMAND_LINES = {
     "models": ["models"],
     "targets": ["targets"],
 }
-"""``check``, ``budget`` and ``history`` judge what ``measure`` measures; ``device`` and ``--weights imagenet`` ask."""
+"""``check``, ``budget`` and ``history`` judge what ``measure`` measures.
+
+``device``, ``worker`` and ``--weights imagenet`` ask.
+"""
 
 
 @pytest.fixture
