@@ -25,7 +25,7 @@ import torch
 from scipy import stats
 
 from edgec.calib_data.splits import LABELS, generated_dir, parts_dir
-from edgec.pipeline.core.store import default_root
+from edgec.pipeline.core.root import default_root
 from edgec.pipeline.data.dataset import open_dataset
 from edgec.pipeline.network.models.complexity import count_complexity
 from edgec.pipeline.network.models.spec import NetworkConfig, build_network, shape_network

@@ -70,7 +70,7 @@ def calibration_memory(folder: Path) -> None:
         "from edgec.pipeline.data.dataset import open_dataset\n"
         "from edgec.pipeline.data.preprocess import Preprocess\n"
         "from edgec.pipeline.quantize.stages import Calibrate\n"
-        "from edgec.pipeline.core.store import Artifact\n"
+        "from edgec.pipeline.core.stage import Artifact\n"
         "images = open_dataset(Path(sys.argv[2])).take(int(sys.argv[3]))\n"
         "Calibrate(Preprocess(resize_px=224), images).run(Path(sys.argv[4]), Artifact(Path(sys.argv[1]), ''))\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"

@@ -9,7 +9,8 @@ import argparse
 import json
 
 from edgec.pipeline.build import Build
-from edgec.pipeline.core.store import Store, default_root
+from edgec.pipeline.core.root import default_root
+from edgec.pipeline.core.store import Store
 from edgec.pipeline.network.models import get, names
 from edgec.pipeline.network.models.weights import bundled
 from edgec.pipeline.recipe import Choices, DataFolders, make_recipe

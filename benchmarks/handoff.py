@@ -34,7 +34,8 @@ from edgec.pipeline.bundle.verify import verify
 from edgec.pipeline.bundle.verify_standalone import Refused, checked_manifest
 from edgec.pipeline.bundle.write import write_bundle
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import Store, default_root
+from edgec.pipeline.core.root import default_root
+from edgec.pipeline.core.store import Store
 from edgec.pipeline.report.page import render_report
 from edgec.pipeline.reproduce import Material, recipe_of
 

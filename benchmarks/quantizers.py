@@ -116,7 +116,7 @@ def selected(options: argparse.Namespace) -> list[Tool]:
 
 def float_onnx(weights: Weights, folder: Path) -> Path:
     """Export and simplify, as a build does."""
-    from edgec.pipeline.core.store import Artifact
+    from edgec.pipeline.core.stage import Artifact
     from edgec.pipeline.network.export import export_onnx
     from edgec.pipeline.network.models.spec import build_network
     from edgec.pipeline.network.models.weights import load_weights

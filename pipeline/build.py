@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Protocol
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import Artifact, Stage
+from edgec.pipeline.core.stage import Artifact, Stage
 from edgec.pipeline.forms.answer import Answer, judged, output_shapes, read_answers
 from edgec.pipeline.forms.compile import Compile
 from edgec.pipeline.forms.compiler import load_compiler

@@ -15,8 +15,9 @@ from edgec.pipeline.bundle.semver import FIRST, parse_version
 from edgec.pipeline.bundle.write import write_bundle
 from edgec.pipeline.candidates import left_to_the_device
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.root import default_root
 from edgec.pipeline.core.scratch import scratch
-from edgec.pipeline.core.store import Run, Store, default_root
+from edgec.pipeline.core.store import Run, Store
 from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.first_answer import first_answer
 from edgec.pipeline.forms.form import TARGET, ThereForm

@@ -9,8 +9,8 @@ from typing import Any
 
 from edgec.pipeline.bundle.provenance import toolchain
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.core.root import default_root
 from edgec.pipeline.core.shared import default_shared
-from edgec.pipeline.core.store import default_root
 from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.measure import cpu_model
 from edgec.pipeline.forms.spec import load_target, names

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgec.pipeline.build import build
-from edgec.pipeline.core.store import Artifact, Plan, Stage, Store, stage_name
+from edgec.pipeline.core.stage import Artifact, Stage, stage_name
+from edgec.pipeline.core.store import Plan, Store
 from edgec.pipeline.recipe import Recipe
 
 

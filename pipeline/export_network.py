@@ -10,7 +10,8 @@ import tomlkit
 
 from edgec.pipeline.build import Build
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import Store, file_sha256
+from edgec.pipeline.core.stage import file_sha256
+from edgec.pipeline.core.store import Store
 from edgec.pipeline.recipe import OnnxSource, Recipe
 
 

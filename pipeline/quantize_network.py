@@ -11,7 +11,8 @@ import numpy as np
 from edgec.pipeline.build import Build
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.json_file import read_record
-from edgec.pipeline.core.store import Artifact, Store
+from edgec.pipeline.core.stage import Artifact
+from edgec.pipeline.core.store import Store
 from edgec.pipeline.data.dataset import batches
 from edgec.pipeline.forms.answer import Answer, judged, read_answers
 from edgec.pipeline.forms.form import FLOAT, REFERENCE, Form, float_form, reference_form

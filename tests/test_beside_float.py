@@ -14,7 +14,7 @@ from edgec.pipeline.build import Build
 from edgec.pipeline.bundle.read import open_bundle
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import Artifact
+from edgec.pipeline.core.stage import Artifact
 from edgec.pipeline.forms.first_answer import first_answer
 from edgec.pipeline.forms.measure import Latency
 

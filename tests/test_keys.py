@@ -16,7 +16,7 @@ from tiny import tiny_network
 from edgec.pipeline.build import Build
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.code import import_closure
-from edgec.pipeline.core.store import Artifact, Stage, stage_modules
+from edgec.pipeline.core.stage import Artifact, Stage, stage_modules
 from edgec.pipeline.forms.compiler import Probe
 from edgec.pipeline.recipe import Choices, DataFolders, make_recipe
 from edgec.pipeline.tasks.task import task_of

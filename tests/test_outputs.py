@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import source
+from edgec.pipeline.core.stage import source
 from edgec.pipeline.data.dataset import open_dataset
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.answer import ask, output_shapes

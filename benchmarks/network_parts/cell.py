@@ -16,7 +16,8 @@ from answers import Images, decibels, decibels_between, onnx_answers, openvino_a
 
 from edgec.pipeline.build import build
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import Store, default_root
+from edgec.pipeline.core.root import default_root
+from edgec.pipeline.core.store import Store
 from edgec.pipeline.deliver import Judging, deliver
 from edgec.pipeline.recipe import Choices, DataFolders, Recipe, make_recipe
 

@@ -10,7 +10,8 @@ from edgec.pipeline.api.calls import call, checked
 from edgec.pipeline.api.networks import Described, Model, as_file
 from edgec.pipeline.cli.export import command
 from edgec.pipeline.core.progress import Listener
-from edgec.pipeline.core.store import Store, default_root
+from edgec.pipeline.core.root import default_root
+from edgec.pipeline.core.store import Store
 from edgec.pipeline.export_network import Exported, export_network, usual_file
 from edgec.pipeline.network.models.spec import Padding
 from edgec.pipeline.recipe import network_recipe

@@ -12,7 +12,8 @@ from edgec.pipeline.api.images import Data, folder_or_none
 from edgec.pipeline.api.networks import Described, Model, as_file
 from edgec.pipeline.cli.quantize import command
 from edgec.pipeline.core.progress import Listener
-from edgec.pipeline.core.store import Store, default_root
+from edgec.pipeline.core.root import default_root
+from edgec.pipeline.core.store import Store
 from edgec.pipeline.forms.scheme import Level
 from edgec.pipeline.network.models.spec import Padding
 from edgec.pipeline.quantize_network import QuantizedFile, quantize_network, scheme_recipe, usual_file

@@ -22,7 +22,7 @@ from edgec.pipeline.bundle.manifest_json import parse_manifest
 from edgec.pipeline.bundle.paths import check_path
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.scratch import NEW
-from edgec.pipeline.core.store import file_sha256
+from edgec.pipeline.core.stage import file_sha256
 
 SUFFIX = ".tar.zst"
 LEVEL = 6

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgec.pipeline.bundle.manifest import ENVELOPE, HINT, PROVENANCE, DataSet, Manifest
 from edgec.pipeline.bundle.provenance import package_url
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import plain
+from edgec.pipeline.core.stage import plain
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey

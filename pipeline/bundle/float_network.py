@@ -8,7 +8,9 @@ from edgec.pipeline.build import Build
 from edgec.pipeline.bundle.manifest import FloatNetwork
 from edgec.pipeline.bundle.read import Bundle
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import Artifact, Store, default_root, file_sha256
+from edgec.pipeline.core.root import default_root
+from edgec.pipeline.core.stage import Artifact, file_sha256
+from edgec.pipeline.core.store import Store
 from edgec.pipeline.forms.compile import Compile
 from edgec.pipeline.forms.spec import float_settings
 from edgec.pipeline.network.cost import network_cost

@@ -12,7 +12,7 @@ from edgec.pipeline.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, SUMS, U
 from edgec.pipeline.core.disk import ELSEWHERE, FORBIDDEN, FULL, full_disk_named
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.scratch import NEW, beside, replace_folder
-from edgec.pipeline.core.store import file_sha256
+from edgec.pipeline.core.stage import file_sha256
 
 Foreign = Callable[[Path], str | None]
 Changed = Callable[[Mapping[str, str]], str | None]

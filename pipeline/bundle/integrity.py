@@ -21,7 +21,7 @@ from edgec.pipeline.bundle.manifest import (
 from edgec.pipeline.bundle.manifest_json import parse_manifest
 from edgec.pipeline.core.disk import environment_error
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import file_sha256
+from edgec.pipeline.core.stage import file_sha256
 
 
 def read_checked_manifest(folder: Path) -> Manifest:

@@ -21,7 +21,7 @@ from edgec.pipeline.bundle.manifest_json import to_bytes
 from edgec.pipeline.bundle.model_card import model_card
 from edgec.pipeline.bundle.records import ACCURACY, LATENCY, QUANTIZATION, SENSITIVITY, TRAINING
 from edgec.pipeline.bundle.sbom import sbom
-from edgec.pipeline.core.store import file_sha256
+from edgec.pipeline.core.stage import file_sha256
 from edgec.pipeline.forms.golden import DEVICE
 
 DOCUMENTS = ("README.md", "report.html", "sbom.cdx.json", PROVENANCE)

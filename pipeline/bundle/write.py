@@ -31,7 +31,7 @@ from edgec.pipeline.bundle.records import ACCURACY, LATENCY, QUANTIZATION, SENSI
 from edgec.pipeline.bundle.release import Release
 from edgec.pipeline.bundle.seal import Render, seal
 from edgec.pipeline.bundle.semver import parse_version
-from edgec.pipeline.core.store import file_sha256
+from edgec.pipeline.core.stage import file_sha256
 from edgec.pipeline.data.dataset import Dataset
 from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.format import Contract, Format, size_bytes

@@ -109,7 +109,7 @@ def _source(context: click.Context, parameter: click.Parameter, config: Config, 
 
 def _caches(context: click.Context, config: Config) -> Iterator[Source]:
     """Where results are kept, and whose word that is."""
-    from edgec.pipeline.core.store import default_root
+    from edgec.pipeline.core.root import default_root
 
     found = {"cache": str(default_root()), "shared-cache": os.environ.get(CACHES["shared-cache"])}
     for key, variable in CACHES.items():

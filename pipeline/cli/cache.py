@@ -40,8 +40,8 @@ def command() -> None:
 @SHARED
 def path(shared: bool) -> None:
     """Print the store's folder, or the shared cache's address."""
+    from edgec.pipeline.core.root import default_root
     from edgec.pipeline.core.shared import named_shared
-    from edgec.pipeline.core.store import default_root
 
     click.echo(named_shared().url if shared else default_root())
 
@@ -50,8 +50,9 @@ def path(shared: bool) -> None:
 @SHARED
 def list_entries(shared: bool) -> None:
     """List finished stages, largest last."""
+    from edgec.pipeline.core.root import default_root
     from edgec.pipeline.core.shared import named_shared
-    from edgec.pipeline.core.store import Store, default_root
+    from edgec.pipeline.core.store import Store
     from edgec.pipeline.core.trim import size_bytes
     from edgec.pipeline.core.words import size_words
 
@@ -77,8 +78,9 @@ def list_entries(shared: bool) -> None:
 def verify(shared: bool, repair: bool) -> None:
     """Read every finished stage and name those that are not what was recorded."""
     from edgec.pipeline.core.errors import EdgecError
+    from edgec.pipeline.core.root import default_root
     from edgec.pipeline.core.shared import named_shared
-    from edgec.pipeline.core.store import Store, default_root
+    from edgec.pipeline.core.store import Store
     from edgec.pipeline.core.trim import damaged_objects
 
     root = default_root()
@@ -109,8 +111,9 @@ def trim(shared: bool, max_bytes: int) -> None:
 
     In object stores nobody notes the use: there the oldest go first.
     """
+    from edgec.pipeline.core.root import default_root
     from edgec.pipeline.core.shared import named_shared
-    from edgec.pipeline.core.store import Store, default_root
+    from edgec.pipeline.core.store import Store
     from edgec.pipeline.core.trim import beyond, longest_unused
     from edgec.pipeline.core.words import size_words
 
@@ -132,7 +135,8 @@ def trim(shared: bool, max_bytes: int) -> None:
 @command.command()
 def clear() -> None:
     """Delete every finished stage of this machine and every leftover, once no build uses them."""
-    from edgec.pipeline.core.store import Store, default_root
+    from edgec.pipeline.core.root import default_root
+    from edgec.pipeline.core.store import Store
 
     click.echo(f"deleted {Store(default_root()).clear(_say_waiting)} results")
 

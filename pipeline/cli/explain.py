@@ -26,7 +26,8 @@ def stages(context: click.Context, /, targets: tuple[str, ...], as_json: bool, *
     import json
     from dataclasses import asdict
 
-    from edgec.pipeline.core.store import Store, default_root
+    from edgec.pipeline.core.root import default_root
+    from edgec.pipeline.core.store import Store
     from edgec.pipeline.explain import explain
 
     found = {target: explain(recipe_of(**request, target=target), Store(default_root())) for target in targets}

@@ -25,7 +25,8 @@ def command(model: str, output: Path | None, as_json: bool, **request: Any) -> N
     from dataclasses import asdict
 
     from edgec.pipeline.cli._progress import progress_bar
-    from edgec.pipeline.core.store import Store, default_root
+    from edgec.pipeline.core.root import default_root
+    from edgec.pipeline.core.store import Store
     from edgec.pipeline.core.words import size_words
     from edgec.pipeline.export_network import export_network, usual_file
     from edgec.pipeline.recipe import network_recipe

@@ -54,7 +54,8 @@ def command(
 
     from edgec.pipeline.cli._progress import progress_bar
     from edgec.pipeline.cli._tables import print_quantized
-    from edgec.pipeline.core.store import Store, default_root
+    from edgec.pipeline.core.root import default_root
+    from edgec.pipeline.core.store import Store
     from edgec.pipeline.quantize_network import quantize_network, scheme_recipe, usual_file
     from edgec.pipeline.recipe import DataFolders
 

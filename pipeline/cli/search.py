@@ -86,7 +86,8 @@ def command(
     from edgec.pipeline.cli._progress import progress_bar
     from edgec.pipeline.core.plots import check_plot
     from edgec.pipeline.core.progress import reporter
-    from edgec.pipeline.core.store import Store, default_root
+    from edgec.pipeline.core.root import default_root
+    from edgec.pipeline.core.store import Store
     from edgec.pipeline.deliver import Judging, deliver
     from edgec.pipeline.recipe import Choices, DataFolders, Recipe, make_recipe
     from edgec.pipeline.search.judge import Judge, check_measurable, space_of

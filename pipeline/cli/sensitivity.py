@@ -43,7 +43,8 @@ def command(
 
     from edgec.pipeline.cli._progress import progress_bar
     from edgec.pipeline.core.plots import check_plot
-    from edgec.pipeline.core.store import Store, default_root
+    from edgec.pipeline.core.root import default_root
+    from edgec.pipeline.core.store import Store
     from edgec.pipeline.quantize import plot as plots
     from edgec.pipeline.quantize_network import chaos as chaos_of
     from edgec.pipeline.quantize_network import rank_layers, scheme_recipe

@@ -17,7 +17,7 @@ def command(as_json: bool) -> None:
     if as_json:
         import json
 
-        from edgec.pipeline.core.store import plain
+        from edgec.pipeline.core.stage import plain
 
         click.echo(json.dumps([plain(spec) for spec in specs], indent=2))
         return

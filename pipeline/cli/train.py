@@ -155,7 +155,7 @@ def command(
 
     from edgec.pipeline.core.plots import check_plot
     from edgec.pipeline.core.progress import reporter
-    from edgec.pipeline.core.store import default_root
+    from edgec.pipeline.core.root import default_root
     from edgec.pipeline.network.models import get
     from edgec.pipeline.network.models.spec import NetworkConfig
     from edgec.pipeline.network.models.weights import resolve_weights

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.foreign import foreign
-from edgec.pipeline.core.store import plain
+from edgec.pipeline.core.stage import plain
 
 GROUPS = ("edgec.compilers", "edgec.models", "edgec.tasks", "edgec.metrics")
 

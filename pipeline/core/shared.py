@@ -12,24 +12,23 @@ write there decides what everybody ships: a digest proves that a result is whole
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import secrets
 import shutil
-import tarfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, cast
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from edgec.pipeline.core.disk import UNUSABLE_PATH, full_disk_named
+from edgec.pipeline.core.disk import full_disk_named
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.foreign import foreign
+from edgec.pipeline.core.packed import pack, unpack
 
 VARIABLE = "EDGEC_SHARED_CACHE"
 INSTALL = "pip install 'edgec[shared]'"
@@ -39,12 +38,7 @@ WRITE_ONCE = (*FOLDERS, "memory", "s3", "s3a", "gs", "gcs", "abfs", "az")
 OBJECT = re.compile(r".*/results/([0-9a-f]{2})/(\1[0-9a-f]{62})\.tar\.zst", re.ASCII)
 PART = re.compile(r"[0-9a-f]{16}\.part", re.ASCII)
 CHANGED = ("mtime", "LastModified", "last_modified", "updated", "created")
-LEVEL = 3
 ABANDONED_S = 86_400.0
-
-
-class Broken(Exception):
-    """An object is no archive of a result."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +89,7 @@ class Shared:
                 with suppress(OSError):  # of somebody else: the order of use is a service, not a promise
                     os.utime(self._path(key))
         folder.mkdir()
-        _unpack(packed, folder)
+        unpack(packed, folder)
         packed.unlink()
         return True
 
@@ -109,7 +103,7 @@ class Shared:
             EdgecError: ``shared-cache-unreachable``.
         """
         packed = work / "packed"
-        _pack(folder, packed)
+        pack(folder, packed)
         with self._reached():
             if self._is_folder:
                 self._rename_into_place(packed, Path(self._path(key)))
@@ -252,50 +246,3 @@ def _unless_missing(error: OSError) -> None:
 def _seconds(about: dict[str, Any]) -> float:
     stated = next((about[name] for name in CHANGED if about.get(name) is not None), 0.0)
     return float(stated.timestamp() if hasattr(stated, "timestamp") else stated)
-
-
-def _pack(folder: Path, packed: Path) -> None:
-    """The files by their names, without owner, mode and time."""
-    import zstandard
-
-    with (
-        packed.open("wb") as raw,
-        zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).stream_writer(raw) as stream,
-        tarfile.open(fileobj=cast(BinaryIO, stream), mode="w|", format=tarfile.PAX_FORMAT) as archive,
-    ):
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            entry = tarfile.TarInfo(path.relative_to(folder).as_posix())
-            entry.size = path.stat().st_size
-            with path.open("rb") as file:
-                archive.addfile(entry, file)
-
-
-def _unpack(packed: Path, folder: Path) -> None:
-    """Plain files inside ``folder`` and nothing else.
-
-    Raises:
-        Broken: anything else is in it, or it ends early.
-    """
-    import zstandard
-
-    try:
-        with (
-            packed.open("rb") as raw,
-            zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as stream,
-            tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|") as archive,
-        ):
-            for entry in archive:
-                name = PurePosixPath(entry.name)
-                file = archive.extractfile(entry) if entry.isreg() else None
-                if file is None or name.is_absolute() or ".." in name.parts or not name.parts:
-                    raise Broken(f"'{entry.name[:80]}' is no plain file inside it")
-                path = folder / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("xb") as out:
-                    shutil.copyfileobj(file, out)
-    except (tarfile.TarError, zstandard.ZstdError, EOFError, RecursionError, ValueError) as error:
-        raise Broken(f"it is no archive of a result: {error}") from error
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTDIR, *UNUSABLE_PATH):
-            raise
-        raise Broken(f"its names are none of a result: {error.strerror}") from error

@@ -16,63 +16,31 @@ A result is made in ``tmp`` and renamed into ``results``: it is there whole or n
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import hashlib
 import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from importlib import metadata
 from pathlib import Path
-from types import FunctionType
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
-from edgec.pipeline.core.code import code_digests
 from edgec.pipeline.core.disk import FORBIDDEN, full_disk_named
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.kept import (
     FOUND,
     RECORD,
     Damaged,
-    digest_of,
     discard,
     read_kept,
     sweep_discarded,
     write_kept,
 )
+from edgec.pipeline.core.packed import Broken
 from edgec.pipeline.core.progress import begins, remark
 from edgec.pipeline.core.root import MARKER, claimed, is_store, kept_folders, lock_alone, lock_shared, not_writable
-from edgec.pipeline.core.root import default_root as default_root
 from edgec.pipeline.core.scratch import scratch, sweep
-from edgec.pipeline.core.shared import Broken, Shared, default_shared
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """One immutable file or folder and the sha256 of its content (of its sorted tree, for a folder)."""
-
-    path: Path
-    sha256: str
-
-
-class Stage(Protocol):
-    """One step. A frozen dataclass: its fields are its whole configuration and thereby its cache key.
-
-    Attributes:
-        output: name of the file or folder that the step makes.
-        toolchain: distributions whose versions decide the result.
-    """
-
-    @property
-    def output(self) -> str: ...
-
-    @property
-    def toolchain(self) -> tuple[str, ...]: ...
-
-    def run(self, output: Path, *inputs: Artifact) -> None:
-        """Make ``output`` from ``inputs``; nothing else may be written."""
+from edgec.pipeline.core.shared import Shared, default_shared
+from edgec.pipeline.core.stage import Artifact, Stage, described, stage_key, stage_name, tree_sha256
 
 
 @dataclass(frozen=True)
@@ -281,7 +249,7 @@ class Store:
             started = time.perf_counter()
             stage.run(work / stage.output, *inputs)
             sha256 = tree_sha256(work / stage.output)
-            write_kept(work, _describe(stage, inputs), sha256, round(time.perf_counter() - started, 3))
+            write_kept(work, described(stage, inputs), sha256, round(time.perf_counter() - started, 3))
             folder = self._folder(key)
             folder.parent.mkdir(parents=True, exist_ok=True)
             work.rename(folder)
@@ -308,7 +276,7 @@ class Store:
 
         Another target's result says nothing of why this one's would run again.
         """
-        wanted = _flat(_describe(stage, inputs))
+        wanted = _flat(described(stage, inputs))
         same = [
             (_flat({k: v for k, v in record.items() if k not in FOUND}), folder.stat().st_mtime)
             for record, folder in self.entries()
@@ -332,116 +300,6 @@ def _short(value: object) -> str:
     """A digest by its beginning."""
     text = str(value)
     return text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text
-
-
-def stage_name(stage: Stage) -> str:
-    """Its verb, and its ``label`` where one stage runs several times in a build: ``answer float``."""
-    return " ".join(filter(None, (type(stage).__name__.lower(), getattr(stage, "label", ""))))
-
-
-def stage_key(stage: Stage, inputs: tuple[Artifact, ...]) -> str:
-    """Full sha256 of canonical JSON (RFC 8785) of {stage, code, output, parameters, toolchain, inputs}."""
-    return digest_of(_describe(stage, inputs))
-
-
-def stage_modules(stage: Stage) -> frozenset[str]:
-    """Modules that decide what a stage computes: of its class, and of every class and function among its fields.
-
-    A task thereby brings in its own package. What a stage or a field of it loads by a name, a compiler say, it states
-    in ``loads``.
-    """
-    return frozenset(_modules_of(stage))
-
-
-def _modules_of(value: object) -> Iterator[str]:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        yield type(value).__module__
-        yield from getattr(value, "loads", ())
-        for field_ in dataclasses.fields(value):
-            if field_.compare:
-                yield from _modules_of(getattr(value, field_.name))
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _modules_of(item)
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _modules_of(item)
-    elif isinstance(value, FunctionType | type):
-        yield value.__module__
-    elif isinstance(value, partial):
-        yield from _modules_of((value.func, value.args, value.keywords))
-
-
-def tree_sha256(path: Path) -> str:
-    """sha256 of a file, or of a folder's sorted ``(name, sha256)`` lines. Links are not followed out of it."""
-    if path.is_file():
-        return file_sha256(path)
-    digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{file_sha256(file)}\n".encode())
-    return digest.hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of one file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def source(path: Path) -> Artifact:
-    """A file or folder of the user's, as an input of a stage."""
-    return Artifact(path, tree_sha256(path))
-
-
-def _digest(file: Any) -> str:
-    """``hashlib.file_digest`` for Python 3.10."""
-    digest = hashlib.sha256()
-    while piece := file.read(1 << 20):
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def _describe(stage: Stage, inputs: tuple[Artifact, ...]) -> dict[str, Any]:
-    return {
-        "stage": type(stage).__name__,
-        "code": code_digests(stage_modules(stage)),
-        "output": stage.output,
-        "parameters": plain(stage),
-        "toolchain": {name: _installed(name) for name in stage.toolchain},
-        "inputs": [artifact.sha256 for artifact in inputs],
-    }
-
-
-def plain(value: object) -> Any:
-    """A value of frozen dataclasses, tuples and scalars as JSON data; dataclasses carry their class name.
-
-    Raises:
-        TypeError: a field has no canonical form (our bug, never the user's).
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        named = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.compare}
-        return {"class": type(value).__name__, **named}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, tuple | list):
-        return [plain(item) for item in value]
-    if isinstance(value, FunctionType | type):
-        return f"{value.__module__}.{value.__qualname__}"
-    if isinstance(value, partial):
-        return [plain(value.func), plain(value.args), plain(value.keywords)]
-    if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
-    raise TypeError(f"a stage's field cannot be {type(value).__name__}: {value!r}")
-
-
-@lru_cache
-def _installed(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import Artifact, file_sha256
+from edgec.pipeline.core.stage import Artifact, file_sha256
 from edgec.pipeline.data.masks import INDICES, Coding
 from edgec.pipeline.data.preprocess import Preprocess
 

@@ -19,7 +19,7 @@ from edgec.pipeline.bundle.manifest import MANIFEST
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.semver import parse_version
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import file_sha256
+from edgec.pipeline.core.stage import file_sha256
 from edgec.pipeline.firmware.memory import (
     ANSWERS,
     ARENA,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from edgec.pipeline.core.arrays import HINT, Expected, read_array
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.json_file import read_record
-from edgec.pipeline.core.store import Artifact
+from edgec.pipeline.core.stage import Artifact
 from edgec.pipeline.data.dataset import Dataset, read_image
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.answer import check_outputs

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.foreign import foreign
-from edgec.pipeline.core.store import Artifact
+from edgec.pipeline.core.stage import Artifact
 from edgec.pipeline.data.dataset import Dataset
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.answer import read_answers

@@ -12,7 +12,8 @@ from edgec.pipeline.bundle.manifest import MANIFEST, Manifest
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.records import SENSITIVITY
 from edgec.pipeline.bundle.write import origin_of
-from edgec.pipeline.core.store import Store, default_root
+from edgec.pipeline.core.root import default_root
+from edgec.pipeline.core.store import Store
 from edgec.pipeline.deliver import Judging, deliver
 from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.measure import cpu_model

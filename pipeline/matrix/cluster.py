@@ -22,7 +22,9 @@ from typing import Any, TypeVar
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.foreign import foreign
-from edgec.pipeline.core.store import Artifact, Plan, Stage, Store, default_root, stage_key, stage_name
+from edgec.pipeline.core.root import default_root
+from edgec.pipeline.core.stage import Artifact, Stage, stage_key, stage_name
+from edgec.pipeline.core.store import Plan, Store
 from edgec.pipeline.forms.form import instruction_set
 
 INSTALL = "pip install 'edgec[cluster]'"

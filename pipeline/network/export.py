@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from edgec.pipeline.core.store import Artifact
+from edgec.pipeline.core.stage import Artifact
 from edgec.pipeline.network import models
 from edgec.pipeline.network.models.spec import NetworkConfig
 from edgec.pipeline.network.models.weights import Weights

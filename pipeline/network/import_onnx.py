@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import Artifact, file_sha256
+from edgec.pipeline.core.stage import Artifact, file_sha256
 from edgec.pipeline.data.folders import check_inside
 from edgec.pipeline.data.labels import safe_path
 from edgec.pipeline.network.export import OPSET

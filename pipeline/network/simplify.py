@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from edgec.pipeline.core.disk import FULL
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import Artifact
+from edgec.pipeline.core.stage import Artifact
 from edgec.pipeline.forms.format import Batch
 from edgec.pipeline.forms.ort import OrtRunner
 

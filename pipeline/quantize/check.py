@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgec.pipeline.core.store import Artifact
+from edgec.pipeline.core.stage import Artifact
 from edgec.pipeline.forms.compiler import LoadsCompiler, load_compiler
 from edgec.pipeline.forms.scheme import Scheme
 from edgec.pipeline.quantize.stages import given_among

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.pipeline.core.progress import reporter
-from edgec.pipeline.core.store import Artifact
+from edgec.pipeline.core.stage import Artifact
 from edgec.pipeline.data.dataset import Dataset, batches
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.scheme import Level, Scheme

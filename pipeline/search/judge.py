@@ -12,7 +12,8 @@ from edgec.pipeline.bundle.release import Release
 from edgec.pipeline.core.code import code_digests
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.scratch import scratch
-from edgec.pipeline.core.store import Store, plain
+from edgec.pipeline.core.stage import plain
+from edgec.pipeline.core.store import Store
 from edgec.pipeline.data.dataset import split_off_deciding
 from edgec.pipeline.deliver import Judging, judged_release
 from edgec.pipeline.forms.compiler import load_compiler

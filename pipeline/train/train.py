@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import plain
+from edgec.pipeline.core.stage import plain
 from edgec.pipeline.data.dataset import Dataset
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.network.models.state_dict import LAST

@@ -11,7 +11,7 @@ from torch import nn
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import Report
-from edgec.pipeline.core.store import file_sha256
+from edgec.pipeline.core.stage import file_sha256
 from edgec.pipeline.data.dataset import Dataset, batches
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.network.models.cards import Card, PreprocessTable

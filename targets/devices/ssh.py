@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, urlsplit
 from edgec.pipeline.core.errors import EdgecError, printable
 from edgec.pipeline.core.progress import Report
 from edgec.pipeline.core.scratch import NEW, beside
-from edgec.pipeline.core.store import file_sha256
+from edgec.pipeline.core.stage import file_sha256
 from edgec.pipeline.forms.device import FORMS
 from edgec.targets.devices.answer import REFUSALS, Transcript, remote_failed
 

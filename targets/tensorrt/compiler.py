@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import file_sha256
+from edgec.pipeline.core.stage import file_sha256
 from edgec.pipeline.forms.format import Batch, Format
 from edgec.pipeline.network.graph import LINEAR
 from edgec.targets.tensorrt.build_engine import STORED, TYPED

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from edgec.pipeline.core.store import default_root, file_sha256
+from edgec.pipeline.core.root import default_root
+from edgec.pipeline.core.stage import file_sha256
 from edgec.pipeline.forms.compiler import Probe
 from edgec.pipeline.forms.format import Batch, Outputs
 from edgec.targets.devices.answer import Transcript

@@ -21,7 +21,8 @@ from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.verify import verify
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import Store, file_sha256, source
+from edgec.pipeline.core.stage import file_sha256, source
+from edgec.pipeline.core.store import Store
 from edgec.pipeline.forms.golden import inputs_of, read_golden
 from edgec.pipeline.forms.spec import load_target
 from edgec.pipeline.gate.proxies import Proxies

@@ -75,7 +75,7 @@ def test_a_bundle_with_something_added_is_no_longer_ours_alone(copy: Path) -> No
 def test_a_damaged_bundle_and_one_of_another_version_may_be_replaced(copy: Path) -> None:
     """The identity is in the lists, not in the content; a version of the schema that is not ours has them too."""
     from edgec.pipeline.bundle.manifest import sums
-    from edgec.pipeline.core.store import file_sha256
+    from edgec.pipeline.core.stage import file_sha256
 
     (copy / "README.md").write_text("changed")
     check_replaceable(copy)

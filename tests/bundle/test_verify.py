@@ -25,7 +25,7 @@ from edgec.pipeline.bundle.semver import Semver, parse_version
 from edgec.pipeline.bundle.verify import verify
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import file_sha256
+from edgec.pipeline.core.stage import file_sha256
 from edgec.pipeline.tasks.accuracy import rate_interval
 
 

@@ -16,7 +16,7 @@ from edgec.pipeline.core.code import code_digests, import_closure
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
 KEYS = """
 import json
-from edgec.pipeline.core.store import stage_key
+from edgec.pipeline.core.stage import stage_key
 from edgec.pipeline.data.dataset import Dataset
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.compile import Compile
@@ -66,7 +66,8 @@ def before(tree: Path) -> dict[str, str]:
         ("targets/openvino/compiler.py", {"cpu"}),
         ("targets/tensorrt/build_engine.py", {"jetson"}),
         ("pipeline/quantize/observers.py", {"calibrate"}),
-        ("pipeline/core/store.py", {"arm", "rpi4", "mcu", "cpu", "jetson", "calibrate"}),
+        ("pipeline/core/stage.py", {"arm", "rpi4", "mcu", "cpu", "jetson", "calibrate"}),
+        ("pipeline/core/store.py", set()),  # it keeps what a stage makes, and decides none of it
         ("pipeline/cli/build.py", set()),
     ],
 )

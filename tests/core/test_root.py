@@ -13,7 +13,8 @@ from users import somebody_else
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.root import IDENTITY, MARKER
 from edgec.pipeline.core.scratch import scratch
-from edgec.pipeline.core.store import Artifact, Store
+from edgec.pipeline.core.stage import Artifact
+from edgec.pipeline.core.store import Store
 
 
 @dataclass(frozen=True)

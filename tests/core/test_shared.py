@@ -21,7 +21,8 @@ import zstandard
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import listening
 from edgec.pipeline.core.shared import Shared, default_shared, named_shared
-from edgec.pipeline.core.store import Artifact, Store, source, stage_key
+from edgec.pipeline.core.stage import Artifact, source, stage_key
+from edgec.pipeline.core.store import Store
 from edgec.pipeline.core.trim import beyond, damaged_objects
 
 BUCKET = "edgec-test"

@@ -19,7 +19,8 @@ import pytest
 from disks import mounted
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import Artifact, Store, plain, source, stage_key, stage_modules, tree_sha256
+from edgec.pipeline.core.stage import Artifact, plain, source, stage_key, stage_modules, tree_sha256
+from edgec.pipeline.core.store import Store
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 
 from edgec.pipeline.core import code, extensions
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import Stage, stage_modules
+from edgec.pipeline.core.stage import Stage, stage_modules
 from edgec.pipeline.data.dataset import Dataset
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms import compiler

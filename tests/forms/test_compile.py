@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from tiny import tiny_network
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import Artifact, source, tree_sha256
+from edgec.pipeline.core.stage import Artifact, source, tree_sha256
 from edgec.pipeline.forms.compile import Compile
 from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.form import instruction_set, saturates

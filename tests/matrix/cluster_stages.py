@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import Artifact
+from edgec.pipeline.core.stage import Artifact
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from edgec.pipeline.build import build
 from edgec.pipeline.bundle.read import open_bundle
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import Artifact, Store, source, stage_key, tree_sha256
+from edgec.pipeline.core.stage import Artifact, source, stage_key, tree_sha256
+from edgec.pipeline.core.store import Store
 from edgec.pipeline.forms.answer import Answer
 from edgec.pipeline.forms.compile import Compile
 from edgec.pipeline.forms.form import reference_form

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tiny import TINY_PX, tiny_network
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import source
+from edgec.pipeline.core.stage import source
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.network.import_onnx import ImportOnnx, onnx_files, read_onnx
 from edgec.pipeline.network.onnx_input import take_image

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import source
+from edgec.pipeline.core.stage import source
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.network.half_precision import widened

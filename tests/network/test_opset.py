@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tiny import tiny_network
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import source
+from edgec.pipeline.core.stage import source
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.network.export import OPSET
 from edgec.pipeline.network.import_onnx import ImportOnnx

@@ -10,7 +10,7 @@ import pytest
 import torch
 from onnx import parser
 
-from edgec.pipeline.core.store import source
+from edgec.pipeline.core.stage import source
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.network.import_onnx import ImportOnnx
 from edgec.pipeline.network.plain import plain

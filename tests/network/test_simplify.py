@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from tiny import tiny_network
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import source
+from edgec.pipeline.core.stage import source
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.network.graph import Graph
 from edgec.pipeline.network.simplify import Simplify, outputs_difference

@@ -15,7 +15,7 @@ from onnx import TensorProto, numpy_helper
 from pairs import ACTIVATIONS, CHANNELS, SIDE, WEIGHTS, Writer, qdq_network
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import source
+from edgec.pipeline.core.stage import source
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.forms.scheme import load_scheme
 from edgec.pipeline.network.export import OPSET

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.pipeline.core.store import Artifact
+from edgec.pipeline.core.stage import Artifact
 from edgec.pipeline.forms.compiler import load_compiler
 from edgec.pipeline.forms.ort import OrtRunner
 from edgec.pipeline.network.export import export_onnx

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import default_root, file_sha256
+from edgec.pipeline.core.root import default_root
+from edgec.pipeline.core.stage import file_sha256
 
 CHUNK_BYTES = 1 << 18
 TIMEOUT_SECONDS = 30.0

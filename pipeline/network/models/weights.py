@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
-from edgec.pipeline.core.store import file_sha256
+from edgec.pipeline.core.stage import file_sha256
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.network import models
 from edgec.pipeline.network.models.curve import Curve

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from edgec.pipeline.core import code, extensions
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import stage_key, stage_modules
+from edgec.pipeline.core.stage import stage_key, stage_modules
 from edgec.pipeline.network import models
 from edgec.pipeline.network.cost import network_cost
 from edgec.pipeline.network.export import Export, export_onnx

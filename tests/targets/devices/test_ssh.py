@@ -22,7 +22,7 @@ from edgec.pipeline.bundle.read import open_bundle
 from edgec.pipeline.bundle.records import read_latency
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.store import file_sha256
+from edgec.pipeline.core.stage import file_sha256
 from edgec.pipeline.forms.device import open_device
 from edgec.pipeline.forms.measure import NUM_BLOCKS, FirstAnswer
 from edgec.targets.devices.ssh import CHUNK, SshDevice
