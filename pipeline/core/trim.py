@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from edgec.pipeline.core.kept import RECORD, Damaged
+from edgec.pipeline.core.packed import Broken
 from edgec.pipeline.core.root import is_store, kept_folders
 from edgec.pipeline.core.scratch import scratch
-from edgec.pipeline.core.packed import Broken
 from edgec.pipeline.core.shared import Shared
 from edgec.pipeline.core.store import proven
 

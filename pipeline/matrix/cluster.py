@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.foreign import foreign
 from edgec.pipeline.core.root import default_root
+from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.core.stage import Artifact, Stage, stage_key, stage_name
 from edgec.pipeline.core.store import Plan, Store
 from edgec.pipeline.forms.form import instruction_set
@@ -250,11 +251,13 @@ def cluster_of(address: str, num_workers: int) -> Iterator[str]:
     import dask
 
     with (
+        scratch("cluster") as folder,
         dask.config.set(CONFIG),
         distributed.LocalCluster(
             n_workers=num_workers,
             threads_per_worker=1,
             resources=abilities(),
+            local_directory=str(folder),
             dashboard_address=None,
             silence_logs="CRITICAL",
         ) as cluster,
@@ -284,13 +287,20 @@ def work_for(address: str) -> None:
 
     distributed = _distributed()
 
-    async def serve() -> None:
-        async with distributed.Nanny(address, nthreads=1, resources=abilities(), memory_limit=0) as nanny:
+    async def serve(folder: Path) -> None:
+        async with distributed.Nanny(
+            address,
+            nthreads=1,
+            resources=abilities(),
+            memory_limit=0,
+            local_directory=str(folder),
+            dashboard=False,
+        ) as nanny:
             await nanny.finished()
 
     connect(address).close()  # a worker would wait for a scheduler that is not there
-    with dask.config.set(CONFIG), named_failure(address):
-        asyncio.run(serve())
+    with scratch("worker") as folder, dask.config.set(CONFIG), named_failure(address):
+        asyncio.run(serve(folder))
 
 
 def _distributed() -> Any:

@@ -210,7 +210,8 @@ def test_a_matrix_on_workers_of_their_own(
     edgec = [sys.executable, "-m", "edgec.pipeline.cli"]
     address_file = tmp_path / "scheduler.json"
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
-    started = [subprocess.Popen([*command, "--no-dashboard", "--scheduler-file", str(address_file)])]
+    there = {**os.environ, "DASK_TEMPORARY_DIRECTORY": str(tmp_path)}
+    started = [subprocess.Popen([*command, "--no-dashboard", "--scheduler-file", str(address_file)], env=there)]
     try:
         address = wait_for_address(address_file)
         for name in ("one", "other"):
