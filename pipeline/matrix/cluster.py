@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import os
 import re
 import socket
@@ -27,6 +28,9 @@ from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.core.stage import Artifact, Stage, stage_key, stage_name
 from edgec.pipeline.core.store import Plan, Store
 from edgec.pipeline.forms.form import instruction_set
+
+LOG = logging.getLogger("distributed.edgec")
+"""Among what a worker says of itself."""
 
 INSTALL = "pip install 'edgec[cluster]'"
 LOCAL = "local"
@@ -139,7 +143,9 @@ def run_stage(order: Order) -> str:
         message = f"'{socket.gethostname()}' would make something else of '{stage_name(order.stage)}'"
         raise EdgecError("cluster-differs", message, "give all machines the same edgec and the same constraints.txt")
     store.run(order.stage, *inputs)
-    return "" if store.runs[-1].cached else f"{socket.gethostname()}:{os.getpid()}"
+    ran = store.runs[-1]
+    LOG.info("%s %s %s, %.1f s", "found" if ran.cached else "made", ran.stage, ran.key[:16], ran.seconds)
+    return "" if ran.cached else f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _input(store: Store, source: Source) -> Artifact:
