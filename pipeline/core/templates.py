@@ -33,7 +33,9 @@ def templates_of(package: str, escape_html: bool) -> Environment:
 
 
 def breakable(name: str) -> Markup:
-    """HTML of a name without spaces, which may break behind ``/ . _ : -`` before it breaks within a word."""
+    """HTML of a name: it may break behind ``/ . _ : -`` before it breaks within a word; words break between them."""
     from markupsafe import Markup, escape
 
+    if " " in name:
+        return escape(name)
     return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[/._:-])(?=\w)", name))

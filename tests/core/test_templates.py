@@ -13,6 +13,7 @@ from edgec.pipeline.core.templates import breakable
         ("conv", "conv"),
         ("features/block_2.conv", "features/<wbr>block_<wbr>2.<wbr>conv"),
         ("2 x Add", "2 x Add"),
+        ("top-2 %", "top-2 %"),
         ("a_", "a_"),
         ("<b>/c&d", "&lt;b&gt;/<wbr>c&amp;d"),
         ("", ""),
