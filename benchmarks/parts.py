@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edgec.calib_data.scenes import draw_scene
+from edgec.calib_data.scenes import draw_scene, scenes_dir
 from edgec.calib_data.splits import NUM_IMAGES, draw_picture, masks_dir, parts_dir
-from edgec.pipeline.data.dataset import Dataset, batches, open_dataset
+from edgec.pipeline.data.dataset import Dataset, batches, open_dataset, open_splits
 from edgec.pipeline.network.models import get, names
 from edgec.pipeline.network.models.curve import Curve
 from edgec.pipeline.network.models.spec import build_network
@@ -32,6 +32,9 @@ def stored() -> None:
         files = [path for root in (parts_dir(split), masks_dir(split)) for path in root.rglob("*.*")]
         megabytes = sum(path.stat().st_size for path in files) / 1e6
         print(f"{split:<12} {NUM_IMAGES[split]:5} pictures with masks {megabytes:6.2f} MB")
+        files = [path for kind in ("images", "masks") for path in (scenes_dir() / kind / split).iterdir()]
+        megabytes = sum(path.stat().st_size for path in files) / 1e6
+        print(f"{split:<12} {len(files) // 2:5} scenes with masks {megabytes:8.2f} MB")
 
 
 def drawing(pictures: int = 64) -> None:
@@ -94,6 +97,7 @@ if __name__ == "__main__":
     stored()
     drawing()
     of_models = {name: resolve_weights(None, get(name)) for name in names() if bundled(name)}
+    _, scenes = open_splits(scenes_dir())
     for name, weights in of_models.items():
-        accuracy(name, weights, open_dataset(parts_dir("test")))
+        accuracy(name, weights, scenes if get(name).task == "segmentation" else open_dataset(parts_dir("test")))
     curves({name: weights.curve for name, weights in of_models.items() if weights.curve is not None}, options.plot)

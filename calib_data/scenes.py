@@ -30,7 +30,19 @@ SceneSplit = Literal["train", "val", "test", "calibration"]
 NUM_SCENES: dict[SceneSplit, int] = {"train": 4_000, "val": 200, "test": 240, "calibration": 64}
 """Scenes by split; the position in this table is the split's stream, so never reorder it."""
 
-CLASSES = ("table", *SHAPES)
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "bearing": ("ball_bearing", "roller_bearing"),
+    "gear": ("gear_10", "gear_8"),
+    "nut": ("flange_nut", "hex_nut", "square_nut"),
+    "ring": ("retaining_ring",),
+    "screw": ("bolt", "cap_screw", "countersunk_screw", "stud"),
+    "spring": ("spring",),
+    "washer": ("lock_washer", "tooth_washer", "washer"),
+}
+"""Kinds that a scene does not tell apart: of a bolt under a nut nobody sees the head."""
+
+CLASSES = ("table", *FAMILIES)
+CLASS_OF_KIND = tuple(1 + [kind in kinds for kinds in FAMILIES.values()].index(True) for kind in SHAPES)
 VOID = 255
 VOID_PX = 1
 """To either side of a part's outline: a pixel there shows both."""
@@ -47,12 +59,17 @@ PALETTE = tuple(value for i in range(256) for value in ((37 * i) % 256, (83 * i 
 """For people alone: masks hold indices."""
 
 
+def scenes_dir() -> Path:
+    """Folder of the stored splits, ``images/`` and ``masks/``, as it lies in the installed package."""
+    return Path(str(resources.files("edgec.calib_data"))) / "scenes"
+
+
 def compose_scene(random: Random) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Two to six parts, clutter under and over them.
 
     Returns:
         ``(224, 224, 3)`` RGB pixels and the ``(224, 224)`` class of each: 0 for the table and what lies on it, from 1
-        on the parts in the order of ``SHAPES``, and ``VOID`` along their outlines.
+        on the families of the parts, and ``VOID`` along their outlines.
     """
     light = random_light(random)
     canvas = table(light, random)
@@ -64,7 +81,7 @@ def compose_scene(random: Random) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np
     for number, kind in enumerate(kinds.tolist(), start=1):
         shape = tuple(SHAPES.values())[kind]
         covered = draw(canvas, shape, scene_pose(random), random_material(random), light, random)
-        owner[covered], classes[covered] = number, 1 + kind
+        owner[covered], classes[covered] = number, CLASS_OF_KIND[kind]
     for _ in range(int(random.integers(0, 2))):
         hidden = lay_over(canvas, light, random)
         owner[hidden], classes[hidden] = 0, 0

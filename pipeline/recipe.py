@@ -287,6 +287,10 @@ def _data(folders: DataFolders, network: _Network) -> tuple[Dataset, Dataset]:
         hint = "give images as data (--data); unlabelled ones will do for calibration and agreement"
         own = "" if isinstance(network.source, OnnxSource) else f" with weights '{network.weights}'"
         raise EdgecError("data-needed", f"no images are bundled for '{network.name}'{own}", hint)
+    if network.task == "segmentation":
+        from edgec.calib_data.scenes import scenes_dir
+
+        return open_splits(scenes_dir())
     from edgec.calib_data.splits import parts_dir
 
     return open_dataset(parts_dir("calibration")), open_dataset(parts_dir("test"))
