@@ -199,7 +199,7 @@ def test_scenes_are_drawn_for_a_segmenting_network(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(scenes, "write_scenes", lambda *words, progress=None: one_process(*words, processes=1))
     drawn = scenes_data(tmp_path, 2)
     assert [len(part) for part in (drawn.training, drawn.validation, drawn.test or ())] == [2, 1, 1]
-    assert (drawn.num_classes, drawn.license) == (17, "Apache-2.0")
+    assert (drawn.num_classes, drawn.license) == (8, "Apache-2.0")
     assert scenes_data(tmp_path, 2).training.samples == drawn.training.samples
     assert [path.name for path in next(tmp_path.glob("scenes-*")).iterdir()] == ["train-2"]
 
