@@ -16,7 +16,8 @@ import torch
 
 from edgec.calib_data.scenes import draw_scene, scenes_dir
 from edgec.calib_data.splits import NUM_IMAGES, draw_picture, masks_dir, parts_dir
-from edgec.pipeline.data.dataset import Dataset, batches, open_dataset, open_splits
+from edgec.pipeline.data.bundled import bundled_data
+from edgec.pipeline.data.dataset import Dataset, batches
 from edgec.pipeline.network.models import get, names
 from edgec.pipeline.network.models.curve import Curve
 from edgec.pipeline.network.models.spec import build_network
@@ -97,7 +98,6 @@ if __name__ == "__main__":
     stored()
     drawing()
     of_models = {name: resolve_weights(None, get(name)) for name in names() if bundled(name)}
-    _, scenes = open_splits(scenes_dir())
     for name, weights in of_models.items():
-        accuracy(name, weights, scenes if get(name).task == "segmentation" else open_dataset(parts_dir("test")))
+        accuracy(name, weights, bundled_data(get(name).task)[1])
     curves({name: weights.curve for name, weights in of_models.items() if weights.curve is not None}, options.plot)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import reporter
+from edgec.pipeline.data.bundled import bundled_data
 from edgec.pipeline.data.dataset import Dataset, open_dataset, open_splits, split_off_deciding
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.forms.compiler import settings_of
@@ -287,13 +288,7 @@ def _data(folders: DataFolders, network: _Network) -> tuple[Dataset, Dataset]:
         hint = "give images as data (--data); unlabelled ones will do for calibration and agreement"
         own = "" if isinstance(network.source, OnnxSource) else f" with weights '{network.weights}'"
         raise EdgecError("data-needed", f"no images are bundled for '{network.name}'{own}", hint)
-    if network.task == "segmentation":
-        from edgec.calib_data.scenes import scenes_dir
-
-        return open_splits(scenes_dir())
-    from edgec.calib_data.splits import parts_dir
-
-    return open_dataset(parts_dir("calibration")), open_dataset(parts_dir("test"))
+    return bundled_data(network.task)
 
 
 def check_names(labels: tuple[str, ...], test: Dataset) -> None:

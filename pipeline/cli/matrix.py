@@ -62,7 +62,7 @@ def command(
     """
     from edgec.pipeline.cli._progress import progress_bar, tell
     from edgec.pipeline.core.errors import printable
-    from edgec.pipeline.matrix.cluster import cluster_of, num_workers_of
+    from edgec.pipeline.matrix.cluster import cluster_of
     from edgec.pipeline.matrix.plan import read_matrix
     from edgec.pipeline.matrix.run import Plan, WorkApart, run, work_here
     from edgec.pipeline.matrix.table import row_of, waiting_row
@@ -78,8 +78,10 @@ def command(
             tell(words)
 
     with ExitStack() as cluster, progress_bar():
-        address = cluster.enter_context(cluster_of(scheduler, jobs or os.cpu_count() or 1)) if scheduler else None
-        jobs = jobs or (max(num_workers_of(address), 1) if address else 1)
+        address, usual = None, 1
+        if scheduler:
+            address, usual = cluster.enter_context(cluster_of(scheduler, jobs or os.cpu_count() or 1))
+        jobs = jobs or max(usual, 1)
         apart = jobs > 1 or address is not None
         plan = Plan(folder, jobs, retries, WorkApart(PROGRAM, address) if apart else work_here, say)
         for number, outcome in enumerate(run(cells, plan), 1):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import metadata
@@ -18,6 +18,8 @@ from typing import Any, Protocol
 
 from edgec.pipeline.core.code import code_digests
 from edgec.pipeline.core.kept import digest_of
+
+NOT_INSTALLED = "not installed"
 
 
 @dataclass(frozen=True)
@@ -62,26 +64,31 @@ def stage_modules(stage: Stage) -> frozenset[str]:
     A task thereby brings in its own package. What a stage or a field of it loads by a name, a compiler say, it states
     in ``loads``.
     """
-    return frozenset(_modules_of(stage))
+    return frozenset(module for part in parts_of(stage) for module in _modules_of(part))
 
 
-def _modules_of(value: object) -> Iterator[str]:
+def parts_of(value: object) -> Iterator[object]:
+    """A stage's field, and all that lies in it: ``value`` first. Fields that are not compared decide nothing."""
+    yield value
+    inner: Iterable[object] = ()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        yield type(value).__module__
-        yield from getattr(value, "loads", ())
-        for field_ in dataclasses.fields(value):
-            if field_.compare:
-                yield from _modules_of(getattr(value, field_.name))
+        inner = (getattr(value, field.name) for field in dataclasses.fields(value) if field.compare)
     elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _modules_of(item)
+        inner = value.values()
     elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _modules_of(item)
-    elif isinstance(value, FunctionType | type):
-        yield value.__module__
+        inner = value
     elif isinstance(value, partial):
-        yield from _modules_of((value.func, value.args, value.keywords))
+        inner = (value.func, value.args, value.keywords)
+    for one in inner:
+        yield from parts_of(one)
+
+
+def _modules_of(part: object) -> Iterator[str]:
+    if isinstance(part, FunctionType | type):
+        yield part.__module__
+    elif dataclasses.is_dataclass(part):
+        yield type(part).__module__
+        yield from getattr(part, "loads", ())
 
 
 def tree_sha256(path: Path) -> str:
@@ -120,7 +127,7 @@ def described(stage: Stage, inputs: tuple[Artifact, ...]) -> dict[str, Any]:
         "code": code_digests(stage_modules(stage)),
         "output": stage.output,
         "parameters": plain(stage),
-        "toolchain": {name: _installed(name) for name in stage.toolchain},
+        "toolchain": {name: installed_version(name) for name in stage.toolchain},
         "inputs": [artifact.sha256 for artifact in inputs],
     }
 
@@ -150,8 +157,9 @@ def plain(value: object) -> Any:
 
 
 @lru_cache
-def _installed(distribution: str) -> str:
+def installed_version(distribution: str) -> str:
+    """As its own metadata has it, or ``NOT_INSTALLED``."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return NOT_INSTALLED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,11 +95,8 @@ def prepare_cell(cell: Cell, scheduler: str | None = None) -> None:
     if scheduler is None:
         build(recipe_of(cell), store)
         return
-    cluster = ClusterStore(store, scheduler)
-    try:
+    with closing(ClusterStore(store, scheduler)) as cluster:
         build(recipe_of(cell), cluster)
-    finally:
-        cluster.close()
 
 
 def wants_quiet(cell: Cell, recipe: Recipe) -> bool:

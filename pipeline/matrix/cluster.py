@@ -1,31 +1,36 @@
 """Stages on other machines: a Dask cluster runs each by its key, and the shared store carries what they make.
 
 Equal stages have equal keys, so that Dask runs them once, whoever asks. A worker says what it has, as Dask resources:
-its instruction set, and the version of every package that edgec can depend on. A stage says what its result depends
+its instruction set, and the version of every package. A stage says what its result depends
 on, and goes to a worker that has it. A worker that dies loses what it was making, and another makes it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import logging
-import os
-import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.foreign import foreign
 from edgec.pipeline.core.root import default_root
 from edgec.pipeline.core.scratch import scratch
-from edgec.pipeline.core.stage import Artifact, Stage, stage_key, stage_name
+from edgec.pipeline.core.stage import (
+    NOT_INSTALLED,
+    Artifact,
+    Stage,
+    installed_version,
+    parts_of,
+    stage_key,
+    stage_name,
+)
 from edgec.pipeline.core.store import Plan, Store
 from edgec.pipeline.forms.form import instruction_set
 
@@ -42,8 +47,6 @@ CONNECT_S = 10
 PATIENCE_S = 30.0
 CONFIG = {"distributed.scheduler.worker-ttl": None, "distributed.scheduler.allowed-failures": DEATHS}
 """A stage computes for minutes and says nothing meanwhile; one that kills whoever runs it is not tried for ever."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,12 +87,10 @@ class ClusterStore:
     Attributes:
         store: of this machine, where every result is wanted.
         scheduler: of the cluster, ``tcp://HOST:PORT``.
-        made: stage and worker of everything that was made for this store.
     """
 
     store: Store
     scheduler: str
-    made: list[tuple[str, str]] = field(default_factory=list)
     _client: Any = field(default=None, init=False, repr=False)
 
     def run(self, stage: Stage, *inputs: Artifact) -> Artifact:
@@ -126,12 +127,10 @@ class ClusterStore:
             raise EdgecError("worker-lost", f"{DEATHS + 1} workers died over '{plan.stage}'", hint)
         if error is not None:
             raise error
-        if worker := asked.result():
-            self.made.append((plan.stage, worker))
 
 
-def run_stage(order: Order) -> str:
-    """What a worker does: the stage in its own store; returns its name, empty where it found the result.
+def run_stage(order: Order) -> None:
+    """What a worker does: the stage in its own store, which may find the result.
 
     Raises:
         EdgecError: ``cluster-differs``, ``result-not-shared``, or whatever store and stage raise.
@@ -145,7 +144,6 @@ def run_stage(order: Order) -> str:
     store.run(order.stage, *inputs)
     ran = store.runs[-1]
     LOG.info("%s %s %s, %.1f s", "found" if ran.cached else "made", ran.stage, ran.key[:16], ran.seconds)
-    return "" if ran.cached else f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _input(store: Store, source: Source) -> Artifact:
@@ -166,38 +164,23 @@ def _not_shared(what: str) -> EdgecError:
 
 
 def abilities() -> dict[str, float]:
-    """What this machine has, as Dask resources."""
-    named = {re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in metadata.requires("edgec") or ()}
-    return {**{_versioned(name): PLENTY for name in named if _version(name)}, _machine(instruction_set()): PLENTY}
+    """What this machine has, as Dask resources: every package in its version, and the instruction set."""
+    packages = {_package(one.metadata["Name"], one.version) for one in metadata.distributions()}
+    return dict.fromkeys({*packages, _machine(instruction_set())}, PLENTY)
 
 
 def needs(stage: Stage) -> frozenset[str]:
     """What a worker must have so that it makes what this machine would: its key says the same."""
-    found = {_versioned(name) for name in stage.toolchain if _version(name)}
-    return frozenset(found | {_machine(who) for who in _identities(stage) if "simd" in who})
+    installed = {name: installed_version(name) for name in stage.toolchain}
+    packages = {_package(name, version) for name, version in installed.items() if version != NOT_INSTALLED}
+    who = (getattr(part, "identity", None) for part in parts_of(stage))
+    return frozenset(packages | {_machine(one) for one in who if isinstance(one, Mapping) and "simd" in one})
 
 
-def _identities(value: object) -> Iterator[Mapping[str, str]]:
-    """Of every form among the fields of a stage: who answers."""
-    if isinstance(getattr(value, "identity", None), Mapping):
-        yield value.identity  # type: ignore[attr-defined]
-    if dataclasses.is_dataclass(value):
-        for one in dataclasses.fields(value):
-            yield from _identities(getattr(value, one.name))
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _identities(item)
+def _package(name: str, version: str) -> str:
+    from packaging.utils import canonicalize_name
 
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def _versioned(name: str) -> str:
-    return f"{re.sub(r'[-_.]+', '-', name).lower()} {_version(name)}"
+    return f"{canonicalize_name(name)} {version}"
 
 
 def _machine(identity: Mapping[str, str]) -> str:
@@ -243,16 +226,18 @@ def named_failure(scheduler: str) -> Iterator[None]:
 
 
 @contextmanager
-def cluster_of(address: str, num_workers: int) -> Iterator[str]:
-    """The address of a cluster that lives as long as the block: the one named, or ``local`` processes.
+def cluster_of(address: str, num_workers: int) -> Iterator[tuple[str, int]]:
+    """Address and number of workers of a cluster: of the one named, or of ``local``, which lives as long as the block.
+
+    Args:
+        num_workers: of ``local``.
 
     Raises:
         EdgecError: ``missing-distributed``, ``cluster-unreachable``.
     """
     distributed = _distributed()
     if address != LOCAL:
-        connect(address).close()
-        yield address
+        yield address, num_workers_of(address)
         return
     import dask
 
@@ -268,17 +253,17 @@ def cluster_of(address: str, num_workers: int) -> Iterator[str]:
             silence_logs="CRITICAL",
         ) as cluster,
     ):
-        yield str(cluster.scheduler_address)
+        yield str(cluster.scheduler_address), num_workers
 
 
 def num_workers_of(address: str) -> int:
-    """Workers that have joined."""
-    client = connect(address)
-    try:
-        with named_failure(address):
-            return len(client.scheduler_info(n_workers=-1)["workers"])
-    finally:
-        client.close()
+    """Workers that have joined.
+
+    Raises:
+        EdgecError: ``missing-distributed``, ``cluster-unreachable``.
+    """
+    with closing(connect(address)) as client, named_failure(address):
+        return len(client.scheduler_info(n_workers=-1)["workers"])
 
 
 def work_for(address: str) -> None:

@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from edgec.calib_data.scenes import CLASSES, scenes_dir
-from edgec.calib_data.splits import LABELS, parts_dir
-from edgec.pipeline.data.dataset import Dataset, open_dataset, open_splits
+from edgec.calib_data.scenes import CLASSES
+from edgec.calib_data.splits import LABELS
+from edgec.pipeline.data.bundled import bundled_data
+from edgec.pipeline.data.dataset import Dataset
 from edgec.pipeline.network.models import get, names
 from edgec.pipeline.network.models.spec import build_network
 from edgec.pipeline.network.models.weights import Weights, bundled, load_weights, resolve_weights
@@ -46,7 +47,7 @@ def test_one_set_of_weights_is_the_default(model: str) -> None:
 def test_accuracy_is_what_the_card_says(model: str) -> None:
     """100 of the 1,000 test pictures: within four standard errors of the card's figure."""
     network, weights = loaded(model)
-    few = some(open_dataset(parts_dir("test")))
+    few = some(bundled_data(get(model).task)[1])
     assert weights.labels == LABELS
     assert weights.accuracy is not None
     assert 90 <= weights.accuracy <= 98
@@ -60,7 +61,7 @@ def test_accuracy_is_what_the_card_says(model: str) -> None:
 def test_miou_is_what_the_card_says(model: str) -> None:
     """24 of the 240 scenes; how far the mIoU of so few lies from that of all is known from other draws of 24."""
     network, weights = loaded(model)
-    _, test = open_splits(scenes_dir())
+    _, test = bundled_data(get(model).task)
     assert weights.labels == CLASSES
     assert weights.accuracy is not None
     assert 75 <= weights.accuracy <= 90

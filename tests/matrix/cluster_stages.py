@@ -59,14 +59,3 @@ class Refuse:
         if self.breaks:
             raise ZeroDivisionError("of the stage")
         raise EdgecError("bad-output", "no", "never")
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """Nobody has what it takes."""
-
-    output: ClassVar[str] = "nothing.txt"
-    toolchain: ClassVar[tuple[str, ...]] = ("pluggy",)
-
-    def run(self, output: Path, *inputs: Artifact) -> None:
-        output.write_text("")
