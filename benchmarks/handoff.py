@@ -121,8 +121,10 @@ def first_paint_ms(page: Path) -> float | str:
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     if executable is None:
         return "not measured: no Chromium"
-    from playwright.sync_api import sync_playwright
-
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        return "not measured: no playwright"
     paints = []
     with sync_playwright() as engine:
         browser = engine.chromium.launch(executable_path=executable, args=["--no-sandbox"])
