@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,10 +26,13 @@ GRACE_S = 0.5  # for the main thread to come out of a call that makes a file
 
 _ending = threading.Lock()  # never released: the process is gone
 _ender: list[int] = []
+_stderr: list[int] = []  # the one that the process began with, wherever a library points 2 meanwhile; none if closed
 
 
 def end_cleanly() -> None:
     """Take over the signals that end a process, except those that the caller's shell ignores (``nohup``)."""
+    with suppress(OSError):
+        _stderr[:] = [os.dup(2)]
     for number in SIGNALS.values():
         if signal.getsignal(number) not in (signal.SIG_IGN, None):
             signal.signal(number, _end)
@@ -57,9 +59,10 @@ def _end(number: int, _frame: FrameType | None) -> None:
     _kill(_descendants(os.getpid()))
     abandon()
     words = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
-    bar = SHOW_CURSOR if sys.stderr.isatty() else ""
-    with suppress(OSError):
-        os.write(2, f"{bar}{words}; {KEPT}\n".encode())
+    for stream in _stderr:
+        bar = SHOW_CURSOR if os.isatty(stream) else ""
+        with suppress(OSError):
+            os.write(stream, f"{bar}{words}; {KEPT}\n".encode())
     os._exit(INTERRUPTED if number == signal.SIGINT else TERMINATED)
 
 

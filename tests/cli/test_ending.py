@@ -127,6 +127,7 @@ BUSY = {
     ),
     "a lock": "import threading; threading.Lock().acquire(); event = threading.Event(); event.wait()",
     "Python": "while True: pass",
+    "what a library says": "import os; os.dup2(os.open(os.devnull, os.O_WRONLY), 2); time.sleep(600)",  # kept from view
     "an except clause": "\n".join(
         ["while True:", "    try:", "        time.sleep(1)", "    except BaseException:", "        pass"]
     ),
