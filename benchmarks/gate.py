@@ -31,7 +31,7 @@ from gate_noise import NOISES, Noise, simulate
 from edgec.pipeline.gate.finding import Finding
 from edgec.pipeline.gate.fingerprint import Fingerprint
 from edgec.pipeline.gate.latency import Limits, judge
-from edgec.pipeline.gate.sampling import MeasurementFailed, Process, Sampler, run_process
+from edgec.pipeline.gate.sampling import Contestants, MeasurementFailed, Process, Sampler, on_this_machine, run_process
 from edgec.pipeline.gate.worker import Request
 
 LIMIT = 0.01
@@ -165,7 +165,7 @@ def run_live(bundle: Path, runs: int) -> None:
             for _ in range(runs):
                 started = time.perf_counter()
                 with under(load):
-                    sampler = Sampler([bundle] * 3, slowdowns=(1 + injected, 1.0, 1.0))
+                    sampler = Sampler(on_this_machine(Contestants((bundle,) * 3), (1 + injected, 1.0, 1.0)))
                     outcome = judge(Limits((("max_slowdown", LIMIT),)), sampler)
                 longest = max(longest, time.perf_counter() - started)
                 p = outcome.processes

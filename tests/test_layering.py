@@ -131,6 +131,7 @@ CATCHERS = {
     "edgec.pipeline.core.foreign": "a refusal of ours passes where another package's code may raise anything",
     "edgec.pipeline.core.shared": "a protocol whose package is missing is told from one that cannot be reached",
     "edgec.pipeline.core.store": "a build goes on without a shared cache that cannot be reached",
+    "edgec.pipeline.gate.there": "of a board that does not answer nothing is known, which is a verdict",
     "edgec.pipeline.gate.draft": "a speedup that cannot be measured is no limit, and the draft says why",
     "edgec.targets.tensorrt.device": "a float engine that the device refuses is not timed beside the artifact's",
     "edgec.targets.tflite.device": "a board that two networks are too much for times one",

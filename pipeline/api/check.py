@@ -75,6 +75,7 @@ def check(
     baseline: Place | Mapping[str, Place] | None = None,
     data: Data | None = None,
     device: str | None = None,
+    on: str | None = None,
     no_device: bool = False,
     budget_s: float = 60.0,
     record: bool = False,
@@ -86,7 +87,8 @@ def check(
         bundles: one or several.
         baseline: a bundle, a folder of bundles or a JSON report, for relative limits; several by their names.
         data: labelled images; accuracy is then evaluated anew.
-        device: whose budget counts; this machine by default.
+        device: whose budget counts; this machine, or the board ``on``, by default.
+        on: a board behind ssh that times are measured on, ``ssh://user@host``.
         record: write verdicts and latency into the bundles; open them again to see them.
         progress: called with (step, done, total).
 
@@ -98,11 +100,13 @@ def check(
     given = checked(command, locals())
     folders = [_path(one) for one in ([bundles] if isinstance(bundles, str | os.PathLike | Bundle) else bundles)]
     named = baseline if isinstance(baseline, Mapping) else {} if baseline is None else {"": baseline}
+    if on and no_device:
+        raise bad_argument("on and no_device exclude each other", "leave one of them out")
     with call(progress), folder_or_none(data) as images:
         if record:
             check_unsigned(folders)
         baselines = {name: _path(one) for name, one in named.items()}
-        conditions = Conditions(baselines, images, device, given["no_device"], given["budget_s"])
+        conditions = Conditions(baselines, images, device, given["no_device"], given["budget_s"], on)
         report = judge(folders, load_budgets(given["budgets"]), conditions)
         for folder in folders if record else ():
             keep(folder, report)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgec.pipeline.cli._options import FOLDER, WORDS, Finite
+from edgec.pipeline.cli._options import FOLDER, WORDS, Finite, on_option
 
 if TYPE_CHECKING:
     from edgec.pipeline.gate.draft import Draft
@@ -31,6 +31,7 @@ def command() -> None:
 @click.option(
     "--device", type=WORDS, help="'any' for limits that hold everywhere: no milliseconds.  [default: this machine]"
 )
+@on_option
 @click.option("--latency-margin", type=MARGIN, default=0.25, show_default=True, help="Share.")
 @click.option("--count-margin", type=MARGIN, default=0.0, show_default=True, help="Share.")
 @click.option("--accuracy-margin-pp", type=MARGIN, default=1.0, show_default=True, help="Points.")
@@ -43,6 +44,7 @@ def init(
     reason: str,
     baseline: str | None,
     device: str | None,
+    on: str | None,
     latency_margin: float,
     count_margin: float,
     accuracy_margin_pp: float,
@@ -60,7 +62,7 @@ def init(
     prepare(output)
     check_apart(bundles)
     margins = Margins(latency_margin, count_margin, accuracy_margin_pp, max_slowdown)
-    drafts = [draft_budget(folder, owner, reason, margins, budget_s, baseline, device) for folder in bundles]
+    drafts = [draft_budget(folder, owner, reason, margins, budget_s, baseline, device, on) for folder in bundles]
     budgets = Budgets(tuple(draft.budget for draft in drafts))
     write_text(output, to_toml(budgets, HEAD.format(margins=margins)))
     _say_left_out(drafts)
@@ -73,6 +75,7 @@ def init(
 @command.command()
 @click.argument("bundles", type=FOLDER, nargs=-1, required=True, metavar="BUNDLE...")
 @click.option("--budgets", type=FOLDER, default=DEFAULT, show_default=True, help="File to update.")
+@on_option
 @click.option("--latency-margin", type=MARGIN, default=0.25, show_default=True, help="Share.")
 @click.option("--count-margin", type=MARGIN, default=0.0, show_default=True, help="Share.")
 @click.option("--accuracy-margin-pp", type=MARGIN, default=1.0, show_default=True, help="Points.")
@@ -81,6 +84,7 @@ def init(
 def update(
     bundles: tuple[Path, ...],
     budgets: Path,
+    on: str | None,
     latency_margin: float,
     count_margin: float,
     accuracy_margin_pp: float,
@@ -94,7 +98,7 @@ def update(
     before, old = load_budgets(budgets), budgets.read_bytes().decode()
     check_apart(bundles)
     margins = Margins(latency_margin, count_margin, accuracy_margin_pp)
-    drafts = [redraft(folder, before, margins, budget_s) for folder in bundles]
+    drafts = [redraft(folder, before, margins, budget_s, on) for folder in bundles]
     new = updated(old, before, [draft.budget for draft in drafts])
     _say_left_out(drafts)
     click.echo(diff(budgets, old, new) or "nothing would change\n", nl=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgec.pipeline.cli._options import FOLDER, Finite, NamedPath
+from edgec.pipeline.cli._options import FOLDER, Finite, NamedPath, on_option
 
 FORMATS = ("text", "json", "junit", "github", "markdown")
 EXIT_STATUS = {"pass": 0, "fail": 3, "inconclusive": 4}
@@ -25,6 +25,7 @@ EXIT_STATUS = {"pass": 0, "fail": 3, "inconclusive": 4}
 )
 @click.option("--data", type=FOLDER, help="Labelled images: accuracy is evaluated anew.")
 @click.option("--device", help="Whose budget counts; this machine by default.")
+@on_option
 @click.option("--no-device", is_flag=True, help="Judge only what needs no device.")
 @click.option("--budget-s", type=Finite(min=1), default=60.0, show_default=True, help="Time per bundle.")
 @click.option("--record", is_flag=True, help="Write verdicts and latency into the bundles.")
@@ -43,6 +44,7 @@ def command(
     baselines: tuple[str, ...],
     data: Path | None,
     device: str | None,
+    on: str | None,
     no_device: bool,
     budget_s: float,
     record: bool,
@@ -57,13 +59,15 @@ def command(
     from edgec.pipeline.gate.keep import check_unsigned, keep
     from edgec.pipeline.report.output import prepare, write_text
 
+    if on and no_device:
+        raise click.UsageError("--on and --no-device exclude each other")
     if record:
         check_unsigned(bundles)
     wanted = _formats(formats or (("json",) if as_json else ("text",)))
     for _, file in wanted:
         if file is not None:
             prepare(file)
-    conditions = Conditions(dict(_named(text) for text in baselines), data, device, no_device, budget_s)
+    conditions = Conditions(dict(_named(text) for text in baselines), data, device, no_device, budget_s, on)
     with progress_bar():
         report = check(bundles, load_budgets(budgets), conditions)
     for folder in bundles if record else ():

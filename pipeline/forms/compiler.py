@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import onnx
 
     from edgec.pipeline.forms.device import Device
-    from edgec.pipeline.forms.measure import Cost
+    from edgec.pipeline.forms.measure import Cost, Turns
     from edgec.pipeline.forms.spec import TargetSpec
 
 GROUP = "edgec.compilers"
@@ -119,6 +119,26 @@ class OnDevice(Predictor, Protocol):
         Args:
             in_float: the same compiler's artifact of the float network, to be timed beside it; where the device cannot,
                 the latency's ``no_float`` says why.
+        """
+
+    def device_name(self) -> str:
+        """As ``Latency.device`` names it.
+
+        Raises:
+            EdgecError: ``cannot-time-there``; what devices raise.
+        """
+
+    def turns(self, others: Sequence[Path], turn_s: float, reverse: bool) -> Turns:
+        """Time the artifact and ``others`` by turns in one new process there.
+
+        Args:
+            others: artifacts of the same compiler, for a device like this one.
+            turn_s: seconds for the timed turns, warm-up and loading apart.
+            reverse: load the last one first.
+
+        Raises:
+            EdgecError: ``cannot-time-there`` where the device's runtime takes one artifact at a time;
+                ``emulated-latency``; what devices raise.
         """
 
     def fetch(self, folder: Path) -> None:

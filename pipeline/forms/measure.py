@@ -125,6 +125,36 @@ def summary(latency: Latency) -> Latency:
 
 
 @dataclass(frozen=True)
+class Turns:
+    """What one measuring process on a device saw: several artifacts by turns, none of their samples dropped.
+
+    Attributes:
+        blocks_ms: of each artifact, its blocks of single calls in the order of time, two a turn.
+        steady: the warm-up ended because times were flat, not because its limit was spent.
+        steal: share of the cores' time that a hypervisor gave to others meanwhile.
+        clock_throttled: thermal events of the cores meanwhile; 0 where they are not counted.
+        held: what holds the clock down at the end, in words.
+        clock_mhz, temperature_c: at the end; None where the device does not say.
+        cores: that the process was pinned to.
+        device: as ``Latency.device`` names it.
+        facts: what the times depend on, by name; None where the device does not say.
+    """
+
+    blocks_ms: tuple[tuple[tuple[float, ...], ...], ...]
+    num_warmup: tuple[int, ...]
+    steady: bool
+    involuntary_switches: int
+    steal: float
+    clock_throttled: int
+    held: tuple[str, ...]
+    clock_mhz: float | None
+    temperature_c: float | None
+    cores: tuple[int, ...]
+    device: str
+    facts: Mapping[str, str | float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Cost:
     """What one inference costs, on this machine or on a device.
 

@@ -30,7 +30,8 @@ from edgec.pipeline.gate.latency import Limits, judge
 from edgec.pipeline.gate.opinions import holm
 from edgec.pipeline.gate.proxies import Proxies
 from edgec.pipeline.gate.record import Known, Measured, known_of, measured, read_accuracy
-from edgec.pipeline.gate.sampling import Sampler
+from edgec.pipeline.gate.sampling import Contestants, Sampler, on_this_machine
+from edgec.pipeline.gate.there import device_at_hand, on_board
 
 WITHOUT = "--no-device judges all that needs none"
 FAMILY_P = 0.025  # one-sided: the lower end of a 95 % interval, over all lines together
@@ -95,7 +96,8 @@ class Conditions:
     Attributes:
         baselines: folders or recorded reports by name; ``""`` stands for every name.
         data: labelled images; accuracy is then evaluated anew, and ``max_drop_pp`` can be judged.
-        device: whose budget counts; this machine where None.
+        device: whose budget counts; this machine, or that of ``on``, where None.
+        on: a board that times are measured on.
         no_device: judge only what needs no device, for every budget of the model and target.
         budget_s: wall time of one bundle's latency.
     """
@@ -105,6 +107,7 @@ class Conditions:
     device: str | None = None
     no_device: bool = False
     budget_s: float = 60.0
+    on: str | None = None
 
 
 def check(folders: Sequence[Path], budgets: Budgets, conditions: Conditions) -> Report:
@@ -146,8 +149,7 @@ def _budgets_of(bundle: Bundle, budgets: Budgets, conditions: Conditions) -> tup
     model, target = bundle.manifest.model.name, bundle.target.name
     if conditions.no_device:
         return budgets.for_any_device(model, target)
-    here = cpu_model() if bundle.target.device.is_this_machine else ANY_DEVICE
-    return (budgets.find(model, target, conditions.device or here),)
+    return (budgets.find(model, target, conditions.device or device_at_hand(bundle, conditions.on)),)
 
 
 def _judge_bundle(
@@ -206,12 +208,15 @@ def _left_open(name: str, bound: float, error: EdgecError) -> Finding:
     return Finding(name, bound, Verdict.INCONCLUSIVE, f"{error.message}: {error.hint}" if error.hint else error.message)
 
 
-def _not_here(bundle: Bundle, budget: Budget) -> str:
-    """Why this machine's times say nothing about the budget's device; empty where they do."""
+def _not_here(bundle: Bundle, budget: Budget, conditions: Conditions) -> str:
+    """Why times that can be measured say nothing about the budget's device; empty where they do."""
+    if conditions.on is not None:
+        board = device_at_hand(bundle, conditions.on) if conditions.device else budget.device
+        return "" if budget.device in (ANY_DEVICE, board) else f"'{conditions.on}' is '{board}', not '{budget.device}'"
     if not bundle.target.device.is_this_machine and budget.device == ANY_DEVICE:
-        return f"no device of the target '{bundle.target.name}' is at hand: {WITHOUT}"
+        return f"no device of the target '{bundle.target.name}' is at hand: --on names one, {WITHOUT}"
     if budget.device not in (ANY_DEVICE, cpu_model()):
-        return f"this machine is '{cpu_model()}', not '{budget.device}': check there, or {WITHOUT}"
+        return f"this machine is '{cpu_model()}', not '{budget.device}': --on names a board, or {WITHOUT}"
     return ""
 
 
@@ -224,7 +229,7 @@ def _judge_latency(
     slowdown = budget.relative.max_slowdown if budget.relative else None
     if not bounds and slowdown is None:
         return [], None
-    if reason := _not_here(bundle, budget):
+    if reason := _not_here(bundle, budget, conditions):
         names = {**bounds, **({"max_slowdown": slowdown} if slowdown else {})}
         return [Finding(n, bound, Verdict.INCONCLUSIVE, reason) for n, bound in names.items()], None
     folders, findings, in_float = [bundle.folder], list[Finding](), None
@@ -238,8 +243,9 @@ def _judge_latency(
         folders += [baseline.bundle.folder] * 2
     if not bounds and slowdown is None:
         return findings, None
-    sampler = Sampler(folders, budget.threads, conditions.budget_s, in_float=in_float)
-    outcome = judge(Limits(tuple(bounds.items())), sampler)
+    contestants = Contestants(tuple(folders), budget.threads, in_float)
+    measure = on_board(contestants, conditions.on) if conditions.on else on_this_machine(contestants)
+    outcome = judge(Limits(tuple(bounds.items())), Sampler(measure, conditions.budget_s))
     record = measured(budget, outcome, proxies.here)
     findings += outcome.findings
     if slowdown is not None and not baseline.bundle:

@@ -13,7 +13,7 @@ from edgec.pipeline.bundle.float_network import float_artifact
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.toml_file import validate
-from edgec.pipeline.forms.measure import SAMPLES_FOR_P99, cpu_model
+from edgec.pipeline.forms.measure import SAMPLES_FOR_P99
 from edgec.pipeline.gate.accuracy import judge_accuracy
 from edgec.pipeline.gate.budgets import (
     ANY_DEVICE,
@@ -29,7 +29,8 @@ from edgec.pipeline.gate.finding import Finding
 from edgec.pipeline.gate.latency import CANDIDATE, Limits, judge
 from edgec.pipeline.gate.proxies import Proxies
 from edgec.pipeline.gate.record import read_accuracy
-from edgec.pipeline.gate.sampling import Sampler
+from edgec.pipeline.gate.sampling import Contestants, Sampler, on_this_machine
+from edgec.pipeline.gate.there import device_at_hand, on_board
 from edgec.pipeline.tasks.accuracy import short
 
 HEAD = """\
@@ -81,28 +82,31 @@ def draft_budget(
     budget_s: float,
     baseline: str | None = None,
     device: str | None = None,
+    on: str | None = None,
 ) -> Draft:
     """A budget that the bundle keeps now with room to spare.
 
     Args:
         baseline: name of a build that later ones are compared with; None limits nothing against another build.
-        device: whose limits these are; None for this machine where it is the target, else ``any``. Milliseconds are
-            measured for this machine alone.
+        device: whose limits these are; None for the board ``on``, for this machine where it is the target, else
+            ``any``. Milliseconds are measured for that board, or this machine, alone.
+        on: a board that times are measured on.
 
     Raises:
         EdgecError: ``cannot-measure``; what opening the bundle raises.
     """
     bundle = open_bundle(folder)
-    here = bundle.target.device.is_this_machine and device in (None, cpu_model())
+    at_hand = device_at_hand(bundle, on)
+    timed = at_hand != ANY_DEVICE and device in (None, at_hand)
     budget = Budget(
         model=bundle.manifest.model.name,
         target=bundle.target.name,
-        device=device or (cpu_model() if here else ANY_DEVICE),
+        device=device or at_hand,
         owner=owner,
         reason=reason,
-        relative=Relative(baseline, margins.slowdown) if baseline and bundle.target.device.is_this_machine else None,
+        relative=Relative(baseline, margins.slowdown) if baseline and at_hand != ANY_DEVICE else None,
     )
-    return _drafted(bundle, budget, (*LATENCY_LIMITS, SPEEDUP_LIMIT) if here else (), margins, budget_s)
+    return _drafted(bundle, budget, (*LATENCY_LIMITS, SPEEDUP_LIMIT) if timed else (), margins, budget_s, on)
 
 
 def check_apart(folders: Sequence[Path]) -> None:
@@ -120,22 +124,26 @@ def check_apart(folders: Sequence[Path]) -> None:
             raise EdgecError("same-bundle", message, "one budget holds for both: give one of them")
 
 
-def redraft(folder: Path, budgets: Budgets, margins: Margins, budget_s: float) -> Draft:
+def redraft(folder: Path, budgets: Budgets, margins: Margins, budget_s: float, on: str | None = None) -> Draft:
     """The bundle's own budget with present limits; of times, only those that it limits and this machine can tell.
+
+    Args:
+        on: a board that tells them instead.
 
     Raises:
         EdgecError: as ``draft_budget``; ``no-budget``.
     """
     bundle = open_bundle(folder)
-    here = cpu_model() if bundle.target.device.is_this_machine else ANY_DEVICE
-    budget = budgets.find(bundle.manifest.model.name, bundle.target.name, here)
+    budget = budgets.find(bundle.manifest.model.name, bundle.target.name, device_at_hand(bundle, on))
     names = (*LATENCY_LIMITS, SPEEDUP_LIMIT) if budget.device != ANY_DEVICE else ()
-    return _drafted(bundle, budget, tuple(set(names) & budget.limits.given().keys()), margins, budget_s)
+    return _drafted(bundle, budget, tuple(set(names) & budget.limits.given().keys()), margins, budget_s, on)
 
 
-def _drafted(bundle: Bundle, budget: Budget, timed: Sequence[str], margins: Margins, budget_s: float) -> Draft:
+def _drafted(
+    bundle: Bundle, budget: Budget, timed: Sequence[str], margins: Margins, budget_s: float, on: str | None
+) -> Draft:
     limits = {name: round(value * (1 + margins.count)) for name, value in Proxies(bundle).known().items()}
-    times, left_out = _times(bundle, budget, timed, margins, budget_s) if timed else ({}, {})
+    times, left_out = _times(bundle, budget, timed, margins, budget_s, on) if timed else ({}, {})
     found = {**times, **_accuracy(bundle, margins), **limits}
     return Draft(replace(budget, limits=validate(Absolute, found, bundle.folder, "bad-budgets")), left_out)
 
@@ -177,7 +185,7 @@ def diff(path: Path, before: str, after: str) -> str:
 
 
 def _times(
-    bundle: Bundle, budget: Budget, timed: Sequence[str], margins: Margins, budget_s: float
+    bundle: Bundle, budget: Budget, timed: Sequence[str], margins: Margins, budget_s: float, on: str | None
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Limits of time, and why one is not there; measured among as many contestants as a check will have."""
     bounds = {name: OPEN_SPEEDUP if name == SPEEDUP_LIMIT else OPEN_BOUND_MS for name in timed}
@@ -188,8 +196,9 @@ def _times(
         except EdgecError as error:
             left_out[SPEEDUP_LIMIT] = error.message
             del bounds[SPEEDUP_LIMIT]
-    contestants = [bundle.folder] * (3 if budget.relative else 1)
-    outcome = judge(Limits(tuple(bounds.items())), Sampler(contestants, budget.threads, budget_s, in_float=in_float))
+    contestants = Contestants((bundle.folder,) * (3 if budget.relative else 1), budget.threads, in_float)
+    measure = on_board(contestants, on) if on else on_this_machine(contestants)
+    outcome = judge(Limits(tuple(bounds.items())), Sampler(measure, budget_s))
     found = {finding.limit: finding for finding in outcome.findings}
     left_out |= {name: reason for name, finding in found.items() if (reason := _unknown(finding))}
     count = sum(process.blocks[CANDIDATE].size for process in outcome.processes)

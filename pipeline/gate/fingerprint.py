@@ -27,6 +27,7 @@ class Fingerprint:
         device: as ``Latency.device`` names it.
         cores: that the measuring process is pinned to.
         governor: of the first core's clock.
+        clock_limit_mhz: what that clock may rise to.
         turbo: whether the clock may rise above its base.
         smt: whether two hardware threads share a core.
         cgroup_cpus: CPU quota of the control group, in cores.
@@ -44,6 +45,7 @@ class Fingerprint:
     cgroup_cpus: float | None
     python: str
     libraries: Mapping[str, str] = field(default_factory=dict)
+    clock_limit_mhz: float | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -80,6 +82,7 @@ def read_fingerprint(threads: int, device: str | None = None) -> Fingerprint:
         cgroup_cpus=cgroup_cpus(),
         python=platform.python_version(),
         libraries={name: _version(name) for name in RUNTIMES},
+        clock_limit_mhz=_clock_limit_mhz(),
     )
 
 
@@ -121,6 +124,11 @@ def _turbo() -> bool | None:
     """Intel's driver says ``no_turbo``, the others ``boost``."""
     no_turbo = _flag(CPU / "intel_pstate/no_turbo")
     return not no_turbo if no_turbo is not None else _flag(CPU / "cpufreq/boost")
+
+
+def _clock_limit_mhz() -> float | None:
+    text = _text(CPU / "cpu0/cpufreq/scaling_max_freq")
+    return float(text) / 1000 if text and text.isdigit() else None
 
 
 def _flag(path: Path) -> bool | None:

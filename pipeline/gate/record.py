@@ -136,8 +136,16 @@ def _latency(processes: Sequence[Process]) -> Latency:
         num_processes=len(processes),
         p50_interval_ms=(float(np.exp(low)), float(np.exp(high))),
         noise_floor=noise_floor(processes) if len(processes[0].blocks) > 2 else None,
-        fingerprint=fingerprint.words(),
+        fingerprint=fingerprint.words() | _weather(processes),
     )
+
+
+def _weather(processes: Sequence[Process]) -> dict[str, str]:
+    """Temperature and clock from the least to the most, where the device tells."""
+    strains = [process.strain for process in processes]
+    found = {"temperature_c": [one.temperature_c for one in strains], "clock_mhz": [one.clock_mhz for one in strains]}
+    known = {name: [value for value in values if value is not None] for name, values in found.items()}
+    return {name: f"{min(values):g} to {max(values):g}" for name, values in known.items() if values}
 
 
 def read_accuracy(bundle: Bundle, data: Path | None) -> Accuracy:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,34 +69,57 @@ Raises:
 """
 
 
+Measure = Callable[[bool], Process]
+"""One new measuring process; it loads the last contestant first where the argument is true.
+
+Raises:
+    MeasurementFailed, EdgecError: as ``run_process``.
+"""
+
+
+@dataclass(frozen=True)
+class Contestants:
+    """What is measured by turns, and how.
+
+    Attributes:
+        bundles: their folders; the same twice is measured as two.
+        threads: of the runtime, and cores that each process is pinned to.
+        in_float: what the compiler made of the first one's float network; measured twice, behind the others.
+        turn_s: timed seconds in each process.
+    """
+
+    bundles: tuple[Path, ...]
+    threads: int = 1
+    in_float: Path | None = None
+    turn_s: float = 2.0
+
+
+def on_this_machine(contestants: Contestants, slowdowns: Sequence[float] = ()) -> Measure:
+    """Processes of this machine's.
+
+    Args:
+        slowdowns: see ``Request``; none by default.
+    """
+    request = Request(
+        tuple(str(folder) for folder in contestants.bundles),
+        tuple(slowdowns) or (1.0,) * len(contestants.bundles),
+        contestants.threads,
+        contestants.turn_s,
+        in_float=str(contestants.in_float) if contestants.in_float else None,
+    )
+    return lambda reverse: run_process(replace(request, reverse=reverse))
+
+
 class Sampler:
     """A ``Source`` of real processes.
 
     Args:
-        bundles: contestants' folders.
-        threads: of the runtime, and cores that each process is pinned to.
+        measure: makes one.
         budget_s: wall time for everything, starting and loading included.
-        turn_s: timed seconds in each process.
-        slowdowns: see ``Request``; none by default.
-        in_float: the float artifact to measure beside them.
     """
 
-    def __init__(
-        self,
-        bundles: Sequence[Path],
-        threads: int = 1,
-        budget_s: float = 60.0,
-        turn_s: float = 2.0,
-        slowdowns: Sequence[float] = (),
-        in_float: Path | None = None,
-    ) -> None:
-        self._request = Request(
-            tuple(str(folder) for folder in bundles),
-            tuple(slowdowns) or (1.0,) * len(bundles),
-            threads,
-            turn_s,
-            in_float=str(in_float) if in_float else None,
-        )
+    def __init__(self, measure: Measure, budget_s: float = 60.0) -> None:
+        self._measure = measure
         self._deadline = time.monotonic() + budget_s
         self._longest_s = 0.0
         self._processes: list[Process] = []
@@ -106,8 +129,9 @@ class Sampler:
         made: list[Process] = []
         while len(made) < count and time.monotonic() + self._longest_s < self._deadline:
             started = time.monotonic()
-            reverse = len(self._processes) % 2 == 1
-            process = run_process(Request(**{**asdict(self._request), "reverse": reverse}))
+            process = self._measure(len(self._processes) % 2 == 1)
+            if process.strain.too_much:
+                raise MeasurementFailed(process.strain.too_much)
             self._check_alike(process)
             self._longest_s = max(self._longest_s, time.monotonic() - started)
             self._processes.append(process)
@@ -123,7 +147,7 @@ def run_process(request: Request) -> Process:
     """One measuring process from start to end.
 
     Raises:
-        MeasurementFailed: it was killed, hung, or worked under too much strain.
+        MeasurementFailed: it was killed, or hung.
         EdgecError: what opening a bundle raises.
     """
     with scratch("measure") as folder:
@@ -147,7 +171,7 @@ def _process(answer: dict[str, Any]) -> Process:
     if "error" in answer:
         code, message, hint = answer["error"]
         raise EdgecError(code, message, hint)
-    process = Process(
+    return Process(
         tuple(np.array(own) for own in answer["blocks"]),
         Fingerprint.of(answer["fingerprint"]),
         tuple(answer["spikes"]),
@@ -156,6 +180,3 @@ def _process(answer: dict[str, Any]) -> Process:
         answer["involuntary_switches"],
         Strain(**answer["strain"]),
     )
-    if process.strain.too_much:
-        raise MeasurementFailed(process.strain.too_much)
-    return process

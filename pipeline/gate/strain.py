@@ -41,12 +41,16 @@ class Strain:
         quota_throttled: share of the time that the control group was held.
         clock_throttled: thermal throttling events.
         temperature_c: of the hottest sensor at the end; None where there is none.
+        held: what a board's firmware says holds the clock down at the end.
+        clock_mhz: of the first core at the end; None where it is not read.
     """
 
     steal: float
     quota_throttled: float
     clock_throttled: int
     temperature_c: float | None = None
+    held: tuple[str, ...] = ()
+    clock_mhz: float | None = None
 
     @property
     def too_much(self) -> str:
@@ -60,6 +64,8 @@ class Strain:
             )
         if self.clock_throttled:
             return f"the processor throttled its clock {self.clock_throttled} times"
+        if self.held:
+            return f"the board holds its clock down: {', '.join(self.held)}"
         return ""
 
 

@@ -18,7 +18,7 @@ from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.compiler import OnDevice
 from edgec.pipeline.forms.device import Device
 from edgec.pipeline.forms.format import Batch, Outputs
-from edgec.pipeline.forms.measure import NUM_BLOCKS, SAMPLES_FOR_P99, Cost, Latency, beside_float
+from edgec.pipeline.forms.measure import NUM_BLOCKS, SAMPLES_FOR_P99, Cost, Latency, Turns, beside_float
 from edgec.targets.devices.answer import checked, remote_failed
 from edgec.targets.devices.qemu import QemuDevice
 from edgec.targets.tensorrt.format import SCRIPT, read_spec, shapes_of, split
@@ -110,6 +110,27 @@ class DeviceEngine:
 
     def _measured(self, budget_s: float) -> _Measured:
         return checked(_Measured, self._run(["--budget-s", str(budget_s)], "on device"), self.device.name)
+
+    def device_name(self) -> str:
+        """Of no use to a gate, which has no times of this device.
+
+        Raises:
+            EdgecError: ``cannot-time-there``.
+        """
+        raise self._one_at_a_time()
+
+    def turns(self, others: Sequence[Path], turn_s: float, reverse: bool) -> Turns:
+        """Not done yet: engines are timed one after the other there.
+
+        Raises:
+            EdgecError: ``cannot-time-there``.
+        """
+        raise self._one_at_a_time()
+
+    def _one_at_a_time(self) -> EdgecError:
+        message = f"'{self.device.name}': TensorRT engines are timed one after the other, never by turns"
+        hint = "'edgec measure --on' gives an engine's latency; '--no-device' judges all that needs no device"
+        return EdgecError("cannot-time-there", message, hint)
 
     def fetch(self, folder: Path) -> None:
         """Engine, timing cache and ``engine.json``, which holds every sample of the last ``cost``, into ``folder``.

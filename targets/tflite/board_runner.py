@@ -9,6 +9,7 @@ emulated userland.
     board_runner.py predict MODEL INPUTS.npy [--threads N] [--no-xnnpack]
     board_runner.py latency MODEL [--beside FLOAT] [--threads N] [--no-xnnpack] [--budget-s S]
     board_runner.py first MODEL [--threads N] [--no-xnnpack]        (its first answer, in this new process)
+    board_runner.py turns MODEL... --turn-s S       (one measuring process of edgec check: all by turns)
     board_runner.py invoke MODEL --times N          (marks each inference for the instruction counter)
 """
 
@@ -36,6 +37,7 @@ RUNTIMES = ("ai_edge_litert", "tflite_runtime")
 GROUP, WINDOW, STEADY, SLOW_MS = 8, 8, 0.02, 50.0  # of the warm-up, as in edgec.pipeline.forms.measure
 MIN_SAMPLES, MAX_SAMPLES = 20, 1000
 NUM_BLOCKS = 10  # of each network, as there
+BLOCK_MS, MIN_BLOCK_CALLS, MIN_TURNS = 40.0, 3, 5  # of turns, as in edgec.pipeline.gate.worker
 
 
 class Refusal(Exception):
@@ -117,6 +119,34 @@ def state() -> dict[str, Any]:
     """What changes: clock in MHz, the hottest sensor in degrees Celsius, the firmware's throttling word."""
     clock = read_number("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")
     return {"clock_mhz": clock and clock / 1000, "temperature_c": temperature(), "throttled": throttled()}
+
+
+def clock_limit_mhz() -> float | None:
+    """What the first core's clock may rise to."""
+    limit = read_number("/sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq")
+    return limit and limit / 1000
+
+
+def pin(threads: int) -> list[int]:
+    """Keep this process on as many cores as it has threads: the last ones, interrupts like the first."""
+    if not hasattr(os, "sched_setaffinity"):
+        return []
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+    return sorted(os.sched_getaffinity(0))
+
+
+def steal_s(cores: list[int]) -> float:
+    """Eighth number of the ``cpuN`` lines of /proc/stat (proc(5)): what a hypervisor gave to others."""
+    lines = [line.split() for line in (read_text("/proc/stat") or "").splitlines()]
+    ticks = [int(words[8]) for words in lines if words[:1] and words[0] in {f"cpu{core}" for core in cores}]
+    return sum(ticks) / float(os.sysconf("SC_CLK_TCK"))
+
+
+def clock_throttled(cores: list[int]) -> int:
+    """Thermal events of x86 cores."""
+    root = "/sys/devices/system/cpu"
+    counts = [read_number(f"{root}/cpu{core}/thermal_throttle/core_throttle_count") for core in cores]
+    return int(sum(count for count in counts if count is not None))
 
 
 def temperature() -> float | None:
@@ -279,6 +309,58 @@ def time_block(invoke: Callable[[], None], count: int) -> list[float]:
     return samples
 
 
+def turns(options: argparse.Namespace) -> dict[str, Any]:
+    """All loaded and warmed up in this new process, then blocks of 40 ms by turns, and what disturbed them."""
+    board, before, cores = facts(), state(), pin(options.threads)
+    order = range(len(options.model))
+    loaded: dict[int, Callable[[], None]] = {}
+    for place in reversed(order) if options.reverse else order:  # the place in memory is part of the luck
+        loaded[place] = bind_zeros(load(argparse.Namespace(**{**vars(options), "model": options.model[place]})))
+    invokes = [loaded[place] for place in order]
+    warmed = [warm_up(invoke, 1.0 + options.turn_s / 4) for invoke in invokes]
+    started, stolen, hot, switches = time.monotonic(), steal_s(cores), clock_throttled(cores), involuntary_switches()
+    blocks = time_turns(invokes, [last_ms for _, last_ms, _ in warmed], options.turn_s)
+    wall_s = max(time.monotonic() - started, 1e-9)
+    return {
+        "blocks_ms": blocks,
+        "num_warmup": [num for num, _, _ in warmed],
+        "steady": all(steady for _, _, steady in warmed),
+        "involuntary_switches": involuntary_switches() - switches,
+        "steal": (steal_s(cores) - stolen) / (wall_s * max(len(cores), 1)),
+        "clock_throttled": clock_throttled(cores) - hot,
+        "clock_limit_mhz": clock_limit_mhz(),
+        "cores": cores,
+        "board": board,
+        "before": before,
+        "after": state(),
+    }
+
+
+def involuntary_switches() -> int:
+    """How often another process took the core."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def time_turns(invokes: list[Callable[[], None]], last_ms: list[float], turn_s: float) -> list[list[list[float]]]:
+    """Samples in ms by contestant and block, two blocks a turn, until ``turn_s`` is spent and five turns are made."""
+    counts = [max(MIN_BLOCK_CALLS, round(BLOCK_MS / max(ms, 1e-3))) for ms in last_ms]
+    blocks: list[list[list[float]]] = [[] for _ in invokes]
+    deadline, turn = time.perf_counter() + turn_s, 0
+    while turn < MIN_TURNS or time.perf_counter() < deadline:
+        for place in turn_order(len(invokes), turn):
+            blocks[place].append([round(ms, 6) for ms in time_block(invokes[place], counts[place])])
+        turn += 1
+    return blocks
+
+
+def turn_order(num_contestants: int, turn: int) -> list[int]:
+    """0 1 1 0, then 1 0 0 1, and so on: a rotated order and its mirror image."""
+    order = [(place + turn) % num_contestants for place in range(num_contestants)]
+    return order + order[::-1]
+
+
 def time_in_turns(invokes: list[Callable[[], None]], budget_s: float) -> list[dict[str, Any]]:
     """Warm up, for a quarter of the budget at most, then a block of each in turn, forwards and backwards."""
     warmed = [warm_up(invoke, budget_s / 4) for invoke in invokes]
@@ -287,19 +369,20 @@ def time_in_turns(invokes: list[Callable[[], None]], budget_s: float) -> list[di
         for place in range(len(invokes)) if turn % 2 == 0 else reversed(range(len(invokes))):
             wanted = max(MIN_SAMPLES, min(MAX_SAMPLES, int(1000 * budget_s / max(warmed[place][1], 1e-3))))
             samples[place] += time_block(invokes[place], -(-wanted // NUM_BLOCKS))
-    return [{"samples_ms": own, "num_warmup": num} for own, (num, _) in zip(samples, warmed)]  # noqa: B905 (3.8)
+    return [{"samples_ms": own, "num_warmup": num} for own, (num, _, _) in zip(samples, warmed)]  # noqa: B905 (3.8)
 
 
-def warm_up(invoke: Callable[[], None], limit_s: float) -> tuple[int, float]:
-    """(calls, the last group's median) until the medians are steady, or the limit is spent: edgec's own rule."""
+def warm_up(invoke: Callable[[], None], limit_s: float) -> tuple[int, float, bool]:
+    """(calls, last group's median, steady) until the medians are steady, or the limit is spent: edgec's own rule."""
     deadline, count = time.perf_counter() + limit_s, 0
     medians: list[float] = []
     while True:
         size = group_size(medians)
         medians.append(statistics.median(time_block(invoke, size)))
         count += size
-        if is_steady(medians) or time.perf_counter() > deadline:
-            return count, medians[-1]
+        steady = is_steady(medians)
+        if steady or time.perf_counter() > deadline:
+            return count, medians[-1], steady
 
 
 def group_size(medians: list[float]) -> int:
@@ -335,17 +418,25 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line; ``call`` is the command's function."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    calls: dict[str, Any] = {"predict": predict, "latency": latency, "first": first, "invoke": invoke_marked}
+    calls: dict[str, Any] = {
+        "predict": predict,
+        "latency": latency,
+        "first": first,
+        "turns": turns,
+        "invoke": invoke_marked,
+    }
     commands.add_parser("facts").set_defaults(call=lambda options: {"board": facts(), "state": state()})
     for name, call in calls.items():
         command = commands.add_parser(name)
         command.set_defaults(call=call)
-        command.add_argument("model")
+        command.add_argument("model", nargs="+" if name == "turns" else None)
         command.add_argument("--threads", type=int, default=1)
         command.add_argument("--no-xnnpack", dest="xnnpack", action="store_false")
     commands.choices["predict"].add_argument("inputs")
     commands.choices["latency"].add_argument("--budget-s", type=float, default=8.0)
     commands.choices["latency"].add_argument("--beside")
+    commands.choices["turns"].add_argument("--turn-s", type=float, default=2.0)
+    commands.choices["turns"].add_argument("--reverse", action="store_true", help="load the last one first")
     commands.choices["invoke"].add_argument("--times", type=int, default=3)
     for command in commands.choices.values():
         command.add_argument("--attached", action="store_true", help="exit when standard input ends")

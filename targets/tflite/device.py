@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import Report
 from edgec.pipeline.forms.device import Device
 from edgec.pipeline.forms.format import Batch, Outputs
-from edgec.pipeline.forms.measure import Cost, FirstAnswer, Latency, beside_float
+from edgec.pipeline.forms.measure import Cost, FirstAnswer, Latency, Turns, beside_float
 from edgec.targets.devices.qemu import QemuDevice
 from edgec.targets.tflite.inference import (
     BoardLatency,
@@ -19,7 +20,9 @@ from edgec.targets.tflite.inference import (
     describe,
     first_answer,
     measure_latency,
+    named,
     predict,
+    time_turns,
 )
 from edgec.targets.tflite.runner import LiteRtRunner
 
@@ -95,6 +98,25 @@ class DeviceRunner:
 
     def _first(self, artifact: Path) -> FirstAnswer:
         return first_answer(self.device, artifact, threads=self.threads, xnnpack=self.xnnpack)
+
+    def device_name(self) -> str:
+        """The board's model and how many cores it has.
+
+        Raises:
+            EdgecError: see ``describe``.
+        """
+        return named(self.device, describe(self.device)[0])
+
+    def turns(self, others: Sequence[Path], turn_s: float, reverse: bool) -> Turns:
+        """One measuring process on the board.
+
+        Raises:
+            EdgecError: see ``time_turns``.
+        """
+        artifacts = [self.artifact, *others]
+        return time_turns(
+            self.device, artifacts, threads=self.threads, xnnpack=self.xnnpack, turn_s=turn_s, reverse=reverse
+        )
 
     def fetch(self, folder: Path) -> None:
         """A .tflite runs as it is: there is nothing to bring home."""

@@ -15,7 +15,7 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import Report
 from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.device import Device
-from edgec.pipeline.forms.measure import NUM_BLOCKS, SAMPLES_FOR_P99, FirstAnswer, Latency
+from edgec.pipeline.forms.measure import NUM_BLOCKS, SAMPLES_FOR_P99, FirstAnswer, Latency, Turns
 from edgec.targets.devices.answer import checked, remote_failed
 from edgec.targets.devices.qemu import QemuDevice
 from edgec.targets.tflite.flatbuffer import read_tflite
@@ -23,15 +23,16 @@ from edgec.targets.tflite.format import RUNNER
 
 START_TIMEOUT_S, FIRST_TIMEOUT_S = 120.0, 300.0
 COUNTED_INFERENCES = 3
+SINCE_BOOT = " since boot"
 THROTTLING = {
     0: "under-voltage",
     1: "frequency capped",
     2: "throttled",
     3: "soft temperature limit",
-    16: "under-voltage since boot",
-    17: "frequency capped since boot",
-    18: "throttled since boot",
-    19: "soft temperature limit since boot",
+    16: f"under-voltage{SINCE_BOOT}",
+    17: f"frequency capped{SINCE_BOOT}",
+    18: f"throttled{SINCE_BOOT}",
+    19: f"soft temperature limit{SINCE_BOOT}",
 }
 """Bits of ``vcgencmd get_throttled`` (Raspberry Pi documentation, "vcgencmd")."""
 
@@ -142,17 +143,84 @@ def measure_latency(
     Raises:
         EdgecError: ``emulated-latency``, and see ``Device``.
     """
-    if isinstance(device, QemuDevice):
-        hint = "count instructions instead, or measure on a board: --on ssh://user@host"
-        raise EdgecError("emulated-latency", f"times on '{device.name}' say nothing about a real core", hint)
+    _refuse_emulated(device)
     arguments = ["latency", device.push(artifact), *_options(threads, xnnpack), "--budget-s", str(budget_s)]
     beside = ["--beside", device.push(in_float)] if in_float else []
     answer = device.run(RUNNER, [*arguments, *beside], START_TIMEOUT_S + 5 * budget_s * (2 if in_float else 1))
     times = checked(_Times, answer, device.name)
-    name = f"{times.board.model or device.name}, {times.board.num_cores} cores"
-    latency = replace(_latency(times, device.name), threads=threads, device=name)
+    latency = replace(_latency(times, device.name), threads=threads, device=named(device, times.board))
     other = _of_samples(times.in_float, device.name) if times.in_float else None
     return BoardLatency(latency, other, times.no_float, times.board, times.before.known, times.after.known)
+
+
+def named(device: Device, board: Board) -> str:
+    """How budgets and latencies name a board."""
+    return f"{board.model or device.name}, {board.num_cores} cores"
+
+
+def time_turns(
+    device: Device,
+    artifacts: Sequence[Path],
+    *,
+    threads: int = 1,
+    xnnpack: bool = True,
+    turn_s: float = 2.0,
+    reverse: bool = False,
+) -> Turns:
+    """Several .tflite files by turns in one new process there.
+
+    Args:
+        artifacts: one that stands there twice is loaded twice.
+        reverse: load the last one first.
+
+    Raises:
+        EdgecError: ``emulated-latency``, and see ``Device``.
+    """
+    _refuse_emulated(device)
+    places = {path: device.push(path) for path in dict.fromkeys(artifacts)}
+    options = [*_options(threads, xnnpack), "--turn-s", str(turn_s), *(["--reverse"] if reverse else [])]
+    limit_s = START_TIMEOUT_S + 20 * turn_s
+    answer = device.run(RUNNER, ["turns", *(places[path] for path in artifacts), *options], limit_s)
+    found = checked(_Turns, answer, device.name)
+    alike = len({len(own) for own in found.blocks_ms}) == 1
+    if len(found.blocks_ms) != len(artifacts) or not alike or not all(map(_are_times, found.blocks_ms)):
+        raise remote_failed(device.name, "what it measured are no times of all artifacts")
+    runtime, _, version = (found.board.runtime or "").partition(" ")
+    facts = {
+        "machine": found.board.machine,
+        "kernel": found.board.kernel,
+        "governor": found.board.governor,
+        "clock_limit_mhz": found.clock_limit_mhz,
+        "python": found.board.python,
+        runtime: version,
+    }
+    state = found.after.known
+    return Turns(
+        found.blocks_ms,
+        found.num_warmup,
+        found.steady,
+        found.involuntary_switches,
+        found.steal,
+        found.clock_throttled,
+        tuple(word for word in state.throttled or () if not word.endswith(SINCE_BOOT)),
+        state.clock_mhz,
+        state.temperature_c,
+        found.cores,
+        named(device, found.board),
+        facts,
+    )
+
+
+def _are_times(blocks: Sequence[Sequence[float]]) -> bool:
+    """Two blocks a turn, each with as many samples; positive and finite."""
+    whole = bool(blocks) and len(blocks) % 2 == 0 and all(blocks) and len({len(block) for block in blocks}) == 1
+    return whole and all(np.isfinite(ms) and ms > 0 for block in blocks for ms in block)
+
+
+def _refuse_emulated(device: Device) -> None:
+    if isinstance(device, QemuDevice):
+        hint = "count instructions instead, or measure on a board: --on ssh://user@host"
+        raise EdgecError("emulated-latency", f"times on '{device.name}' say nothing about a real core", hint)
 
 
 def first_answer(device: Device, artifact: Path, *, threads: int = 1, xnnpack: bool = True) -> FirstAnswer:
@@ -220,6 +288,22 @@ class _Predicted:
 class _Samples:
     samples_ms: tuple[float, ...]
     num_warmup: int
+
+
+@dataclass(frozen=True)
+class _Turns:
+    """What ``board_runner.py turns`` answers."""
+
+    board: Board
+    after: _State
+    blocks_ms: tuple[tuple[tuple[float, ...], ...], ...]
+    num_warmup: tuple[int, ...]
+    steady: bool
+    involuntary_switches: int
+    steal: float
+    clock_throttled: int
+    clock_limit_mhz: float | None
+    cores: tuple[int, ...]
 
 
 @dataclass(frozen=True)

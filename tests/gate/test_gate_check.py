@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from edgec.pipeline.gate.formats import FORMATS
 from edgec.pipeline.gate.latency import PER_ROUND, Limits, judge
 from edgec.pipeline.gate.proxies import Proxies
 from edgec.pipeline.gate.record import Measured
-from edgec.pipeline.gate.sampling import Process
+from edgec.pipeline.gate.sampling import Contestants, Process
 from edgec.pipeline.report.page import render_report
 from edgec.pipeline.tasks.accuracy import Accuracy, Fidelity
 
@@ -61,17 +61,16 @@ def truth(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     known = {"candidate": 2.0, "other": 2.0, "float": 2.4}
 
     class Simulated:
-        def __init__(
-            self, bundles: Sequence[Path], threads: int = 1, budget_s: float = 60.0, in_float: Path | None = None
-        ) -> None:
-            levels = [known["candidate"], *[known["other"]] * (len(bundles) - 1)]
-            self._source = source(*levels, *[known["float"]] * (2 if in_float else 0))
+        def __init__(self, measure: Contestants, budget_s: float = 60.0) -> None:
+            levels = [known["candidate"], *[known["other"]] * (len(measure.bundles) - 1)]
+            self._source = source(*levels, *[known["float"]] * (2 if measure.in_float else 0))
 
         def __call__(self, count: int) -> list[Process]:
             return self._source(count)
 
-    monkeypatch.setattr(check_module, "Sampler", Simulated)
-    monkeypatch.setattr(draft_module, "Sampler", Simulated)
+    for module in (check_module, draft_module):
+        monkeypatch.setattr(module, "on_this_machine", lambda contestants: contestants)
+        monkeypatch.setattr(module, "Sampler", Simulated)
     return known
 
 

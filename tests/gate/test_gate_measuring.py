@@ -20,7 +20,14 @@ from edgec.pipeline.gate import sampling, worker
 from edgec.pipeline.gate.finding import Verdict
 from edgec.pipeline.gate.fingerprint import Fingerprint, cgroup_cpus, differences, read_fingerprint
 from edgec.pipeline.gate.latency import Limits, judge
-from edgec.pipeline.gate.sampling import MeasurementFailed, Process, Sampler, run_process
+from edgec.pipeline.gate.sampling import (
+    Contestants,
+    MeasurementFailed,
+    Process,
+    Sampler,
+    on_this_machine,
+    run_process,
+)
 from edgec.pipeline.gate.strain import Counters, Strain, read_counters, strain, temperature_c
 from edgec.pipeline.gate.worker import Request, count_spikes, slowed, time_turns, turn_order
 
@@ -71,8 +78,8 @@ def test_turn_ratios_by_hand() -> None:
 
 
 def test_two_real_processes(bundle: Path) -> None:
-    sampler = Sampler([bundle, bundle], turn_s=0.2, slowdowns=(2.0, 1.0), budget_s=600.0)
-    first, second = sampler(2)
+    measure = on_this_machine(Contestants((bundle, bundle), turn_s=0.2), slowdowns=(2.0, 1.0))
+    first, second = Sampler(measure, budget_s=600.0)(2)
     assert len(first.blocks[0]) >= 10
     assert first.fingerprint == second.fingerprint
     assert len(first.fingerprint.cores) == 1
@@ -81,7 +88,8 @@ def test_two_real_processes(bundle: Path) -> None:
 
 
 def test_a_real_process_times_the_float_artifact_twice(bundle: Path) -> None:
-    (process,) = Sampler([bundle], turn_s=0.05, budget_s=600.0, in_float=float_artifact(open_bundle(bundle)))(1)
+    in_float = float_artifact(open_bundle(bundle))
+    process = on_this_machine(Contestants((bundle,), in_float=in_float, turn_s=0.05))(False)
     assert [len(own) for own in process.blocks] == [len(process.blocks[0])] * 3
     assert len(process.spikes) == 3
 
@@ -97,7 +105,7 @@ def test_a_process_killed_in_the_middle_fails_the_measurement(bundle: Path) -> N
 
     killer = threading.Thread(target=kill_the_first_child)
     killer.start()
-    outcome = judge(Limits((("p50_ms", 1.0),)), Sampler([bundle], turn_s=60.0, budget_s=120.0))
+    outcome = judge(Limits((("p50_ms", 1.0),)), Sampler(on_this_machine(Contestants((bundle,), turn_s=60.0)), 120.0))
     killer.join()
     assert outcome.findings[0].verdict is Verdict.INCONCLUSIVE
     assert "killed (SIGKILL)" in outcome.findings[0].reason
@@ -125,26 +133,24 @@ def test_a_bundle_that_cannot_be_opened_is_the_users_error(tmp_path: Path) -> No
 
 
 def test_time_ends_the_sampling() -> None:
-    assert Sampler([Path("x")], budget_s=0.0)(4) == []
+    assert Sampler(lambda reverse: source(2.0)(1)[0], budget_s=0.0)(4) == []
 
 
-def test_a_machine_that_changes_while_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_changes_while_measuring() -> None:
     first, second = source(2.0)(2)
     made = iter([first, replace(second, fingerprint=replace(HERE, governor="powersave"))])
-    monkeypatch.setattr(sampling, "run_process", lambda request: next(made))
     with pytest.raises(MeasurementFailed, match="governor: performance -> powersave"):
-        Sampler([Path("x")])(2)
+        Sampler(lambda reverse: next(made))(2)
 
 
-def test_every_other_process_loads_in_reverse(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_other_process_loads_in_reverse() -> None:
     seen: list[bool] = []
 
-    def run(request: Request) -> Process:
-        seen.append(request.reverse)
+    def measure(reverse: bool) -> Process:
+        seen.append(reverse)
         return source(2.0)(1)[0]
 
-    monkeypatch.setattr(sampling, "run_process", run)
-    Sampler([Path("x")])(3)
+    Sampler(measure)(3)
     assert seen == [False, True, False]
 
 
@@ -214,7 +220,7 @@ def test_strain_above_a_limit_fails_the_measurement(after: Counters, words: str)
     assert bool(found.too_much) == bool(words)
 
 
-def test_a_strained_process_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_strained_process_does_not_count() -> None:
     from dataclasses import asdict
 
     answer = {
@@ -227,4 +233,4 @@ def test_a_strained_process_does_not_count(monkeypatch: pytest.MonkeyPatch) -> N
         "strain": asdict(Strain(0.2, 0.0, 0)),
     }
     with pytest.raises(MeasurementFailed, match=r"20\.0 % of the time"):
-        sampling._process(answer)
+        Sampler(lambda reverse: sampling._process(answer))(1)
