@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -57,10 +58,10 @@ def correct_biases(
         if correctable(graph, plan, node):
             error = mean_error(expected[0], actual[0], *live_window(graph, node))
             changed[node.inputs[2]] = graph.constants[node.inputs[2]] + error.numpy()
-            actual[0] = [y + _spread(error, y.dim()) for y in actual[0]]
+            in_place(actual[0], partial(torch.add, _spread(error, actual[0][0].dim())))
         for name, want, have in zip(node.outputs, expected, actual, strict=False):
             reference[name] = want
-            quantized[name] = [fake_quantize(y, plan.activations.get(name)) for y in have]
+            quantized[name] = in_place(have, partial(fake_quantize, params=plan.activations.get(name)))
         for name in dict.fromkeys(node.inputs):
             remaining[name] = remaining.get(name, 1) - 1
             if remaining[name] <= 0:
@@ -121,6 +122,13 @@ def forward(node: Node, constants: dict[str, Tensor], values: dict[str, Batches]
     count = len(values[data[0]]) if data else 1
     batches = [compute(node, constants | {name: values[name][i] for name in data}) for i in range(count)]
     return [list(output) for output in zip(*batches, strict=True)]
+
+
+def in_place(batches: Batches, change: Callable[[Tensor], Tensor]) -> Batches:
+    """The list itself, each batch changed before the next one: of large maps no two whole lists are held."""
+    for place, batch in enumerate(batches):
+        batches[place] = change(batch)
+    return batches
 
 
 def _per_image(y: Tensor) -> Tensor:

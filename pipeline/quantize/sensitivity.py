@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from edgec.pipeline.forms.scheme import Scheme
 from edgec.pipeline.network.graph import Graph
-from edgec.pipeline.quantize.bias_correction import forward
+from edgec.pipeline.quantize.affine import Array
+from edgec.pipeline.quantize.bias_correction import BATCH_SIZE, Batches, forward, in_place
 from edgec.pipeline.quantize.executor import tensors
 from edgec.pipeline.quantize.masked import masked
 from edgec.pipeline.quantize.plan import Plan, is_linear, layer_output
 from edgec.pipeline.quantize.simulate import fake_quantize, float_output, quantized_constants, simulate
-from edgec.pipeline.tasks.metrics import sqnr_db
+from edgec.pipeline.tasks.metrics import sqnr_db, sqnr_db_of
 
 Progress = Callable[[int, int], None]
 
@@ -91,7 +94,7 @@ def layer_sqnr(graph: Graph, plan: Plan, images: Tensor) -> Mapping[str, float]:
     """
     hidden = masked(graph)
     exact, integer = tensors(graph), quantized_constants(graph, plan)
-    start = list(torch.split(images, graph.batch or len(images)))
+    start = list(torch.split(images, graph.batch or BATCH_SIZE))
     wanted = {graph.inputs[0]: start}
     stored = {graph.inputs[0]: [fake_quantize(x, plan.activations.get(graph.inputs[0])) for x in start]}
     measured: dict[str, float] = {}
@@ -100,12 +103,18 @@ def layer_sqnr(graph: Graph, plan: Plan, images: Tensor) -> Mapping[str, float]:
         expected, actual = forward(node, exact, wanted), forward(node, integer, stored)
         for name, want, have in zip(node.outputs, expected, actual, strict=False):
             wanted[name] = want
-            stored[name] = [fake_quantize(y, plan.activations.get(name)) for y in have]
+            stored[name] = in_place(have, partial(fake_quantize, params=plan.activations.get(name)))
             if name in plan.activations and name not in hidden:
-                measured[node.name] = sqnr_db(torch.cat(stored[name]).numpy(), torch.cat(want).numpy())
+                measured[node.name] = sqnr_db_of(_images(stored[name], want))
         for name in dict.fromkeys(node.inputs):
             remaining[name] = remaining.get(name, 1) - 1
             if remaining[name] <= 0:
                 wanted.pop(name, None)
                 stored.pop(name, None)
     return measured
+
+
+def _images(stored: Batches, wanted: Batches) -> Iterator[tuple[Array, Array]]:
+    """Row by row, which most often are the images."""
+    for have, want in zip(stored, wanted, strict=True):
+        yield from zip(np.atleast_1d(have.numpy()), np.atleast_1d(want.numpy()), strict=True)

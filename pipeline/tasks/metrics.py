@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,15 @@ def sqnr_db(values: npt.NDArray[Any], reference: npt.NDArray[Any]) -> float:
 
     Equal inputs give ``inf``; a reference of zeros against anything else gives ``NO_SIGNAL_DB``.
     """
-    signal = float(np.sum(np.square(reference, dtype=np.float64)))
-    noise = float(np.sum(np.square(values.astype(np.float64) - reference)))
+    return sqnr_db_of([(values, reference)])
+
+
+def sqnr_db_of(parts: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> float:
+    """The same of (values, reference) in parts, of which one at a time is widened to 64 bits."""
+    signal = noise = 0.0
+    for values, reference in parts:
+        signal += float(np.sum(np.square(reference, dtype=np.float64)))
+        noise += float(np.sum(np.square(values.astype(np.float64) - reference)))
     if noise == 0.0:
         return math.inf
     return 10.0 * math.log10(signal / noise) if signal > 0.0 else NO_SIGNAL_DB
