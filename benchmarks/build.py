@@ -1,6 +1,7 @@
 """How long ``edgec`` itself takes: ``--help``, a cold and a warm build, its peak memory, and memory against data size.
 
     python benchmarks/build.py [--runs 5]
+    python benchmarks/build.py --only -- deeplabv3plus-mobilenetv2 --input-px 513 --target cpu --no-measure
 
 Whole processes, timed from outside, medians of several runs; every cold build starts with an empty store.
 """
@@ -63,6 +64,12 @@ def whole_builds(runs: int, folder: Path) -> None:
     report("edgec build mobilenetv3, warm", warm)
 
 
+def one_build(words: list[str], folder: Path) -> None:
+    """One cold build with its largest process."""
+    command = [*EDGEC, "build", *words, "--output", str(folder / "bundle")]
+    report(f"edgec build {' '.join(words)}, cold", [timed(command, folder / "cache")])
+
+
 def calibration_memory(folder: Path) -> None:
     """Peak memory of calibrating mobilenetv3-small on 300 and on 3,000 images, each in a process of its own."""
     program = (
@@ -105,15 +112,19 @@ def _noise_images(folder: Path, count: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--only", nargs=argparse.REMAINDER, help="what follows 'edgec build': one cold build of that")
     options = parser.parse_args()
     from edgec.pipeline.forms.measure import cpu_model
 
     print(f"{cpu_model()}; {time.strftime('%Y-%m-%d')}; Python {sys.version.split()[0]}")
     with tempfile.TemporaryDirectory() as folder:
-        whole_builds(options.runs, Path(folder))
-        calibration_memory(Path(folder))
+        if options.only:
+            one_build([word for word in options.only if word != "--"], Path(folder))
+        else:
+            whole_builds(options.runs, Path(folder))
+            calibration_memory(Path(folder))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"(this script itself: {peak:.0f} MB)")
 
