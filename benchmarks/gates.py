@@ -18,6 +18,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ from edgec.pipeline.bundle.float_network import float_network
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.data.dataset import Dataset, batches, open_dataset
 from edgec.pipeline.forms.device import open_device
-from edgec.pipeline.forms.form import float_form, reference_form
+from edgec.pipeline.forms.form import Form, float_form, reference_form
 from edgec.pipeline.forms.scheme import load_scheme
 from edgec.pipeline.quantize import quantizer
 from edgec.pipeline.quantize.calibrate import Calibration, collect
@@ -52,8 +53,8 @@ class Material:
     core: str
     folder: Path
 
-    def outputs(self, network: Path, form: object) -> npt.NDArray[np.float32]:
-        runner = form.open(network)  # type: ignore[attr-defined]
+    def outputs(self, network: Path, form: Form) -> npt.NDArray[np.float32]:
+        runner = form.open(network)
         return np.concatenate([runner.predict(batch)[0] for batch in batches(self.judging, self.bundle.preprocess)])
 
 
@@ -76,17 +77,12 @@ def quantized(given: Material, without: Collection[str]) -> tuple[Path, tuple[st
         gone = {id(found[name]) for name in without if name in found}  # one array for all tensors of a stream
         return {name: factors for name, factors in found.items() if id(factors) not in gone}
 
-    quantizer.stream_factors = stream_factors  # type: ignore[assignment]
-    try:
-        feed = partial(batches, given.calibrating, given.bundle.preprocess)
-        model = onnx.load(given.float_onnx)
+    feed, model = partial(batches, given.calibrating, given.bundle.preprocess), onnx.load(given.float_onnx)
+    with patch.object(quantizer, "stream_factors", stream_factors):
         found = quantizer.quantize(model, given.calibration, load_scheme("tflite"), "fast", feed)
-    finally:
-        quantizer.stream_factors = choose
     path = given.folder / "qdq.onnx"
     onnx.save(found.model, path)
-    graph = onnx.load(given.float_onnx).graph
-    products = [node.output[0] for node in graph.node if node.op_type == "HardSwish" and node.output[0] in chosen]
+    products = [node.output[0] for node in model.graph.node if node.op_type == "HardSwish" and node.output[0] in chosen]
     return path, tuple(products)
 
 

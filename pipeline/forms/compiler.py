@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import onnx
 
     from edgec.pipeline.forms.device import Device
-    from edgec.pipeline.forms.measure import Cost, Turns
+    from edgec.pipeline.forms.measure import Cost, DeviceTurns
     from edgec.pipeline.forms.spec import TargetSpec
 
 GROUP = "edgec.compilers"
@@ -128,7 +128,7 @@ class OnDevice(Predictor, Protocol):
             EdgecError: ``cannot-time-there``; what devices raise.
         """
 
-    def turns(self, others: Sequence[Path], turn_s: float, reverse: bool) -> Turns:
+    def turns(self, others: Sequence[Path], turn_s: float, reverse: bool) -> DeviceTurns:
         """Time the artifact and ``others`` by turns in one new process there.
 
         Args:

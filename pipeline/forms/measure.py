@@ -133,11 +133,8 @@ class Turns:
         steady: the warm-up ended because times were flat, not because its limit was spent.
         steal: share of the cores' time that a hypervisor gave to others meanwhile.
         clock_throttled: thermal events of the cores meanwhile; 0 where they are not counted.
-        held: what holds the clock down at the end, in words.
-        clock_mhz, temperature_c: at the end; None where the device does not say.
+        clock_limit_mhz: what the first core's clock may rise to; None where the device does not say.
         cores: that the process was pinned to.
-        device: as ``Latency.device`` names it.
-        facts: what the times depend on, by name; None where the device does not say.
     """
 
     blocks_ms: tuple[tuple[tuple[float, ...], ...], ...]
@@ -146,12 +143,31 @@ class Turns:
     involuntary_switches: int
     steal: float
     clock_throttled: int
-    held: tuple[str, ...]
-    clock_mhz: float | None
-    temperature_c: float | None
+    clock_limit_mhz: float | None
     cores: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DeviceTurns:
+    """Turns, and the device that they were taken on; None of what it does not say.
+
+    Attributes:
+        device: as ``Latency.device`` names it.
+        held: what holds its clock down at the end, in words.
+        clock_mhz, temperature_c: at the end.
+        libraries: versions of the runtime by its name.
+    """
+
+    turns: Turns
     device: str
-    facts: Mapping[str, str | float | None] = field(default_factory=dict)
+    machine: str
+    kernel: str
+    governor: str | None
+    python: str
+    held: tuple[str, ...] = ()
+    clock_mhz: float | None = None
+    temperature_c: float | None = None
+    libraries: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

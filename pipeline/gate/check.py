@@ -30,8 +30,8 @@ from edgec.pipeline.gate.latency import Limits, judge
 from edgec.pipeline.gate.opinions import holm
 from edgec.pipeline.gate.proxies import Proxies
 from edgec.pipeline.gate.record import Known, Measured, known_of, measured, read_accuracy
-from edgec.pipeline.gate.sampling import Contestants, Sampler, on_this_machine
-from edgec.pipeline.gate.there import device_at_hand, on_board
+from edgec.pipeline.gate.sampling import Contestants, Sampler
+from edgec.pipeline.gate.there import device_at_hand, measuring
 
 WITHOUT = "--no-device judges all that needs none"
 FAMILY_P = 0.025  # one-sided: the lower end of a 95 % interval, over all lines together
@@ -244,8 +244,8 @@ def _judge_latency(
     if not bounds and slowdown is None:
         return findings, None
     contestants = Contestants(tuple(folders), budget.threads, in_float)
-    measure = on_board(contestants, conditions.on) if conditions.on else on_this_machine(contestants)
-    outcome = judge(Limits(tuple(bounds.items())), Sampler(measure, conditions.budget_s))
+    sampler = Sampler(measuring(contestants, conditions.on), conditions.budget_s)
+    outcome = judge(Limits(tuple(bounds.items())), sampler)
     record = measured(budget, outcome, proxies.here)
     findings += outcome.findings
     if slowdown is not None and not baseline.bundle:

@@ -29,8 +29,8 @@ from edgec.pipeline.gate.finding import Finding
 from edgec.pipeline.gate.latency import CANDIDATE, Limits, judge
 from edgec.pipeline.gate.proxies import Proxies
 from edgec.pipeline.gate.record import read_accuracy
-from edgec.pipeline.gate.sampling import Contestants, Sampler, on_this_machine
-from edgec.pipeline.gate.there import device_at_hand, on_board
+from edgec.pipeline.gate.sampling import Contestants, Sampler
+from edgec.pipeline.gate.there import device_at_hand, measuring
 from edgec.pipeline.tasks.accuracy import short
 
 HEAD = """\
@@ -197,8 +197,7 @@ def _times(
             left_out[SPEEDUP_LIMIT] = error.message
             del bounds[SPEEDUP_LIMIT]
     contestants = Contestants((bundle.folder,) * (3 if budget.relative else 1), budget.threads, in_float)
-    measure = on_board(contestants, on) if on else on_this_machine(contestants)
-    outcome = judge(Limits(tuple(bounds.items())), Sampler(measure, budget_s))
+    outcome = judge(Limits(tuple(bounds.items())), Sampler(measuring(contestants, on), budget_s))
     found = {finding.limit: finding for finding in outcome.findings}
     left_out |= {name: reason for name, finding in found.items() if (reason := _unknown(finding))}
     count = sum(process.blocks[CANDIDATE].size for process in outcome.processes)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from edgec.pipeline.bundle.read import Bundle, open_bundle
 from edgec.pipeline.bundle.use import on_device
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.forms.measure import Turns, cpu_model
+from edgec.pipeline.forms.measure import DeviceTurns, cpu_model
 from edgec.pipeline.gate.budgets import ANY_DEVICE
 from edgec.pipeline.gate.fingerprint import Fingerprint
-from edgec.pipeline.gate.sampling import Contestants, Measure, MeasurementFailed, Process
+from edgec.pipeline.gate.sampling import Contestants, Measure, MeasurementFailed, Process, on_this_machine
 from edgec.pipeline.gate.strain import Strain
 from edgec.pipeline.gate.worker import count_spikes
 
@@ -21,8 +19,6 @@ MAX_CLOCK_CHANGE = 0.05
 
 LOST = ("connection-lost", "host-unreachable", "remote-failed", "remote-timeout")
 """How a board ends that may answer the next time: of the measurement nothing is known."""
-
-CONDITIONS = ("machine", "kernel", "governor", "python", "clock_limit_mhz")
 
 
 def device_at_hand(bundle: Bundle, on: str | None) -> str:
@@ -38,6 +34,15 @@ def device_at_hand(bundle: Bundle, on: str | None) -> str:
     return cpu_model() if bundle.target.device.is_this_machine else ANY_DEVICE
 
 
+def measuring(contestants: Contestants, on: str | None) -> Measure:
+    """Processes of the board ``on``, or of this machine.
+
+    Raises:
+        EdgecError: as ``device_at_hand``.
+    """
+    return on_this_machine(contestants) if on is None else on_board(contestants, on)
+
+
 def on_board(contestants: Contestants, on: str) -> Measure:
     """Processes of a board's.
 
@@ -51,54 +56,53 @@ def on_board(contestants: Contestants, on: str) -> Measure:
 
     def measure(reverse: bool) -> Process:
         try:
-            turns = runner.turns(beside, contestants.turn_s, reverse)
+            found = runner.turns(beside, contestants.turn_s, reverse)
         except EdgecError as error:
             if error.code not in LOST:
                 raise
             raise MeasurementFailed(error.message) from error
-        if turns.clock_mhz:
-            clocks.append(turns.clock_mhz)
-            _check_clock(clocks)
-        return process_of(turns, contestants.threads)
+        if found.clock_mhz:
+            clocks.append(found.clock_mhz)
+            _check_clock(clocks[0], found.clock_mhz)
+        return process_of(found, contestants.threads)
 
     return measure
 
 
-def _check_clock(clocks: list[float]) -> None:
+def _check_clock(first_mhz: float, now_mhz: float) -> None:
     """A governor or the heat may have changed it, whatever the firmware says."""
-    if abs(clocks[-1] / clocks[0] - 1) > MAX_CLOCK_CHANGE:
-        raise MeasurementFailed(f"the board's clock changed from {clocks[0]:g} to {clocks[-1]:g} MHz while measuring")
+    if abs(now_mhz / first_mhz - 1) > MAX_CLOCK_CHANGE:
+        raise MeasurementFailed(f"the board's clock changed from {first_mhz:g} to {now_mhz:g} MHz while measuring")
 
 
-def process_of(turns: Turns, threads: int) -> Process:
+def process_of(found: DeviceTurns, threads: int) -> Process:
     """As one of this machine's."""
+    turns = found.turns
     blocks = tuple(np.array(own) for own in turns.blocks_ms)
     return Process(
         blocks,
-        _fingerprint(turns, threads),
+        _fingerprint(found, threads),
         tuple(sum(count_spikes(block) for block in own) for own in blocks),
         turns.num_warmup,
         turns.steady,
         turns.involuntary_switches,
-        Strain(turns.steal, 0.0, turns.clock_throttled, turns.temperature_c, turns.held, turns.clock_mhz),
+        Strain(turns.steal, 0.0, turns.clock_throttled, found.temperature_c, found.held, found.clock_mhz),
     )
 
 
-def _fingerprint(turns: Turns, threads: int) -> Fingerprint:
-    """What a board does not tell is None."""
-    known: Mapping[str, str | float | None] = turns.facts
-    limit = known.get("clock_limit_mhz")
+def _fingerprint(found: DeviceTurns, threads: int) -> Fingerprint:
+    """Turbo, SMT and quotas are not asked for there."""
     return Fingerprint(
-        device=turns.device,
-        machine=str(known.get("machine")),
-        kernel=str(known.get("kernel")),
-        cores=turns.cores,
+        device=found.device,
+        machine=found.machine,
+        kernel=found.kernel,
+        cores=found.turns.cores,
         threads=threads,
-        governor=str(known["governor"]) if known.get("governor") else None,
+        governor=found.governor,
         turbo=None,
         smt=None,
         cgroup_cpus=None,
-        python=str(known.get("python")),
-        libraries={name: str(value) for name, value in known.items() if name not in CONDITIONS},
-        clock_limit_mhz=float(limit) if limit is not None else None,
+        python=found.python,
+        libraries=found.libraries,
+        clock_limit_mhz=found.turns.clock_limit_mhz,
     )

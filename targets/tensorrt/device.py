@@ -18,7 +18,7 @@ from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.compiler import OnDevice
 from edgec.pipeline.forms.device import Device
 from edgec.pipeline.forms.format import Batch, Outputs
-from edgec.pipeline.forms.measure import NUM_BLOCKS, SAMPLES_FOR_P99, Cost, Latency, Turns, beside_float
+from edgec.pipeline.forms.measure import NUM_BLOCKS, SAMPLES_FOR_P99, Cost, DeviceTurns, Latency, beside_float
 from edgec.targets.devices.answer import checked, remote_failed
 from edgec.targets.devices.qemu import QemuDevice
 from edgec.targets.tensorrt.format import SCRIPT, read_spec, shapes_of, split
@@ -119,7 +119,7 @@ class DeviceEngine:
         """
         raise self._one_at_a_time()
 
-    def turns(self, others: Sequence[Path], turn_s: float, reverse: bool) -> Turns:
+    def turns(self, others: Sequence[Path], turn_s: float, reverse: bool) -> DeviceTurns:
         """Not done yet: engines are timed one after the other there.
 
         Raises:

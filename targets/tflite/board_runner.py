@@ -311,7 +311,7 @@ def time_block(invoke: Callable[[], None], count: int) -> list[float]:
 
 def turns(options: argparse.Namespace) -> dict[str, Any]:
     """All loaded and warmed up in this new process, then blocks of 40 ms by turns, and what disturbed them."""
-    board, before, cores = facts(), state(), pin(options.threads)
+    board, cores = facts(), pin(options.threads)
     order = range(len(options.model))
     loaded: dict[int, Callable[[], None]] = {}
     for place in reversed(order) if options.reverse else order:  # the place in memory is part of the luck
@@ -321,7 +321,7 @@ def turns(options: argparse.Namespace) -> dict[str, Any]:
     started, stolen, hot, switches = time.monotonic(), steal_s(cores), clock_throttled(cores), involuntary_switches()
     blocks = time_turns(invokes, [last_ms for _, last_ms, _ in warmed], options.turn_s)
     wall_s = max(time.monotonic() - started, 1e-9)
-    return {
+    measured = {
         "blocks_ms": blocks,
         "num_warmup": [num for num, _, _ in warmed],
         "steady": all(steady for _, _, steady in warmed),
@@ -330,10 +330,8 @@ def turns(options: argparse.Namespace) -> dict[str, Any]:
         "clock_throttled": clock_throttled(cores) - hot,
         "clock_limit_mhz": clock_limit_mhz(),
         "cores": cores,
-        "board": board,
-        "before": before,
-        "after": state(),
     }
+    return {"turns": measured, "board": board, "after": state()}
 
 
 def involuntary_switches() -> int:

@@ -12,7 +12,7 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import Report
 from edgec.pipeline.forms.device import Device
 from edgec.pipeline.forms.format import Batch, Outputs
-from edgec.pipeline.forms.measure import Cost, FirstAnswer, Latency, Turns, beside_float
+from edgec.pipeline.forms.measure import Cost, DeviceTurns, FirstAnswer, Latency, beside_float
 from edgec.targets.devices.qemu import QemuDevice
 from edgec.targets.tflite.inference import (
     BoardLatency,
@@ -107,7 +107,7 @@ class DeviceRunner:
         """
         return named(self.device, describe(self.device)[0])
 
-    def turns(self, others: Sequence[Path], turn_s: float, reverse: bool) -> Turns:
+    def turns(self, others: Sequence[Path], turn_s: float, reverse: bool) -> DeviceTurns:
         """One measuring process on the board.
 
         Raises:

@@ -15,7 +15,7 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import Report
 from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.device import Device
-from edgec.pipeline.forms.measure import NUM_BLOCKS, SAMPLES_FOR_P99, FirstAnswer, Latency, Turns
+from edgec.pipeline.forms.measure import NUM_BLOCKS, SAMPLES_FOR_P99, DeviceTurns, FirstAnswer, Latency, Turns
 from edgec.targets.devices.answer import checked, remote_failed
 from edgec.targets.devices.qemu import QemuDevice
 from edgec.targets.tflite.flatbuffer import read_tflite
@@ -166,7 +166,7 @@ def time_turns(
     xnnpack: bool = True,
     turn_s: float = 2.0,
     reverse: bool = False,
-) -> Turns:
+) -> DeviceTurns:
     """Several .tflite files by turns in one new process there.
 
     Args:
@@ -182,32 +182,22 @@ def time_turns(
     limit_s = START_TIMEOUT_S + 20 * turn_s
     answer = device.run(RUNNER, ["turns", *(places[path] for path in artifacts), *options], limit_s)
     found = checked(_Turns, answer, device.name)
-    alike = len({len(own) for own in found.blocks_ms}) == 1
-    if len(found.blocks_ms) != len(artifacts) or not alike or not all(map(_are_times, found.blocks_ms)):
+    blocks = found.turns.blocks_ms
+    if len(blocks) != len(artifacts) or len(set(map(len, blocks))) != 1 or not all(map(_are_times, blocks)):
         raise remote_failed(device.name, "what it measured are no times of all artifacts")
-    runtime, _, version = (found.board.runtime or "").partition(" ")
-    facts = {
-        "machine": found.board.machine,
-        "kernel": found.board.kernel,
-        "governor": found.board.governor,
-        "clock_limit_mhz": found.clock_limit_mhz,
-        "python": found.board.python,
-        runtime: version,
-    }
-    state = found.after.known
-    return Turns(
-        found.blocks_ms,
-        found.num_warmup,
-        found.steady,
-        found.involuntary_switches,
-        found.steal,
-        found.clock_throttled,
+    board, state = found.board, found.after.known
+    runtime, _, version = (board.runtime or "").partition(" ")
+    return DeviceTurns(
+        found.turns,
+        named(device, board),
+        board.machine,
+        board.kernel,
+        board.governor,
+        board.python,
         tuple(word for word in state.throttled or () if not word.endswith(SINCE_BOOT)),
         state.clock_mhz,
         state.temperature_c,
-        found.cores,
-        named(device, found.board),
-        facts,
+        {runtime: version} if runtime else {},
     )
 
 
@@ -296,14 +286,7 @@ class _Turns:
 
     board: Board
     after: _State
-    blocks_ms: tuple[tuple[tuple[float, ...], ...], ...]
-    num_warmup: tuple[int, ...]
-    steady: bool
-    involuntary_switches: int
-    steal: float
-    clock_throttled: int
-    clock_limit_mhz: float | None
-    cores: tuple[int, ...]
+    turns: Turns
 
 
 @dataclass(frozen=True)

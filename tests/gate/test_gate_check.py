@@ -69,7 +69,7 @@ def truth(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
             return self._source(count)
 
     for module in (check_module, draft_module):
-        monkeypatch.setattr(module, "on_this_machine", lambda contestants: contestants)
+        monkeypatch.setattr(module, "measuring", lambda contestants, on: contestants)
         monkeypatch.setattr(module, "Sampler", Simulated)
     return known
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +12,7 @@ from calibrated import Calibrated
 
 from edgec.pipeline.forms.scheme import parse_scheme
 from edgec.pipeline.network.graph import Graph
-from edgec.pipeline.quantize.bias_correction import correct_biases, correctable
+from edgec.pipeline.quantize.bias_correction import correct_biases, correctable, in_place
 from edgec.pipeline.quantize.executor import Values, run, tensors
 from edgec.pipeline.quantize.plan import Plan, make_plan
 from edgec.pipeline.quantize.prepare import prepare
@@ -63,3 +64,19 @@ def test_only_biases_change(network: Callable[[str], Calibrated]) -> None:
     changed = {name for name, array in graph.constants.items() if not np.array_equal(corrected.constants[name], array)}
     assert changed
     assert changed <= biases
+
+
+def test_what_was_changed_is_gone_before_the_next_batch_is() -> None:
+    """Whole lists of large maps before and after would be twice the memory."""
+    batches = [torch.full((2,), float(value)) for value in range(4)]
+    before = [weakref.ref(batch) for batch in batches]
+    alive: list[int] = []
+
+    def change(batch: torch.Tensor) -> torch.Tensor:
+        alive.append(sum(one() is not None for one in before))
+        return batch + 1
+
+    changed = in_place(batches, change)
+    assert changed is batches
+    assert [batch.tolist() for batch in changed] == [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0], [4.0, 4.0]]
+    assert alive == [4, 3, 2, 1]

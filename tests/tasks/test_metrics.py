@@ -18,6 +18,7 @@ from edgec.pipeline.tasks.metrics import (
     mcnemar_p,
     right_percent,
     sqnr_db,
+    sqnr_db_of,
     tied_percent,
     topk_percent,
 )
@@ -82,3 +83,10 @@ def test_topk_grows_with_k_and_ends_at_all(logits: np.ndarray, label: int) -> No
     rates = [topk_percent(logits, labels, k) for k in (1, 2, 3, 4)]
     assert rates == sorted(rates)
     assert rates[-1] == 100.0
+
+
+@given(hnp.arrays(np.float32, (5, 7), elements=st.floats(-9, 9, width=32)), st.integers(1, 4))
+def test_the_noise_of_parts_is_that_of_the_whole(reference: np.ndarray, cut: int) -> None:
+    values = np.rint(reference)
+    parts = [(values[:cut], reference[:cut]), (values[cut:], reference[cut:])]
+    assert sqnr_db_of(parts) == pytest.approx(sqnr_db(values, reference), rel=1e-9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from edgec.pipeline.bundle.read import open_bundle
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.forms.device import open_device
-from edgec.pipeline.forms.measure import Turns
+from edgec.pipeline.forms.measure import DeviceTurns, Turns
 from edgec.pipeline.gate import draft, strain, there, worker
 from edgec.pipeline.gate.finding import Verdict
 from edgec.pipeline.gate.latency import Limits, judge
@@ -56,12 +56,12 @@ def budget(device: str, limits: str) -> str:
     return f"[[budget]]\n{head}[budget.limits]\n{limits}\n"
 
 
-def turns(**changed: object) -> Turns:
+def turns(**changed: object) -> DeviceTurns:
     """Of two artifacts, one twice as slow."""
-    calm = Turns(
-        (((2.0, 2.0),) * 10, ((1.0, 1.0),) * 10), (8, 8), True, 0, 0.0, 0, (), 1500.0, 50.0, (3,), "a board, 4 cores"
-    )
-    return replace(calm, **changed)
+    calm = Turns((((2.0, 2.0),) * 10, ((1.0, 1.0),) * 10), (8, 8), True, 0, 0.0, 0, 2400.0, (3,))
+    of_turns = {name: changed.pop(name) for name in list(changed) if name in {one.name for one in fields(Turns)}}
+    board = DeviceTurns(calm, "a board, 4 cores", "aarch64", "6.6", "performance", "3.11", (), 1500.0, 50.0, {"r": "2"})
+    return replace(board, turns=replace(calm, **of_turns), **changed)
 
 
 # ---- on the board
@@ -101,9 +101,10 @@ def test_a_budget_is_written_and_held_on_the_board(
 
 def test_one_process_there_times_a_file_as_often_as_it_is_named(network: Network, board: Board) -> None:
     found = time_turns(board.device(), [network.path] * 3, turn_s=0.2, reverse=True)
-    assert len({len(own) for own in found.blocks_ms}) == 1
-    assert len(found.blocks_ms[0]) >= 2 * worker.MIN_TURNS
-    assert found.cores == (max(found.cores),)
+    turns_ = found.turns
+    assert len({len(own) for own in turns_.blocks_ms}) == 1
+    assert len(turns_.blocks_ms[0]) >= 2 * worker.MIN_TURNS
+    assert turns_.cores == (max(turns_.cores),)
     process = there.process_of(found, 1)
     assert abs(float(process.turn_log_ratios(1, 2).mean())) < 1.0  # the same file
 
@@ -140,11 +141,11 @@ def test_another_board_is_no_judge(
 class Told:
     """A stand-in for a board that answers what it is given."""
 
-    def __init__(self, *answers: Turns | EdgecError) -> None:
+    def __init__(self, *answers: DeviceTurns | EdgecError) -> None:
         self.answers = list(answers)
         self.reversed: list[bool] = []
 
-    def turns(self, others: list[Path], turn_s: float, reverse: bool) -> Turns:
+    def turns(self, others: list[Path], turn_s: float, reverse: bool) -> DeviceTurns:
         self.reversed.append(reverse)
         answer = self.answers.pop(0)
         if isinstance(answer, EdgecError):
@@ -158,14 +159,13 @@ def sampled(arm_bundle: Path, monkeypatch: pytest.MonkeyPatch, board: Told) -> l
 
 
 def test_its_blocks_are_a_process_like_any_other(arm_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    board = Told(turns(), turns(facts={"machine": "aarch64", "governor": "performance", "LiteRT": "2.1"}, cores=(3,)))
-    with pytest.raises(MeasurementFailed, match="machine: None -> aarch64"):
+    board = Told(turns(), turns(governor="powersave"))
+    with pytest.raises(MeasurementFailed, match="governor: performance -> powersave"):
         sampled(arm_bundle, monkeypatch, board)
     assert board.reversed == [False, True]
-    facts = {"machine": "aarch64", "kernel": "6.6", "governor": "performance", "clock_limit_mhz": 2400.0, "LiteRT": "2"}
-    (process,) = sampled(arm_bundle, monkeypatch, Told(turns(facts=facts)))
+    (process,) = sampled(arm_bundle, monkeypatch, Told(turns()))
     assert process.turn_log_ratios(0, 1) == pytest.approx([0.6931] * 5, abs=1e-3)
-    assert process.fingerprint.libraries == {"LiteRT": "2"}
+    assert process.fingerprint.libraries == {"r": "2"}
     assert process.fingerprint.clock_limit_mhz == 2400.0
     assert process.strain.temperature_c == 50.0
 
@@ -191,7 +191,7 @@ def test_twice_as_slow_as_its_baseline_fails(arm_bundle: Path, monkeypatch: pyte
     ],
 )
 def test_what_disturbs_it_fails_the_measurement(
-    answer: Turns | EdgecError, words: str, arm_bundle: Path, monkeypatch: pytest.MonkeyPatch
+    answer: DeviceTurns | EdgecError, words: str, arm_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(MeasurementFailed, match=words):
         sampled(arm_bundle, monkeypatch, Told(turns(), answer))
@@ -204,10 +204,15 @@ def test_a_board_that_refuses_is_the_users_error(arm_bundle: Path, monkeypatch: 
 
 def test_answers_that_are_no_times(board: Board, network: Network) -> None:
     """Whatever a board prints, it becomes no latency."""
-    answer = {"board": {"model": "m", "machine": "a", "num_cores": 1, "kernel": "k", "governor": None, "python": "3"}}
-    answer["board"]["runtime"] = "r 1"
-    answer |= {"after": {"clock_mhz": None, "temperature_c": None, "throttled": None}, "num_warmup": [1], "cores": [0]}
-    answer |= {"steady": True, "involuntary_switches": 0, "steal": 0, "clock_throttled": 0, "clock_limit_mhz": None}
+    board_ = {"model": "m", "machine": "a", "num_cores": 1, "kernel": "k", "governor": None, "python": "3"}
+    after = {"clock_mhz": None, "temperature_c": None, "throttled": None}
+    calm = {"num_warmup": [1], "cores": [0], "steady": True, "involuntary_switches": 0, "steal": 0}
+    calm |= {"clock_throttled": 0, "clock_limit_mhz": None}
+
+    def answer(blocks: object) -> str:
+        told = {"board": {**board_, "runtime": "r 1"}, "after": after, "turns": {**calm, "blocks_ms": blocks}}
+        return f"echo '{json.dumps(told)}'"
+
     lies: list[object] = [
         [],
         [[]],
@@ -221,10 +226,10 @@ def test_answers_that_are_no_times(board: Board, network: Network) -> None:
         [[[1.0], [1.0, 2.0]]],
     ]
     for blocks in lies:
-        board.install("liar", f"echo '{json.dumps({**answer, 'blocks_ms': blocks})}'")
+        board.install("liar", answer(blocks))
         with refused("remote-failed"):
             time_turns(board.device("liar"), [network.path])
-    board.install("liar", f"echo '{json.dumps({**answer, 'blocks_ms': [[[1.0], [2.0]]]})}'")
+    board.install("liar", answer([[[1.0], [2.0]]]))
     assert time_turns(board.device("liar"), [network.path]).device == "m, 1 cores"
 
 
