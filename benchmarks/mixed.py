@@ -1,9 +1,11 @@
 """INT8 against mixed on Arm: accuracy over disjoint halves of photographs, and instructions on emulated cores.
 
-With ``--target mcu`` on a microcontroller: its arena instead.
+With ``--target mcu`` on a microcontroller: its arena instead. ``--level best`` quantizes harder. With ``--scheme
+tensorrt`` the QDQ file answers, as written, and nothing runs on a device.
 
     edgec device setup qemu --cpu cortex-a76
     python benchmarks/mixed.py --data PHOTOS --weights mobilenetv3-small=CARD.toml mobilenetv2=CARD.toml
+    python benchmarks/mixed.py --data PHOTOS --weights mobilenetv3-small=CARD.toml --precisions int8 --level best
 
 ``PHOTOS`` holds ``images/`` and ``labels.csv``. Every split calibrates on one half and judges on the other; the halves
 are drawn by the seed of the split. Answers of all splits are pooled; SQNR is the mean of theirs.
@@ -31,15 +33,16 @@ def main() -> None:
     """Print one Markdown row for each network and precision."""
     options = _arguments()
     heads = ("network", "precision", "top-1 float, artifact", "drop pp", "agreement %", "SQNR dB", "% of MACs finer")
-    print(f"| {' | '.join(heads)} | {'KB of arena' if options.target else 'M instructions'} |")
+    cost_of = "-" if options.scheme else "KB of arena" if options.target else "M instructions"
+    print(f"| {' | '.join(heads)} | {cost_of} |")
     print("|---|---|---|---|---|---|---|---|")
     for entry in options.weights:
         name, _, card = entry.partition("=")
         for precision in options.precisions:
             with tempfile.TemporaryDirectory() as folder:
-                found = [_built(name, card, precision, options, Path(folder), split) for split in range(options.splits)]
-                cost = _arena(found) if options.target else _instructions(Path(folder) / "0", options.cpu)
-                print(_row(name, precision, found, cost), flush=True)
+                made = _quantized if options.scheme else _built
+                found = [made(name, card, precision, options, Path(folder), split) for split in range(options.splits)]
+                print(_row(name, precision, found, _cost(found, options, Path(folder))), flush=True)
 
 
 def _built(
@@ -58,9 +61,24 @@ def _built(
         precision,
         "--no-measure",
     ]
-    words += ["--calibration-data", halves["calibration"], "--test-data", halves["test"], "--json"]
+    words += ["--quantizer", options.level, "--calibration-data", halves["calibration"], "--test-data", halves["test"]]
+    words += ["--json"]
     result: dict[str, Any] = json.loads(_edgec(*words, "--output", folder / str(split)))
     return result
+
+
+def _quantized(
+    name: str, card: str, precision: str, options: argparse.Namespace, folder: Path, split: int
+) -> dict[str, Any]:
+    """The same of the QDQ file alone: what ``edgec quantize`` says, in the words of a build."""
+    halves = dict(_halves(options.data, folder / f"data{split}", split))
+    words = ["quantize", name, "--weights", card, "--scheme", options.scheme, "--quantizer", options.level, "--json"]
+    words += ["--calibration-data", halves["calibration"], "--test-data", halves["test"]]
+    said = json.loads(_edgec(*words, "--output", folder / f"{split}.onnx"))
+    reference = said["reference"]
+    accuracy = {"num_images": said["num_images"], "float": said["top1_float"], "target": reference["top1"]}
+    accuracy |= {key: reference[key] for key in ("agreement", "sqnr_db")}
+    return {"accuracy": accuracy, "float_layers": (), "notes": said["notes"]}
 
 
 def _halves(data: Path, folder: Path, seed: int) -> Iterator[tuple[str, Path]]:
@@ -78,6 +96,12 @@ def _halves(data: Path, folder: Path, seed: int) -> Iterator[tuple[str, Path]]:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(data / row[0], target)
         yield part, folder / part
+
+
+def _cost(found: list[dict[str, Any]], options: argparse.Namespace, folder: Path) -> float:
+    if options.scheme:
+        return float("nan")
+    return _arena(found) if options.target else _instructions(folder / "0", options.cpu)
 
 
 def _instructions(bundle: Path, cpu: str) -> float:
@@ -106,6 +130,8 @@ def _row(name: str, precision: str, found: list[dict[str, Any]], instructions: f
     shares = sorted({reason.split(": ")[1].split(" ")[0] for reason in told if "% of the multiplications" in reason})
     drop, sqnr = pooled["float"] - pooled["target"], np.mean([entry["sqnr_db"] for entry in accuracy])
     figures = f"{pooled['float']:.1f}, {pooled['target']:.1f} | {drop:.2f} | {pooled['agreement']:.1f} | {sqnr:.1f}"
+    for note in sorted({note for result in found for note in result["notes"] if "what it learned" in note}):
+        print(f"{name}: {note}", file=sys.stderr)
     return f"| {name} | {precision} | {figures} | {' or '.join(shares) or '-'} | {instructions:.2f} |"
 
 
@@ -114,6 +140,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", nargs="+", required=True, metavar="MODEL=CARD.toml")
     parser.add_argument("--precisions", nargs="+", default=["int8", "mixed"])
+    parser.add_argument("--level", choices=["fast", "accurate", "best"], default="fast")
+    parser.add_argument("--scheme", help="quantize by it, and build nothing")
     parser.add_argument("--target", help="a microcontroller, in place of the board of --cpu")
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--cpu", choices=sorted(TARGETS), default="cortex-a76")

@@ -115,6 +115,7 @@ class Build:
             recipe.limit,
             self.task if recipe.limit else None,
             *first_layers(recipe.target),
+            learn_minutes=recipe.learn_minutes,
         )
         return self.store.run(quantize, self.fp32, self.statistics, self._calibration_set, *deciding, *self.given)
 

@@ -82,6 +82,7 @@ def scheme_recipe(
     *,
     choices: Choices | None = None,
     task: str | None = None,
+    learn_minutes: float | None = None,
 ) -> Recipe:
     """The request of a build for no board: the scheme alone decides. Arguments as those of ``make_recipe``.
 
@@ -90,7 +91,16 @@ def scheme_recipe(
     """
     rules, board = load_scheme(scheme), load_target("onnxruntime")
     recipe = make_recipe(
-        model, board.name, folders, choices or Choices(), calibration_samples, level, None, max_drop_pp, task
+        model,
+        board.name,
+        folders,
+        choices or Choices(),
+        calibration_samples,
+        level,
+        None,
+        max_drop_pp,
+        task,
+        learn_minutes,
     )
     return replace(recipe, target=replace(board, scheme=rules))
 

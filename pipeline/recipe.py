@@ -24,6 +24,8 @@ from edgec.pipeline.quantize.stages import DropLimit
 Asked = Literal[Precision, "auto"]
 """A precision, or that edgec is to find out which one pays."""
 
+LEARN_MINUTES = 3.0
+
 RANDOM_NOTE = "random weights: accuracy is agreement with the float network only"
 
 
@@ -79,6 +81,7 @@ class Recipe:
         labelled: False where labels mean nothing for these weights; accuracy is then agreement with float.
         task: what the outputs are for; None lets them tell.
         quantizer: how much work quantization may do.
+        learn_minutes: how long ``best`` learns; None of the other levels.
         limit: of what it may cost before layers go back into float.
         input_notes: what was assumed of how images become inputs, or moved into that.
     """
@@ -94,6 +97,7 @@ class Recipe:
     labelled: bool = True
     task: str | None = None
     quantizer: Level = "fast"
+    learn_minutes: float | None = None
     limit: DropLimit | None = None
     input_notes: tuple[str, ...] = ()
 
@@ -154,12 +158,14 @@ def make_recipe(
     precision: Asked | None = None,
     max_drop_pp: float | None = None,
     task: str | None = None,
+    learn_minutes: float | None = None,
 ) -> Recipe:
     """Resolve names and files to a request that can be run; reads no tensor and no image.
 
     Args:
         quantizer: None is ``fast``, and ``as-given`` for a network that brings Q/DQ pairs along.
         precision: None is the board's own, with which ``auto`` begins.
+        learn_minutes: None is ``LEARN_MINUTES`` of ``best``.
         max_drop_pp: limit of the drop; half of the test images then decide, and accuracy is that on the other half.
 
     Raises:
@@ -172,7 +178,8 @@ def make_recipe(
     network = _network(model, choices)
     calibration, test = _data(folders, network)
     check_names(network.labels, test)
-    limit = None
+    level, limit = _level(quantizer, network), None
+    minutes = minutes_to_learn(learn_minutes, level)
     if max_drop_pp is not None:
         deciding, test = split_off_deciding(test)
         limit = DropLimit(max_drop_pp, deciding)
@@ -186,7 +193,8 @@ def make_recipe(
         test=test,
         labels=network.labels or test.classes,
         labelled=network.weights != "random",
-        quantizer=_level(quantizer, network),
+        quantizer=level,
+        learn_minutes=minutes,
         limit=limit,
         input_notes=network.input_notes,
         task=task or network.task,
@@ -228,6 +236,20 @@ def _level(asked: Level | None, network: _Network) -> Level:
         message = f"'{network.name}' brings no Q/DQ pairs along that could be kept"
         raise EdgecError("quantizer-does-not-fit", message, "leave --quantizer away, or choose 'fast'")
     return "as-given" if given else asked or "fast"
+
+
+def minutes_to_learn(asked: float | None, level: Level) -> float | None:
+    """How long a level learns; None where it does not.
+
+    Raises:
+        EdgecError: ``quantizer-does-not-fit``.
+    """
+    if level == "best":
+        return LEARN_MINUTES if asked is None else asked
+    if asked is not None:
+        message = f"--learn-minutes {asked:g} says how long the quantizer 'best' learns; this is '{level}'"
+        raise EdgecError("quantizer-does-not-fit", message, "add --quantizer best, or leave --learn-minutes away")
+    return None
 
 
 def _torch(model: str, choices: Choices) -> _Network:

@@ -104,6 +104,7 @@ def recipe_of(bundle: Bundle, material: Material) -> Recipe:
         origin.quantizer,
         max_drop_pp=origin.max_drop_pp,
         task=origin.task,
+        learn_minutes=(origin.learn_minutes or 0.0) if origin.quantizer == "best" else None,
     )
     return replace(recipe, target=bundle.target, name=bundle.manifest.model.name)
 

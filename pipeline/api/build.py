@@ -33,6 +33,7 @@ def build(
     weights: str | os.PathLike[str] | None = None,
     task: str | None = None,
     quantizer: Level | None = None,
+    learn_minutes: float | None = None,
     max_drop_pp: float | None = None,
     precision: Literal["int8", "fp16", "mixed", "auto"] | None = None,
     width_multiplier: float | None = None,
@@ -97,6 +98,7 @@ def build(
             given["precision"],
             given["max_drop_pp"],
             given["task"],
+            given["learn_minutes"],
         )
         recipe = source.recipe(made)
         folder = (given["output"] or usual_folder(recipe)).absolute()

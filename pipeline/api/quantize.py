@@ -33,6 +33,7 @@ def quantize(
     weights: str | os.PathLike[str] | None = None,
     task: str | None = None,
     quantizer: Level | None = None,
+    learn_minutes: float | None = None,
     max_drop_pp: float | None = None,
     vnni_off: bool = False,
     width_multiplier: float | None = None,
@@ -78,6 +79,7 @@ def quantize(
             given["max_drop_pp"],
             choices=source.choices(given),
             task=given["task"],
+            learn_minutes=given["learn_minutes"],
         )
         written = given["output"] or usual_file(made, given["scheme"])
         return quantize_network(source.recipe(made), written, Store(default_root()), given["vnni_off"])

@@ -36,6 +36,7 @@ def statement(manifest: Manifest) -> str:
         "quantizer": origin.quantizer,
         "task": origin.task,
         "maxDropPp": origin.max_drop_pp,
+        "learnMinutes": origin.learn_minutes,
     }
     content = {
         "_type": STATEMENT,

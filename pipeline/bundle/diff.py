@@ -184,6 +184,7 @@ def _origin(old: Manifest, new: Manifest) -> Iterator[Change]:
         ("test data", before.test_set, after.test_set),
         ("network", before.source.network, after.source.network),
         ("quantizer", before.quantizer, after.quantizer),
+        ("minutes of learning", before.learn_minutes, after.learn_minutes),
         ("largest drop", before.max_drop_pp, after.max_drop_pp),
         ("deciding data", before.deciding_set, after.deciding_set),
         ("board", before.target, after.target),

@@ -132,6 +132,7 @@ class Origin:
         max_drop_pp: points of top-1 that quantization may cost before layers go back into float.
         deciding_set: images that said whether it does.
         target: the whole board description.
+        learn_minutes: how long the quantizer ``best`` learned; None of other levels, and of older bundles.
         git_commit: of edgec, with ``+dirty`` where files differ; ``unknown`` where it was installed without git.
         toolchain: versions of Python, edgec and all distributions that they need.
     """
@@ -146,6 +147,7 @@ class Origin:
     target: Json
     git_commit: str
     toolchain: dict[str, str]
+    learn_minutes: float | None = None
 
 
 @dataclass(frozen=True)

@@ -175,6 +175,7 @@ def origin_of(recipe: Recipe) -> Origin:
         target=json.loads(json.dumps(asdict(recipe.target))),
         git_commit=git_commit(),
         toolchain=lock(),
+        learn_minutes=recipe.learn_minutes,
     )
 
 

@@ -156,6 +156,11 @@ _QUANTIZER_OPTIONS = (
         "--quantizer", type=click.Choice(get_args(Level)), help="Effort: 'fast', or Q/DQ as given, by default."
     ),
     click.option(
+        "--learn-minutes",
+        type=Finite(min=0.0),
+        help="How long 'best' learns from the calibration images, on one core; 0: not at all.  [default: 3]",
+    ),
+    click.option(
         "--max-drop-pp",
         type=Finite(min=0.0),
         help="Put sensitive layers back into float until top-1 drops by no more than these points.",
@@ -274,6 +279,7 @@ def recipe_of(
     test_data: Path | None,
     calibration_samples: int,
     quantizer: Level | None,
+    learn_minutes: float | None,
     max_drop_pp: float | None,
     precision: Asked | None,
     task: str | None,
@@ -296,4 +302,5 @@ def recipe_of(
         precision,
         max_drop_pp,
         task,
+        learn_minutes,
     )

@@ -42,6 +42,7 @@ def command(
     calibration_samples: int,
     task: str | None,
     quantizer: Level | None,
+    learn_minutes: float | None,
     output: Path | None,
     max_drop_pp: float | None,
     vnni_off: bool,
@@ -62,7 +63,15 @@ def command(
     with progress_bar():
         folders, chosen = DataFolders(data, calibration_data, test_data), choices_of(**choices)
         recipe = scheme_recipe(
-            model, scheme, folders, calibration_samples, quantizer, max_drop_pp, choices=chosen, task=task
+            model,
+            scheme,
+            folders,
+            calibration_samples,
+            quantizer,
+            max_drop_pp,
+            choices=chosen,
+            task=task,
+            learn_minutes=learn_minutes,
         )
         quantized = quantize_network(recipe, output or usual_file(recipe, scheme), Store(default_root()), vnni_off)
     if as_json:

@@ -15,7 +15,7 @@ from edgec.pipeline.core.errors import EdgecError
 MARKER = "edgec-store.json"
 IDENTITY = b'{"schema": "edgec-store-1"}\n'
 KEPT = re.compile(r"[0-9a-f]{64}", re.ASCII)
-BESIDE_RESULTS = re.compile(r"weights|devices|engines|tensorrt|benchmarks|parts-[0-9a-f]{16}", re.ASCII)
+BESIDE_RESULTS = re.compile(r"weights|devices|engines|tensorrt|benchmarks|unfinished|parts-[0-9a-f]{16}", re.ASCII)
 """What edgec keeps in the folder of a store that no stage ever used."""
 
 

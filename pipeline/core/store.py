@@ -41,6 +41,7 @@ from edgec.pipeline.core.root import MARKER, claimed, is_store, kept_folders, lo
 from edgec.pipeline.core.scratch import scratch, sweep
 from edgec.pipeline.core.shared import Shared, default_shared
 from edgec.pipeline.core.stage import Artifact, Stage, described, stage_key, stage_name, tree_sha256
+from edgec.pipeline.core.unfinished import forget_unfinished
 
 
 @dataclass(frozen=True)
@@ -171,8 +172,10 @@ class Store:
         return deleted
 
     def clear(self, waiting: Callable[[], None] = lambda: None) -> int:
-        """Delete every kept result, damaged or not, and every leftover; see ``drop``."""
-        return self.drop(self._kept(), waiting)
+        """Delete every kept result, damaged or not, what is unfinished, and every leftover; see ``drop``."""
+        deleted = self.drop(self._kept(), waiting)
+        forget_unfinished(self.root)
+        return deleted
 
     def _kept(self) -> Iterator[Path]:
         return kept_folders(self.root) if is_store(self.root) else iter(())

@@ -56,6 +56,7 @@ def recipe_of(cell: Cell) -> Recipe:
         cell.precision,
         asked.max_drop_pp,
         asked.task,
+        asked.learn_minutes,
     )
 
 

@@ -45,6 +45,7 @@ class Options:
     argmax: bool | None = None
     padding: Padding | None = None
     quantizer: Level | None = None
+    learn_minutes: float | None = None
     max_drop_pp: float | None = None
     model_version: str = "1.0.0"
     measure: bool = True

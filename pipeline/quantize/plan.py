@@ -208,7 +208,7 @@ def make_plan(
     }
     weights |= _elementwise_constants(graph, scheme, integer)
     weights |= {name: given.weights[name] for name in weights if name in given.weights}
-    return _guard(graph, scheme, Plan(activations, weights, floats))
+    return bounded(graph, scheme, Plan(activations, weights, floats))
 
 
 def _given_params(scheme: Scheme, members: Sequence[QuantParams | None]) -> QuantParams | None:
@@ -288,6 +288,38 @@ def _same_scale_groups(graph: Graph, scheme: Scheme, integer: set[str], names: l
     return group
 
 
+@dataclass(frozen=True)
+class Ties:
+    """Whose parameters a stored tensor takes, by name; those that the runtime or pixels prescribe are not there.
+
+    Attributes:
+        scales: the first of those that share one.
+        zero_points: the same; none where all are 0, or at the end of a Relu's range.
+    """
+
+    scales: Mapping[str, str]
+    zero_points: Mapping[str, str]
+
+
+def ties(graph: Graph, scheme: Scheme, plan: Plan) -> Ties:
+    """Which parameters of a plan's activations are free, and which go together."""
+    integer, _ = integer_nodes(graph, scheme, plan.floats)
+    names = [name for name in quantized_tensors(graph, scheme, integer) if name in plan.activations]
+    first = {name: members[0] for name, members in _same_scale_groups(graph, scheme, integer, names).items()}
+    settled = {first[name] for name in names if name in graph.inputs or _fixed_params(graph, scheme, name) is not None}
+    scales = {name: first[name] for name in names if first[name] not in settled}
+    zero_points = {} if scheme.activation_symmetric else dict(scales)
+    for name in names:
+        if name in scales and first[name] == name and _kept_step(graph, scheme, name, plan.activations) is not None:
+            source = graph.producer[name].inputs[0]
+            if np.array_equal(plan.activations[name].scale, plan.activations[source].scale):
+                scales = {
+                    other: scales.get(source, "") if leader == name else leader for other, leader in scales.items()
+                }
+                zero_points = {other: leader for other, leader in zero_points.items() if leader != name}
+    return Ties({name: leader for name, leader in scales.items() if leader}, zero_points)
+
+
 def _fixed_params(graph: Graph, scheme: Scheme, name: str) -> QuantParams | None:
     producer = graph.producer.get(name)
     for operator, scale, zero_point in scheme.fixed_output:
@@ -323,7 +355,7 @@ def _elementwise_constants(graph: Graph, scheme: Scheme, integer: set[str]) -> d
     }
 
 
-def _guard(graph: Graph, scheme: Scheme, plan: Plan) -> Plan:
+def bounded(graph: Graph, scheme: Scheme, plan: Plan) -> Plan:
     """Keep int32 biases and requantization factors within what kernels take.
 
     A dead weight channel has a tiny scale: its bias, in steps of input_scale * weight_scale, would leave 32 bits. A

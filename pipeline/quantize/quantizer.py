@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from edgec.pipeline.quantize.as_given import plan_as_given
 from edgec.pipeline.quantize.calibrate import Batches, Calibration
 from edgec.pipeline.quantize.equalize import scaled_by, stream_factors
 from edgec.pipeline.quantize.executor import one_thread
+from edgec.pipeline.quantize.learning import Learning
 from edgec.pipeline.quantize.levels import Quantizing, best_level
 from edgec.pipeline.quantize.masked import refuse_outliers
 from edgec.pipeline.quantize.plan import Network, make_plan
@@ -41,6 +43,8 @@ FEWEST_IMAGES = 16
 BYTES_PER_VALUE = 4
 CORRECTION_BYTES = 3 * 2**28
 """Of activations, float and quantized, that bias correction holds at a time."""
+LESSON_BYTES = 2**28
+"""Of images to learn by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +80,7 @@ def quantize(
     progress: Progress | None = None,
     floats: Mapping[str, str] | None = None,
     given: Given | None = None,
+    learning: Learning | None = None,
 ) -> QuantizedModel:
     """Quantize a float model. The result depends on nothing but the arguments.
 
@@ -87,6 +92,7 @@ def quantize(
         batches_factory: the calibration images again.
         floats: nodes to keep in float, by name, and why.
         given: what the network brought along; nothing but its gaps is chosen here then, and ``level`` is not asked.
+        learning: how long ``best`` learns; None for not at all.
 
     Raises:
         EdgecError: ``calibration-mismatch``, ``constant-outlier``, ``empty-calibration``.
@@ -104,10 +110,13 @@ def quantize(
         return QuantizedModel(insert_qdq(network.graph, plan), plan.floats, sqnr, spent, taken=taken)
     network = equalized(source, calibration, scheme)
     limit = num_correction_images(network.graph)
-    images = load_images(batches_factory, limit if level == "fast" else limit + limit // 2)
+    decide_and_judge = limit if level == "fast" else limit + limit // 2
+    wanted = max(decide_and_judge, num_lessons(network.graph)) if level == "best" and learning else decide_and_judge
+    loaded = load_images(batches_factory, wanted)
+    images, more = loaded[:decide_and_judge], loaded[decide_and_judge:]
     network = fit_input(network, scheme, images[:limit])
     refuse_outliers(source, network, scheme, make_plan(network, scheme, floats))
-    made, kept = best_level(Quantizing(scheme, floats, progress), network, level, images, limit)
+    made, kept = best_level(Quantizing(scheme, floats, progress, learning), network, level, images, limit, more)
     graph, plan = made.network.graph, made.plan
     sqnr = layer_sqnr(graph, plan, images[:REPORT_IMAGES])
     return QuantizedModel(insert_qdq(graph, plan), plan.floats, sqnr, time.perf_counter() - start, kept)
@@ -156,6 +165,12 @@ def num_correction_images(graph: Graph) -> int:
     """As many images as their activations leave room for."""
     per_image = 2 * BYTES_PER_VALUE * max(graph.peak_values, 1)
     return int(np.clip(CORRECTION_BYTES // per_image, FEWEST_IMAGES, CORRECTION_IMAGES))
+
+
+def num_lessons(graph: Graph) -> int:
+    """As many images to learn by as the memory for them holds."""
+    sides = (side or 1 for side in graph.shapes[graph.inputs[0]][1:])
+    return max(LESSON_BYTES // (BYTES_PER_VALUE * math.prod(sides)), 1)
 
 
 def load_images(batches_factory: Batches, limit: int) -> Tensor:

@@ -28,6 +28,27 @@ class HeldDrop:
 
 
 @dataclass(frozen=True)
+class LearningRecord:
+    """What learning brought.
+
+    Attributes:
+        is_kept: its network ships; else that of the level.
+        before_db: SQNR of the level's network, over three views of each image that judged; None where it is exact.
+        after_db: of the one that learned.
+    """
+
+    is_kept: bool
+    before_db: float | None
+    after_db: float | None
+
+    def words(self) -> str:
+        """For people."""
+        before, after = ("exact" if db is None else f"{db:.1f} dB" for db in (self.before_db, self.after_db))
+        fate = "kept" if self.is_kept else "left"
+        return f"what it learned is {fate}: {after}, {before} without, over three views of each"
+
+
+@dataclass(frozen=True)
 class LevelRecord:
     """Which level's network ships: the highest that answered held-out images better than those below.
 
@@ -35,16 +56,19 @@ class LevelRecord:
         level: may be below the one that was asked for.
         sqnr_db: of each level's network on the calibration images that judged; None where it is exact.
         num_images: that judged.
+        learning: on top of it; None where nothing learned.
     """
 
     level: Level
     sqnr_db: Mapping[Level, float | None]
     num_images: int
+    learning: LearningRecord | None = None
 
     def words(self) -> str:
         """One sentence, for people."""
         found = ", ".join(f"{name} {'exact' if db is None else f'{db:.1f} dB'}" for name, db in self.sqnr_db.items())
-        return f"level '{self.level}' is kept: {found} on {self.num_images} calibration images that judged"
+        learned = f"; {self.learning.words()}" if self.learning else ""
+        return f"level '{self.level}' is kept: {found} on {self.num_images} calibration images that judged{learned}"
 
 
 @dataclass(frozen=True)

@@ -194,6 +194,7 @@ class Quantize:
         task: whose answers the limit judges; None without a limit.
         first_scheme: of the first layers, where these are in finer integers; None else.
         ram_bytes: what the board has for tensors, which limits them; None where it states none.
+        learn_minutes: of ``best``; None of the other levels.
     """
 
     scheme: Scheme
@@ -205,6 +206,7 @@ class Quantize:
     task: Task | None = None
     first_scheme: Scheme | None = None
     ram_bytes: int | None = None
+    learn_minutes: float | None = None
 
     output: ClassVar[str] = "quantized"
     toolchain: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnx", "torch", "pillow")
@@ -247,14 +249,16 @@ class Quantize:
     def _quantized(
         self, model: ModelProto, calibration: Calibration, given: Given | None, floats: Mapping[str, str]
     ) -> QuantizedModel:
+        from edgec.pipeline.quantize.learning import Learning
         from edgec.pipeline.quantize.prefix import quantize_behind_prefix
         from edgec.pipeline.quantize.quantizer import quantize
         from edgec.pipeline.quantize.sixteen_bits import quantize_first_in_16_bits
 
         progress = reporter("quantize")
+        learning = Learning(self.learn_minutes, reporter("learn")) if self.learn_minutes else None
 
         def make(network: ModelProto, level: Level, images: Batches, scheme: Scheme = self.scheme) -> QuantizedModel:
-            return quantize(network, calibration, scheme, level, images, progress, floats, given)
+            return quantize(network, calibration, scheme, level, images, progress, floats, given, learning)
 
         if not self.scheme.prefix or given is not None:
             return make(model, self.level, self._stream)

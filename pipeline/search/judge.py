@@ -22,7 +22,7 @@ from edgec.pipeline.forms.measure import cpu_model
 from edgec.pipeline.forms.scheme import Level
 from edgec.pipeline.forms.spec import with_precision
 from edgec.pipeline.precision import headline
-from edgec.pipeline.recipe import Recipe, TorchSource
+from edgec.pipeline.recipe import Recipe, TorchSource, minutes_to_learn
 from edgec.pipeline.search.space import Found, Granularity, Impossible, Outcome, Point, Space
 
 MakeRecipe = Callable[[str | None, int | None], Recipe]
@@ -71,7 +71,9 @@ class Judge:
             target = replace(target, scheme=replace(target.scheme, name=name, weight_granularity=point.granularity))
         deciding, rest = split_off_deciding(recipe.test)
         level = "fast" if point.precision == "fp16" else point.level
-        return replace(recipe, target=target, quantizer=level, test=deciding if decides else rest)
+        minutes = minutes_to_learn(None, level)
+        images = deciding if decides else rest
+        return replace(recipe, target=target, quantizer=level, learn_minutes=minutes, test=images)
 
     def name(self, space: Space) -> str:
         """Of all that decides an outcome: the space, models, target, data, device, threads, and edgec's own code."""

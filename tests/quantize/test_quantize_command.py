@@ -108,3 +108,14 @@ def test_refusals(model: Path, tiny_images: Path, tmp_path: Path, capsys: pytest
     assert refused(capsys, model, "--scheme", "tflite", "--data", tiny_images, *onto_itself) == "output-is-input"
     assert refused(capsys, model, "--scheme", "tflite", "--data", tmp_path / "none") == "no-such-file"
     assert refused(capsys, tmp_path / "none.onnx", "--scheme", "tflite", "--data", tiny_images) == "no-such-file"
+
+
+def test_only_best_learns(model: Path, tiny_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And what it learned is said, whether it is kept or left; 0 minutes are the level without it."""
+    words = (model, "--scheme", "tflite", "--data", tiny_images)
+    assert refused(capsys, *words, "--learn-minutes", "1") == "quantizer-does-not-fit"
+    output = tmp_path / "quantized.onnx"
+    learnt = quantized(capsys, *words, "--quantizer", "best", "--learn-minutes", "0.05", "--output", output)
+    assert [note for note in learnt["notes"] if "what it learned is" in note]
+    plain = quantized(capsys, *words, "--quantizer", "best", "--learn-minutes", "0", "--output", output)
+    assert not [note for note in plain["notes"] if "what it learned is" in note]

@@ -378,7 +378,7 @@ def test_a_backbone_of_another_width_is_refused(classifying: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "more", "expected"),
     [
-        ("deeplabv3plus-xception65", [], "weights-mismatch"),
+        ("deeplabv3plus-xception71", [], "weights-mismatch"),
         ("mobilenetv2", [], "weights-mismatch"),
         ("deeplabv3plus-mobilenetv3", ["--weights", "random"], "2"),
     ],

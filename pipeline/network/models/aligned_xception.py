@@ -7,49 +7,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from functools import partial
-from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from edgec.pipeline.network.models.atrous import LOW_LEVEL_STRIDE, AtrousSeparable, Stride
 from edgec.pipeline.network.models.blocks import ConvBN, Norm
+from edgec.pipeline.network.models.families.aligned_xception import STEM_CHANNELS, Module
 from edgec.pipeline.network.models.spec import make_divisible
 
 BATCH_NORM_ALIGNED: Norm = partial(nn.BatchNorm2d, eps=1e-3)
 """Epsilon of the authors' release (tensorflow/models, research/deeplab)."""
-
-
-class Module(NamedTuple):
-    """One residual module of figure 4: output channels of its three separable convolutions, stride of the last.
-
-    ``relu_first``: ReLU before each separable convolution and none inside. Else batch norm and ReLU follow both of its
-    halves, and there is no shortcut: the last module of the exit flow.
-    """
-
-    channels: tuple[int, int, int]
-    stride: int = 1
-    relu_first: bool = True
-
-
-STEM_CHANNELS = (32, 64)
-MIDDLE_FLOW = 16 * (Module((728, 728, 728)),)
-EXIT_FLOW = (Module((728, 1024, 1024), 2), Module((1536, 1536, 2048), relu_first=False))
-XCEPTION_65 = (
-    Module((128, 128, 128), 2),
-    Module((256, 256, 256), 2),
-    Module((728, 728, 728), 2),
-    *MIDDLE_FLOW,
-    *EXIT_FLOW,
-)
-XCEPTION_71 = (
-    Module((128, 128, 128), 2),
-    Module((256, 256, 256)),
-    Module((256, 256, 256), 2),
-    Module((728, 728, 728)),
-    Module((728, 728, 728), 2),
-    *MIDDLE_FLOW,
-    *EXIT_FLOW,
-)
 
 
 class AlignedModule(nn.Module):
@@ -124,3 +91,18 @@ class AlignedXception(nn.Module):
             x, inner = block(x)
             low = inner if i == self.low_level else low
         return low, x
+
+
+class AlignedXceptionClassifier(AlignedXception):
+    """The same layers at output stride 32, average pooling and a classifier."""
+
+    def __init__(self, modules: tuple[Module, ...], width_multiplier: float, num_classes: int) -> None:
+        super().__init__(modules, width_multiplier, output_stride=32)
+        self.pool, self.flatten = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        self.classifier = nn.Linear(self.channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """``(N, 3, H, W)`` to logits ``(N, num_classes)``."""
+        _, features = super().forward(x)
+        logits: Tensor = self.classifier(self.flatten(self.pool(features)))
+        return logits

@@ -13,9 +13,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.network.models.aligned_xception import XCEPTION_65, XCEPTION_71, AlignedXception, Module
+from edgec.pipeline.network.models.aligned_xception import AlignedXception
 from edgec.pipeline.network.models.atrous import Decoder, ImagePooling, SpatialPyramid, Stride, resized
 from edgec.pipeline.network.models.complexity import count_complexity
+from edgec.pipeline.network.models.families.aligned_xception import XCEPTION_65, XCEPTION_71, Module, timm_names
 from edgec.pipeline.network.models.initialise import initialise
 from edgec.pipeline.network.models.shapes import layer_shapes
 from edgec.pipeline.network.models.spec import NetworkConfig, build_network
@@ -187,26 +188,6 @@ def test_multiply_adds_are_those_of_the_authors() -> None:
     """54.17e9 at 513 px and output stride 16 (their model zoo); theirs counts resizing and additions too."""
     network = build_network(NetworkConfig("deeplabv3plus-xception65", num_classes=21))
     assert count_complexity(network, 513).macs == pytest.approx(54.17e9, rel=0.003)
-
-
-def timm_names(modules: tuple[Module, ...]) -> Iterator[tuple[str, str]]:
-    for i in (0, 1):
-        yield from ((f"stem.{i}.conv", f"stem.conv{i + 1}.conv"), (f"stem.{i}.bn", f"stem.conv{i + 1}.bn"))
-    channels = 64
-    for i, row in enumerate(modules):
-        for k in range(3):
-            theirs, ours = f"blocks.{i}.stack.conv{k + 1}", f"blocks.{i}.{'last' if k == 2 else f'before.separable{k}'}"
-            for part, short in (("depthwise", "dw"), ("pointwise", "pw")):
-                yield from (
-                    (f"{theirs}.conv_{short}", f"{ours}.{part}.conv"),
-                    (f"{theirs}.bn_{short}", f"{ours}.{part}.bn"),
-                )
-        if row.relu_first and (row.stride > 1 or row.channels[-1] != channels):
-            yield from (
-                (f"blocks.{i}.shortcut.conv", f"blocks.{i}.skip.conv"),
-                (f"blocks.{i}.shortcut.bn", f"blocks.{i}.skip.bn"),
-            )
-        channels = row.channels[-1]
 
 
 @needs_timm

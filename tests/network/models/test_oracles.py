@@ -78,7 +78,13 @@ def test_logits_equal_the_installed_oracle(model, oracle, options, width, input_
 
 @pytest.mark.parametrize(
     ("model", "epsilon", "momentum"),
-    [("mobilenetv1", 1e-5, 0.1), ("mobilenetv2", 1e-5, 0.1), ("mobilenetv3", 1e-3, 0.01), ("xception", 1e-5, 0.1)],
+    [
+        ("mobilenetv1", 1e-5, 0.1),
+        ("mobilenetv2", 1e-5, 0.1),
+        ("mobilenetv3", 1e-3, 0.01),
+        ("xception", 1e-5, 0.1),
+        ("xception65", 1e-3, 0.1),
+    ],
 )
 def test_batch_norm_trains_as_published(model: str, epsilon: float, momentum: float) -> None:
     """The logits cannot see momentum, and an epsilon only a little."""
