@@ -141,13 +141,13 @@ def best_cut(
 
     Args:
         images: of calibration; each call starts them anew.
-        quantize: makes the rest, and all in 8 bits to compare with.
+        quantize: makes the rest, and all in 8 bits to compare with, by ``fast`` as every cut.
 
     Raises:
         EdgecError: what ``quantize`` and ``layers`` raise; ``mixed-gains-nothing`` where no cut gains or fits.
     """
     start, source = time.perf_counter(), Graph.read(model)
-    whole = quantize(model, level, images).model
+    whole = quantize(model, "fast", images).model
     judges = load_images(images, JUDGES).numpy()
     expected = answers(model, judges)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from edgec.pipeline.network.models.atrous import LOW_LEVEL_STRIDE, AtrousSeparable, Stride
 from edgec.pipeline.network.models.blocks import ConvBN, Norm
-from edgec.pipeline.network.models.families.aligned_xception import STEM_CHANNELS, Module
+from edgec.pipeline.network.models.families.xception65 import STEM_CHANNELS, Module
 from edgec.pipeline.network.models.spec import make_divisible
 
 BATCH_NORM_ALIGNED: Norm = partial(nn.BatchNorm2d, eps=1e-3)

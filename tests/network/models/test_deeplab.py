@@ -16,7 +16,7 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.network.models.aligned_xception import AlignedXception
 from edgec.pipeline.network.models.atrous import Decoder, ImagePooling, SpatialPyramid, Stride, resized
 from edgec.pipeline.network.models.complexity import count_complexity
-from edgec.pipeline.network.models.families.aligned_xception import XCEPTION_65, XCEPTION_71, Module, timm_names
+from edgec.pipeline.network.models.families.xception65 import XCEPTION_65, XCEPTION_71, Module, timm_names
 from edgec.pipeline.network.models.initialise import initialise
 from edgec.pipeline.network.models.shapes import layer_shapes
 from edgec.pipeline.network.models.spec import NetworkConfig, build_network

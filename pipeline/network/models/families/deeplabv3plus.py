@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from edgec.pipeline.data.preprocess import Preprocess
-from edgec.pipeline.network.models.families import aligned_xception, mobilenetv2, mobilenetv3
+from edgec.pipeline.network.models.families import mobilenetv2, mobilenetv3
+from edgec.pipeline.network.models.families.xception65 import XCEPTION_65, XCEPTION_71, Module
 from edgec.pipeline.network.models.spec import (
     ModelSpec,
     NetworkConfig,
@@ -49,7 +50,7 @@ def _mobile(family: Callable[[NetworkConfig], nn.Module], config: NetworkConfig,
     return network, (network.low_level_channels, network.channels)
 
 
-def _xception(modules: tuple[aligned_xception.Module, ...], config: NetworkConfig, stride: int) -> Dense:
+def _xception(modules: tuple[Module, ...], config: NetworkConfig, stride: int) -> Dense:
     from edgec.pipeline.network.models.aligned_xception import AlignedXception
 
     network = AlignedXception(modules, config.width_multiplier, stride)
@@ -84,14 +85,14 @@ SPECS = (
     _spec("mobilenetv3", partial(_mobile, partial(mobilenetv3.build, mobilenetv3.LARGE)), "MobileNetV3", WHOLE, NONE),
     _spec(
         "xception65",
-        partial(_xception, aligned_xception.XCEPTION_65),
+        partial(_xception, XCEPTION_65),
         "aligned Xception-65",
         Preprocess(resize_px=INPUT_PX, crop_px=INPUT_PX, mean=HALF, std=HALF),
         PublishedFigures(None, None, ZOO, macs=54.17e9, miou=82.2),
     ),
     _spec(
         "xception71",
-        partial(_xception, aligned_xception.XCEPTION_71),
+        partial(_xception, XCEPTION_71),
         "aligned Xception-71",
         Preprocess(resize_px=INPUT_PX, crop_px=INPUT_PX, mean=HALF, std=HALF),
         PublishedFigures(None, None, "arXiv 1802.02611, table 7: Cityscapes alone"),
