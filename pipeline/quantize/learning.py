@@ -58,8 +58,9 @@ LEAST_AREA, MOST_STRETCH, MIXED, LIT = 0.3, 0.28, 0.3, 0.3
 LARGEST_PICTURE = 4
 """Channels: with more the input is no picture, but what the first layers made of one."""
 
-SECONDS_PER_MAC, SECONDS_PER_VALUE, SECONDS_PER_NODE = 1.0e-10, 1.2e-8, 5e-5
-"""Of a step, for each image, on one core that is a few years old; they decide the number of steps, on any machine."""
+SECONDS_PER_MAC, SECONDS_PER_VALUE, SECONDS_PER_NODE = 1.0e-10, 1.2e-8, 8e-4
+"""Of a step on one core that is a few years old, for each image or each pass; they decide the number of steps, on any
+machine."""
 
 HELD_BYTES = 2**30
 """Of activations that wait for their gradients."""
@@ -87,9 +88,9 @@ class Learning:
 
 def num_steps(graph: Graph, minutes: float) -> int:
     """As many as the minutes hold; 0 where they hold too few to learn anything."""
-    macs, nodes = sum(layer_work(graph)), len(graph.nodes)
-    seconds = macs * SECONDS_PER_MAC + num_values(graph) * SECONDS_PER_VALUE + nodes * SECONDS_PER_NODE
-    steps = int(60 * minutes / (BATCH_SIZE * seconds))
+    per_image = sum(layer_work(graph)) * SECONDS_PER_MAC + num_values(graph) * SECONDS_PER_VALUE
+    passes = math.ceil(BATCH_SIZE / images_at_a_time(graph))
+    steps = int(60 * minutes / (BATCH_SIZE * per_image + passes * len(graph.nodes) * SECONDS_PER_NODE))
     return min(steps, MOST_STEPS) if steps >= FEWEST_STEPS else 0
 
 
@@ -139,14 +140,11 @@ class Lesson:
         chosen = {name: made[name].inputs[0] for name in teacher.outputs if name in made and made[name].op == "ArgMax"}
         self.answers = tuple(chosen.get(name, name) for name in teacher.outputs)
         self.targets = block_outputs(teacher, pupil)
-        self.images_at_a_time = int(
-            np.clip(HELD_BYTES // (BYTES_PER_VALUE * max(num_values(teacher), 1)), 1, BATCH_SIZE)
-        )
 
     def teach(self, pupil: Learnable, images: Tensor) -> None:
         """Add the gradients of the loss on these images to the pupil's parameters."""
-        size = self.teacher.batch or self.images_at_a_time
-        for part in torch.split(images.contiguous(memory_format=torch.channels_last), size):
+        parts = torch.split(images.contiguous(memory_format=torch.channels_last), images_at_a_time(self.teacher))
+        for part in parts:
             torch.autograd.backward(self.loss(pupil, part) * (len(part) / len(images)))
 
     def loss(self, pupil: Learnable, images: Tensor) -> Tensor:
@@ -260,6 +258,12 @@ def _generator(step: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 
+def images_at_a_time(graph: Graph) -> int:
+    """As many as memory holds the activations of, up to a whole step; those of a file whose batch is fixed."""
+    fit = HELD_BYTES // (BYTES_PER_VALUE * max(num_values(graph), 1))
+    return graph.batch or min(max(fit, 1), BATCH_SIZE)
+
+
 def layer_work(graph: Graph) -> list[int]:
     """Multiply-accumulates of each node for one image."""
     shapes = {name: tuple(side or 1 for side in shape) for name, shape in graph.shapes.items()}
@@ -281,7 +285,7 @@ def _digest(pupil: Learnable, teacher: Graph, images: Tensor, steps: int) -> str
     for name, params in sorted({**pupil.plan.activations, **pupil.plan.weights}.items()):
         found.update(f"{name} {params.qmin} {params.qmax}".encode())
         found.update(np.asarray(params.scale).tobytes() + np.asarray(params.zero_point).tobytes())
-    found.update(images.numpy().tobytes())
+    found.update(np.ascontiguousarray(images.numpy()))
     return found.hexdigest()[:32]
 
 

@@ -11,6 +11,8 @@ from edgec.pipeline.quantize.affine import QuantParams
 from edgec.pipeline.quantize.executor import Values, run, tensors
 from edgec.pipeline.quantize.plan import Plan
 
+BATCH_SIZE = 16
+
 
 def simulate(graph: Graph, plan: Plan, images: Tensor) -> Tensor:
     """First output of the quantized network, ``(N, classes)``."""
@@ -22,7 +24,7 @@ def float_output(graph: Graph, images: Tensor) -> Tensor:
     return every_output(graph, images)[0]
 
 
-def every_output(graph: Graph, images: Tensor, plan: Plan | None = None, batch_size: int = 16) -> tuple[Tensor, ...]:
+def every_output(graph: Graph, images: Tensor, plan: Plan | None = None) -> tuple[Tensor, ...]:
     """All outputs, ``(N, ...)`` each, of the network quantized by a plan, or in float without one."""
     constants = tensors(graph) if plan is None else quantized_constants(graph, plan)
 
@@ -30,7 +32,8 @@ def every_output(graph: Graph, images: Tensor, plan: Plan | None = None, batch_s
         return fake_quantize(value, plan.activations.get(name)) if plan is not None else value
 
     with torch.no_grad():
-        batches = [run(graph, {graph.inputs[0]: x}, store, constants) for x in torch.split(images, batch_size)]
+        parts = torch.split(images, graph.batch or BATCH_SIZE)
+        batches = [run(graph, {graph.inputs[0]: part}, store, constants) for part in parts]
     return tuple(torch.cat([batch[name] for batch in batches]) for name in graph.outputs)
 
 

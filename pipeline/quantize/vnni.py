@@ -48,7 +48,7 @@ class SaturatingRunner:
 
     Args:
         path: QDQ ONNX.
-        batch_size: images at once.
+        batch_size: images at once, where the file takes any number.
     """
 
     def __init__(self, path: Path, batch_size: int = 8) -> None:
@@ -56,7 +56,7 @@ class SaturatingRunner:
         self._constants = tensors(self._graph)
         layers = {node.name: _dense_layer(self._graph, node) for node in self._graph.nodes}
         self._layers = {name: layer for name, layer in layers.items() if layer is not None}
-        self._batch_size = batch_size
+        self._batch_size = self._graph.batch or batch_size
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Outputs:

@@ -20,10 +20,12 @@ from edgec.pipeline.forms.scheme import Level, load_scheme
 from edgec.pipeline.network.graph import Graph
 from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.calibrate import collect
+from edgec.pipeline.quantize.learning import Learning
 from edgec.pipeline.quantize.levels import LEVELS, held_out, is_better
 from edgec.pipeline.quantize.plan import make_plan
-from edgec.pipeline.quantize.quantizer import equalized, quantize
+from edgec.pipeline.quantize.quantizer import equalized, quantize, sensitivities
 from edgec.pipeline.quantize.ranges import clip_ranges
+from edgec.pipeline.quantize.vnni import SaturatingRunner
 from edgec.pipeline.tasks.metrics import sqnr_db
 
 SIDE = 16
@@ -140,6 +142,28 @@ def test_what_is_kept_is_the_better_by_what_is_said(level: Level, tmp_path: Path
         fast = quantize(source.model, source.calibration, rules, "fast", source.batches)
         assert fast.model.SerializeToString(deterministic=True) == made.model.SerializeToString(deterministic=True)
         assert fast.kept is None
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_network_of_one_image_at_a_time(level: Level, tmp_path: Path) -> None:
+    """As torch's exporter writes it: shapes inside hold the 1, and two images at a time would be an error."""
+    model, images = gated(), pictures(6, 24)
+    for tensor in model.graph.initializer:
+        if tensor.name == "shape":
+            tensor.CopyFrom(numpy_helper.from_array(np.array([1, 16, 1, 1]), "shape"))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(model, tmp_path / "float.onnx")
+
+    def stream() -> Iterator[Array]:
+        return iter(images[:, None])
+
+    calibration = collect(tmp_path / "float.onnx", stream)
+    made = quantize(model, calibration, load_scheme("tflite"), level, stream, learning=Learning(0.05))
+    assert fidelity(made.model, tmp_path, pictures(60, 16)) > 15
+    assert sensitivities(model, calibration, load_scheme("openvino"), stream)
+    saturated = SaturatingRunner(tmp_path / "qdq.onnx").predict(pictures(60, 16))[0]
+    assert saturated.shape == (16, 10)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
