@@ -66,8 +66,10 @@ HELD_BYTES = 2**30
 """Of activations that wait for their gradients."""
 BYTES_PER_VALUE = 12
 
-SEED = 0
+FLAT = 1e-3
+"""Of the variance of a map's channels on average: one that hardly varies counts as one with so much."""
 SMALLEST = 1e-12
+SEED = 0
 
 SAVE_EVERY = 10
 """Steps after which what was learned is safe."""
@@ -142,10 +144,12 @@ class Lesson:
         self.targets = block_outputs(teacher, pupil)
 
     def teach(self, pupil: Learnable, images: Tensor) -> None:
-        """Add the gradients of the loss on these images to the pupil's parameters."""
+        """Add the gradients of the loss on these images to the pupil's parameters, where it has any."""
         parts = torch.split(images.contiguous(memory_format=torch.channels_last), images_at_a_time(self.teacher))
         for part in parts:
-            torch.autograd.backward(self.loss(pupil, part) * (len(part) / len(images)))
+            loss = self.loss(pupil, part) * (len(part) / len(images))
+            if loss.requires_grad and torch.isfinite(loss):
+                torch.autograd.backward(loss)
 
     def loss(self, pupil: Learnable, images: Tensor) -> Tensor:
         """Noise over signal of the answers, and noise over variance of every channel that the blocks put out."""
@@ -154,13 +158,14 @@ class Lesson:
             run(self.teacher, {self.teacher.inputs[0]: images}, _kept(wanted), self.constants, pupil.compute)
         found = pupil.tensors(images, wanted)
         loss = torch.zeros(())
-        for name in self.answers:
+        for name in filter(lambda name: wanted[name].is_floating_point(), self.answers):
             noise, signal = (found[name] - wanted[name]).pow(2).sum(), wanted[name].pow(2).sum()
             loss = loss + OUTPUT_WEIGHT / len(self.answers) * noise / signal.clamp_min(SMALLEST)
         for name, weight in self.targets.items():
             axes = [axis for axis in range(wanted[name].dim()) if axis != 1]
-            noise = (found[name] - wanted[name]).pow(2).mean(axes)
-            loss = loss + weight * (noise / wanted[name].var(axes).clamp_min(SMALLEST)).mean()
+            noise, variance = (found[name] - wanted[name]).pow(2).mean(axes), wanted[name].var(axes)
+            least = FLAT * variance.mean() + SMALLEST
+            loss = loss + weight * (noise / variance.clamp_min(float(least))).mean()
         return loss
 
 

@@ -481,3 +481,27 @@ def test_an_operator_without_gradients_is_taught_around(tmp_path: Path, monkeypa
     source = calibrate(tmp_path / "float.onnx", pictures(2, 24))
     start, graph, _ = taught(source, "openvino", 3, monkeypatch)
     assert not np.array_equal(graph.constants["head_b"], start.network.graph.constants["head_b"])
+
+
+@pytest.mark.parametrize("spoilt", ["a flat channel", "not finite"])
+def test_odd_values_do_not_take_over(spoilt: str, source: Calibrated) -> None:
+    """A channel that hardly varies is no reason for a loss of millions, and what is not finite teaches nothing."""
+    scheme = load_scheme("openvino")
+    network, start = begun(source, scheme)
+    bias = np.array(network.graph.constants["project_b"])
+    weight = np.array(network.graph.constants["project"])
+    weight[3] *= 1e-4
+    bias[3] = np.inf if spoilt == "not finite" else 0.5
+    graph = network.graph.with_constants({"project": weight, "project_b": bias})
+    pupil = Learnable(start.network.graph, start.plan, scheme)
+    lesson, images = Lesson(graph, pupil), torch.from_numpy(source.images[:8])
+    for parameters in pupil.parameters.values():
+        for parameter in parameters.values():
+            parameter.requires_grad_(True)
+    lesson.teach(pupil, images)
+    gradients = [p.grad for some in pupil.parameters.values() for p in some.values() if p.grad is not None]
+    if spoilt == "not finite":
+        assert not gradients
+    else:
+        assert float(lesson.loss(pupil, images).detach()) < 1e4
+        assert gradients
