@@ -51,7 +51,11 @@ SCHEMES = ("openvino", "tflite", "tensorrt")
 LEVELS = ("fast", "accurate", "best")
 PRESETS = ("default", "mixed", "full-bias-correction")
 METHODS = ("min-max", "entropy", "percentile")
-NNCF = "nncf==3.4.0"
+REQUIREMENTS = {
+    "nncf": ["nncf==3.4.0", f"openvino=={version('openvino')}"],
+    "modelopt": ["nvidia-modelopt[onnx]==0.47.0"],
+}
+"""Of the tools that get an environment of their own; NNCF beside this process's own OpenVINO version."""
 WARM_UP_ROUNDS = 10
 
 Images = npt.NDArray[np.float32]
@@ -61,7 +65,7 @@ def main() -> None:
     options = _arguments()
     python = {"edgec": sys.executable, "onnxruntime": sys.executable}
     if "nncf" in options.tools:
-        python["nncf"] = options.nncf_python or environment(options.cache)
+        python["nncf"] = options.nncf_python or environment("nncf", options.cache)
     setup = machine(python)
     report: dict[str, Any] = {**setup, "models": {}}
     print("; ".join(setup.values()), flush=True)
@@ -186,14 +190,14 @@ def latencies(source: Path, artifacts: dict[Tool, Path], image: Images, rounds: 
     return {name: statistics.median(times[WARM_UP_ROUNDS:]) for name, times in samples.items()}
 
 
-def environment(cache: Path) -> str:
-    """The interpreter of NNCF's virtual environment, made at first use with this process's own OpenVINO version."""
-    folder = cache / "venv" / "nncf"
+def environment(tool: str, cache: Path) -> str:
+    """The interpreter of the tool's virtual environment, made at first use; torch, where it needs one, is edgec's."""
+    folder = cache / "venv" / tool
     python = folder / "bin" / "python"
     if not (folder / "ready").exists():
         venv.create(folder, with_pip=True, clear=True)
-        requirements = [NNCF, f"openvino=={version('openvino')}"]
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *requirements], check=True)
+        pinned = ["-c", str(ROOT / "constraints.txt")]
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *pinned, *REQUIREMENTS[tool]], check=True)
         (folder / "ready").touch()
     return str(python)
 

@@ -1,4 +1,7 @@
-"""litert-torch and ai-edge-quantizer: edgec's own definition in torch. Same arguments as its neighbours."""
+"""litert-torch and ai-edge-quantizer: edgec's own definition in torch. Same arguments as its neighbours.
+
+One more argument is the file of a torch module that is converted instead of an untrained network.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,17 @@ from edgec.pipeline.network.models.initialise import initialise, settle_batch_no
 from edgec.pipeline.network.models.spec import NetworkConfig, build_network
 
 
-def main(model: str, source: str, images: str, output: str) -> None:
-    data = np.load(images)
+def untrained(model: str, input_px: int) -> torch.nn.Module:
     torch.manual_seed(0)
     network = build_network(NetworkConfig(model, padding="torch", num_classes=models.get(model).num_classes))
     initialise(network)
-    settle_batch_norm(network, data.shape[-1])
+    settle_batch_norm(network, input_px)
+    return network
+
+
+def main(model: str, source: str, images: str, output: str, module: str | None = None) -> None:
+    data = np.load(images)
+    network = torch.load(module, weights_only=False) if module else untrained(model, data.shape[-1])
     nhwc = litert_torch.to_channel_last_io(network.eval(), args=[0])
     sample = torch.from_numpy(np.ascontiguousarray(data[:1].transpose(0, 2, 3, 1)))
     float_file = f"{output}.float"
