@@ -144,8 +144,12 @@ def test_any_run_in_strips_gives_the_same_integers(
     )
 
 
-def inverted_residuals(dtype: type = np.int8, px: int = 32, channels: int = 8) -> QdqGraph:
-    """A stem and inverted residuals, padded as PyTorch pads: the map inside the first is the largest."""
+def inverted_residuals(dtype: type = np.int8, px: int = 32, channels: int = 8, then_int8: bool = False) -> QdqGraph:
+    """A stem and inverted residuals, padded as PyTorch pads: the map inside the first is the largest.
+
+    Args:
+        then_int8: the first block alone has ``dtype``.
+    """
     rng, zero = np.random.default_rng(3), 0 if dtype is np.int16 else -5
     step = 1e-4 if dtype is np.int16 else 0.06
     g = QdqGraph((1, 3, px, px), step, zero, dtype=dtype)
@@ -161,14 +165,21 @@ def inverted_residuals(dtype: type = np.int8, px: int = 32, channels: int = 8) -
         wide = conv(x, channels, 6 * channels, 1)
         y = conv(conv(wide, 6 * channels, 6 * channels, 3, stride, 6 * channels), 6 * channels, channels, 1)
         x = g.op("Add", [x, y], step, zero) if stride == 1 else y
+        if then_int8 and g.dtype is np.int16:
+            g.dtype, step, zero = np.int8, 0.03, -5
+            x = g.quantize(x, step, zero)
     g.last = conv(x, channels, 10, 3, 2)  # type: ignore[attr-defined]
+    g.dtype = dtype
     return g
 
 
 @micro
-@pytest.mark.parametrize(("dtype", "px"), [(np.int8, 32), (np.int16, 32), (np.int8, 31)])
-def test_tflite_micro_takes_less_and_answers_the_same(dtype: type, px: int) -> None:
-    model = (g := inverted_residuals(dtype, px)).model(g.last)  # type: ignore[attr-defined]
+@pytest.mark.parametrize(
+    ("dtype", "px", "then_int8"),
+    [(np.int8, 32, False), (np.int16, 32, False), (np.int16, 32, True), (np.int8, 31, False)],
+)
+def test_tflite_micro_takes_less_and_answers_the_same(dtype: type, px: int, then_int8: bool) -> None:
+    model = (g := inverted_residuals(dtype, px, then_int8=then_int8)).model(g.last)  # type: ignore[attr-defined]
     whole, small = to_tflite(model, WHOLE), to_tflite(model, MCU)
     images = images_for(whole)
     before, after = run_micro(whole, images), run_micro(small, images)
