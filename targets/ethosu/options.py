@@ -30,11 +30,13 @@ class EthosUOptions(TfliteOptions):
     Attributes:
         accelerator: the NPU, and its multiply-accumulates per cycle.
         system_config: clock and bandwidths, as a section of Vela's ``vela.ini`` names them; they decide the schedule.
+        smaller_arena: never; Vela itself computes feature maps in stripes.
         memory_mode: where weights and feature maps lie, likewise.
     """
 
     xnnpack: bool = False
     runtime: Literal["ai-edge-litert", "tflite-runtime", "tflite-micro"] = "tflite-micro"
+    smaller_arena: Literal[False] = False
     accelerator: Accelerator = "ethos-u55-128"
     system_config: str = "Ethos_U55_High_End_Embedded"
     memory_mode: str = "Shared_Sram"

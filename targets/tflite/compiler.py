@@ -31,15 +31,18 @@ MIN_RUNTIME = b"2.5.0".ljust(16, b"\0")  # a 16-byte text, as TensorFlow's conve
 
 
 def check(model: onnx.ModelProto, settings: TfliteOptions) -> tuple[str, ...]:
-    """Refuse what cannot be lowered for this board, before anything long runs; tell what XNNPACK will leave.
+    """Refuse what cannot be lowered for this board, before anything long runs.
+
+    Returns:
+        What XNNPACK will leave; of a microcontroller what a smaller arena costs.
 
     Raises:
         EdgecError: ``unsupported-operator`` names the node and the rule; ``dynamic-shape``, ``bad-quantization``,
             ``missing-runtime``.
     """
     if not settings.xnnpack:
-        _prepared(model, settings)
-        return ()
+        graph = _prepared(model, settings)
+        return _smaller_words(graph, settings) if settings.smaller_arena else ()
     from edgec.targets.tflite.delegate import left_by_xnnpack
 
     left = left_by_xnnpack(to_tflite(model, replace(settings, input_type="int8")))
@@ -84,6 +87,7 @@ def to_tflite(
         EdgecError: as ``check``; ``inexact-normalisation`` and ``unsupported-precision`` (``uint8``).
     """
     require_schema()
+    from edgec.targets.tflite.arena import smaller_arena
     from edgec.targets.tflite.lowering import Lowering
     from edgec.targets.tflite.normalisation import fold_normalisation
     from edgec.targets.tflite.prefix import lower_parts, parts_of
@@ -97,6 +101,8 @@ def to_tflite(
             message = "pixels of 8 bits feed no network whose first layers have 16"
             raise EdgecError("unsupported-precision", message, "choose --precision int8, or input_type = 'int8'")
         graph = fold_normalisation(graph, preprocess)
+    if options.smaller_arena:
+        graph = smaller_arena(graph, options)
     metadata = _metadata(options, labels, preprocess, outputs_in_model_order(graph))
     if parts is None:
         return Lowering(graph, options).run(RULES, metadata)
@@ -136,6 +142,21 @@ def _prepared(model: onnx.ModelProto, options: TfliteOptions) -> Graph:
     graph = prepare(graph)
     check_graph(graph, options)
     return graph
+
+
+def _smaller_words(graph: Graph, options: TfliteOptions) -> tuple[str, ...]:
+    from edgec.targets.tflite.arena import cost, smaller_arena
+
+    smaller = smaller_arena(graph, options)
+    if smaller is graph:
+        return ()
+    before, after = cost(graph, options), cost(smaller, options)
+    kilobytes = [f"{price.arena_bytes / 1e3:.0f}" for price in (after, before)]
+    return (
+        f"large feature maps are computed in strips, with the same answers: about {kilobytes[0]} KB of arena in place "
+        f"of {kilobytes[1]}, for {100 * (after.macs / before.macs - 1):.1f} % more multiplications "
+        "(smaller_arena = false in the board's options keeps them whole)",
+    )
 
 
 def _metadata(

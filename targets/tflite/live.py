@@ -19,8 +19,7 @@ def memory_steps(file: TfliteFile) -> tuple[MemoryStep, ...]:
     it; outputs of the network live to the end (TFLite Micro, ``micro_allocation_info.cc``). Scratch buffers of kernels
     are not in the file.
     """
-    spans = _spans(file)
-    sizes = {index: _bytes(file.tensors[index]) for index in spans}
+    spans, sizes = _spans(file), _sizes(file)
     return tuple(
         MemoryStep(
             operator.kind,
@@ -29,6 +28,30 @@ def memory_steps(file: TfliteFile) -> tuple[MemoryStep, ...]:
         )
         for step, operator in enumerate(file.operators)
     )
+
+
+def planned_bytes(file: TfliteFile) -> int:
+    """What TFLite Micro's planner takes for all tensors: the largest first, each at the lowest place that is free.
+
+    Of equal ones the last in the file comes first. Source: TFLite Micro, ``greedy_memory_planner.cc``. Scratch buffers
+    of kernels are not in the file.
+    """
+    spans, sizes = _spans(file), _sizes(file)
+    placed: list[tuple[int, int, tuple[int, int]]] = []  # start, stop, span
+    for index in sorted(sizes, key=lambda index: (-sizes[index], -index)):
+        first, last = spans[index]
+        start = 0
+        for other, stop, span in sorted(placed):
+            if span[0] <= last and first <= span[1]:
+                if other - start >= sizes[index]:
+                    break
+                start = max(start, stop)
+        placed.append((start, start + sizes[index], (first, last)))
+    return max((stop for _, stop, _ in placed), default=0)
+
+
+def _sizes(file: TfliteFile) -> dict[int, int]:
+    return {index: _bytes(file.tensors[index]) for index in _spans(file)}
 
 
 def _spans(file: TfliteFile) -> dict[int, tuple[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.toml_file import STRICT
 from edgec.pipeline.forms.spec import TargetSpec, read_options
 
@@ -24,6 +25,8 @@ class TfliteOptions:
         constants: of float operators, in the file; float16 ones are widened where the runtime computes in float32.
         half_arithmetic: float operators with such constants compute in float16, which XNNPACK does where the core can.
         runtime: the Python package that runs the file on the board.
+        smaller_arena: compute large feature maps strip by strip where that saves a tenth of TFLite Micro's arena for at
+            most a tenth more multiplications (``arena.py``); answers are the same.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -36,6 +39,7 @@ class TfliteOptions:
     constants: Literal["float32", "float16"] = "float32"
     half_arithmetic: bool = False
     runtime: Literal["ai-edge-litert", "tflite-runtime", "tflite-micro"] = "ai-edge-litert"
+    smaller_arena: bool = False
 
     @property
     def is_linked(self) -> bool:
@@ -50,4 +54,7 @@ def settings(target: TargetSpec) -> TfliteOptions:
         EdgecError: ``bad-board`` names the field.
     """
     options = read_options(TfliteOptions, target)
+    if options.smaller_arena and not options.is_linked:
+        message = f"board '{target.name}': options.smaller_arena is about TFLite Micro's arena"
+        raise EdgecError("bad-board", message, "leave it out, or set options.runtime = 'tflite-micro'")
     return replace(options, constants="float16") if target.precision == "fp16" else options

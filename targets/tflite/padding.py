@@ -6,15 +6,16 @@ import numpy as np
 
 from edgec.targets.tflite.graph import Node
 from edgec.targets.tflite.lowering import Lowering
+from edgec.targets.tflite.options import TfliteOptions
 from edgec.targets.tflite.window import Window
 from edgec.targets.tflite.writer import B, schema
 
 
-def padding_code(to: Lowering, window: Window) -> int | None:
+def padding_code(options: TfliteOptions, window: Window) -> int | None:
     """VALID or SAME where one of them says what the pads say and the board takes it."""
     if not any(window.pads):
         return int(schema.Padding.VALID)
-    if window.is_same and to.options.padding == "same":
+    if window.is_same and options.padding == "same":
         return int(schema.Padding.SAME)
     return None
 
@@ -22,7 +23,7 @@ def padding_code(to: Lowering, window: Window) -> int | None:
 def padded(to: Lowering, node: Node, window: Window) -> tuple[int, int]:
     """Padding code and input index; an explicit PAD with zeros where neither VALID nor SAME will do."""
     source = node.inputs[0]
-    padding = padding_code(to, window)
+    padding = padding_code(to.options, window)
     if padding is not None:
         return padding, to.activation(source)
     return schema.Padding.VALID, zeros_around(to, source, window)

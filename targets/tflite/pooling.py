@@ -18,7 +18,7 @@ from edgec.targets.tflite.writer import B, schema
 def max_pool(to: Lowering, node: Node) -> None:
     """MAX_POOL_2D; padding must never win, so that zeros pad only where zero is the lowest value."""
     window, source = window_of(to.graph, node), node.inputs[0]
-    padding, note = padding_code(to, window), to.note(node.inputs[0])
+    padding, note = padding_code(to.options, window), to.note(node.inputs[0])
     if padding is not None:
         index = to.activation(source)
     elif note and note.zero_point == note.limits[0]:

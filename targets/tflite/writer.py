@@ -64,7 +64,7 @@ class FlatbufferWriter:
 
         Args:
             constants: what float ones are stored as, ``float32`` or ``float16``.
-            slim: name inputs and outputs alone, store equal constants once, and leave the signature out.
+            slim: name inputs and outputs alone, have equal constants once, and leave the signature out.
         """
         self._halves, self._slim = constants == "float16", slim
         self._buffers = [_AlignedBuffer()]  # buffer 0 is empty by definition
@@ -72,6 +72,7 @@ class FlatbufferWriter:
         self._operators: list[Any] = []
         self._codes: dict[tuple[int, int], int] = {}
         self._names: set[str] = set()
+        self._constants: dict[Any, int] = {}
 
     def tensor(
         self,
@@ -94,6 +95,9 @@ class FlatbufferWriter:
             wide = self.tensor(name, shape, "float32")
             self.operator(B.DEQUANTIZE, [half], [wide], schema.DequantizeOptionsT())
             return wide
+        alike = (tuple(shape), dtype, quantization, axis, data.tobytes()) if self._slim and data is not None else None
+        if alike in self._constants:
+            return self._constants[alike]
         while name in self._names:
             name += "_"
         self._names.add(name)
@@ -111,7 +115,10 @@ class FlatbufferWriter:
                 hasRank=True,
             )
         )
-        return len(self._tensors) - 1
+        index = len(self._tensors) - 1
+        if alike is not None:
+            self._constants[alike] = index
+        return index
 
     def operator(
         self, code: int, inputs: Sequence[int], outputs: Sequence[int], options: Any = None, version: int | None = None
