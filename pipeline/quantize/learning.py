@@ -290,7 +290,7 @@ def _digest(pupil: Learnable, teacher: Graph, images: Tensor, steps: int) -> str
     for name, params in sorted({**pupil.plan.activations, **pupil.plan.weights}.items()):
         found.update(f"{name} {params.qmin} {params.qmax}".encode())
         found.update(np.asarray(params.scale).tobytes() + np.asarray(params.zero_point).tobytes())
-    found.update(np.ascontiguousarray(images.numpy()))
+    found.update(images.contiguous().numpy().data)
     return found.hexdigest()[:32]
 
 
