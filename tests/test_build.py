@@ -261,7 +261,7 @@ class TestRefusals:
         assert self.code(capsys, folder, *arguments) == "drop-not-held"
 
     def test_weights_needed(self, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
-        assert self.code(capsys, folder, "deeplabv3plus-xception65", "--target", "cpu") == "weights-needed"
+        assert self.code(capsys, folder, "xception65", "--target", "cpu") == "weights-needed"
 
     def test_data_needed(self, capsys: pytest.CaptureFixture[str], folder: Path, tiny_onnx: Path) -> None:
         assert self.code(capsys, folder, tiny_onnx, "--target", "cpu") == "data-needed"

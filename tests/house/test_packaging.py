@@ -29,8 +29,8 @@ CARRIED = (
     "targets/schemes/tflite.toml",
 )
 """One of each kind of file that is no Python."""
-LARGEST_BYTES = 60_000_000
-"""Weights are 34 MB of it and pictures 9; an index takes 100."""
+LARGEST_BYTES = 70_000_000
+"""Weights are 52 MB of it and pictures 9; an index takes 100."""
 
 
 def tracked() -> set[str]:
