@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -15,7 +16,14 @@ from edgec.pipeline.forms.scheme import Level
 from edgec.pipeline.network.models.spec import Padding
 from edgec.pipeline.recipe import Asked
 
-LEAST = {"calibration_samples": 1, "threads": 1, "num_classes": 1, "input_px": 32, "max_drop_pp": 0}
+LEAST = {
+    "calibration_samples": 1,
+    "threads": 1,
+    "num_classes": 1,
+    "input_px": 32,
+    "max_drop_pp": 0,
+    "learn_minutes": 0,
+}
 STRIDES = (8, 16)
 """What ``edgec build``'s options take."""
 
@@ -58,9 +66,9 @@ class Options:
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
             value = getattr(self, name)
-            if value is not None and value < least:
+            if value is not None and not least <= value < math.inf:  # nan is neither
                 raise ValueError(f"{name} is {value}, expected {least} or more")
-        if self.width_multiplier is not None and self.width_multiplier <= 0:
+        if self.width_multiplier is not None and not 0 < self.width_multiplier < math.inf:
             raise ValueError(f"width_multiplier is {self.width_multiplier}, expected more than 0")
         if self.output_stride not in (None, *STRIDES):
             raise ValueError(f"output_stride is {self.output_stride}, expected one of {STRIDES}")

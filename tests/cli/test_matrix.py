@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -180,3 +181,6 @@ def test_a_cell_has_the_bounds_of_a_build() -> None:
         Options(**{name: least + bounds.min_open})
         with pytest.raises(ValueError, match=name):
             Options(**{name: least - (not bounds.min_open)})
+        for odd in (math.nan, math.inf):
+            with pytest.raises(ValueError, match=name):
+                Options(**{name: odd})

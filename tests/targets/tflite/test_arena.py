@@ -212,7 +212,7 @@ def test_what_gains_too_little_stays_as_it_is() -> None:
 def test_the_price_is_told_before_a_build() -> None:
     model = (g := inverted_residuals()).model(g.last)  # type: ignore[attr-defined]
     (told,) = check(model, MCU)
-    assert "in strips, with the same answers" in told
+    assert "in strips where that saves arena: the same answers" in told
     assert "more multiplications" in told
     assert check(model, WHOLE) == ()
 
