@@ -33,7 +33,7 @@ def main() -> None:
     """Print one Markdown row for each network and precision."""
     options = _arguments()
     heads = ("network", "precision", "top-1 float, artifact", "drop pp", "agreement %", "SQNR dB", "% of MACs finer")
-    cost_of = "-" if options.scheme else "KB of arena" if options.target else "M instructions"
+    cost_of = "cost" if options.scheme else "KB of arena" if options.target else "M instructions"
     print(f"| {' | '.join(heads)} | {cost_of} |")
     print("|---|---|---|---|---|---|---|---|")
     for entry in options.weights:
@@ -98,10 +98,11 @@ def _halves(data: Path, folder: Path, seed: int) -> Iterator[tuple[str, Path]]:
         yield part, folder / part
 
 
-def _cost(found: list[dict[str, Any]], options: argparse.Namespace, folder: Path) -> float:
+def _cost(found: list[dict[str, Any]], options: argparse.Namespace, folder: Path) -> str:
+    """Of a file that runs nowhere there is none."""
     if options.scheme:
-        return float("nan")
-    return _arena(found) if options.target else _instructions(folder / "0", options.cpu)
+        return "-"
+    return f"{_arena(found) if options.target else _instructions(folder / '0', options.cpu):.2f}"
 
 
 def _instructions(bundle: Path, cpu: str) -> float:
@@ -118,7 +119,7 @@ def _edgec(*words: object) -> str:
     return subprocess.run(["edgec", *map(str, words)], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def _row(name: str, precision: str, found: list[dict[str, Any]], instructions: float) -> str:
+def _row(name: str, precision: str, found: list[dict[str, Any]], cost: str) -> str:
     accuracy = [result["accuracy"] for result in found]
     weights = [entry["num_images"] for entry in accuracy]
     pooled = {
@@ -132,7 +133,7 @@ def _row(name: str, precision: str, found: list[dict[str, Any]], instructions: f
     figures = f"{pooled['float']:.1f}, {pooled['target']:.1f} | {drop:.2f} | {pooled['agreement']:.1f} | {sqnr:.1f}"
     for note in sorted({note for result in found for note in result["notes"] if "what it learned" in note}):
         print(f"{name}: {note}", file=sys.stderr)
-    return f"| {name} | {precision} | {figures} | {' or '.join(shares) or '-'} | {instructions:.2f} |"
+    return f"| {name} | {precision} | {figures} | {' or '.join(shares) or '-'} | {cost} |"
 
 
 def _arguments() -> argparse.Namespace:

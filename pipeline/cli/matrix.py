@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,7 @@ def _check_replaceable(log: Path) -> None:
 def _write(folder: Path, name: str, rows: Mapping[str, Row]) -> None:
     """Both tables, each whole or as before."""
     from edgec.pipeline.bundle.folder import output_named
+    from edgec.pipeline.core.disk import write_whole
     from edgec.pipeline.matrix.table import as_json, as_markdown
 
     listed = list(rows.values())
@@ -123,9 +125,7 @@ def _write(folder: Path, name: str, rows: Mapping[str, Row]) -> None:
     for path, text in ((folder / LOG, log), (folder / TABLE, as_markdown(name, listed))):
         with output_named(path):
             folder.mkdir(parents=True, exist_ok=True)
-            new = path.with_name(f".{path.name}.new")
-            new.write_text(text, encoding="utf-8", newline="\n")
-            new.replace(path)
+            write_whole(path, partial(Path.write_text, data=text, encoding="utf-8", newline="\n"))
 
 
 def _show(folder: Path, rows: list[Row]) -> None:

@@ -1,9 +1,10 @@
-"""What a file system refuses, said as one of edgec's errors."""
+"""What a file system refuses, said as one of edgec's errors, and files that are never there by halves."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,6 +33,13 @@ def full_disk_named(where: Path, remedy: str = CLEAR) -> Iterator[None]:
         if error.errno not in FULL:
             raise
         raise disk_full(where, remedy) from error
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` make the file beside ``path``: it is there whole, or as it was before."""
+    half_made = path.with_name(f".{path.name}.{os.getpid()}")
+    write(half_made)
+    half_made.replace(path)
 
 
 def disk_full(where: object, remedy: str = CLEAR) -> EdgecError:

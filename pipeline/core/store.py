@@ -173,9 +173,10 @@ class Store:
 
     def clear(self, waiting: Callable[[], None] = lambda: None) -> int:
         """Delete every kept result, damaged or not, what is unfinished, and every leftover; see ``drop``."""
-        deleted = self.drop(self._kept(), waiting)
-        forget_unfinished(self.root)
-        return deleted
+        if is_store(self.root):
+            with self._alone(waiting):
+                forget_unfinished(self.root)
+        return self.drop(self._kept(), waiting)
 
     def _kept(self) -> Iterator[Path]:
         return kept_folders(self.root) if is_store(self.root) else iter(())

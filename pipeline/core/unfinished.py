@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -36,13 +35,6 @@ def unfinished(name: str) -> Iterator[Path]:
         _forget_old(folder)
         yield folder / name
         (folder / name).unlink(missing_ok=True)
-
-
-def replace_with(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` make the file elsewhere: it is there whole or not at all."""
-    half_made = path.with_name(f".{path.name}.{os.getpid()}")
-    write(half_made)
-    half_made.replace(path)
 
 
 def forget_unfinished(root: Path) -> None:

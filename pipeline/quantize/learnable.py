@@ -20,7 +20,12 @@ from edgec.pipeline.forms.scheme import Scheme
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.affine import Array, QuantParams
 from edgec.pipeline.quantize.executor import Values, compute, run, tensors
-from edgec.pipeline.quantize.plan import Plan, Ties, bounded, is_gate, is_linear, layer_output, ties
+from edgec.pipeline.quantize.plan import Plan, bounded, is_gate, is_linear, layer_output
+from edgec.pipeline.quantize.simulate import quantized_constants
+from edgec.pipeline.quantize.ties import ties
+
+KINDS = ("weights", "biases", "rows", "columns", "scales", "zero_points")
+"""Of parameters; see ``Learnable``."""
 
 COARSE_STEPS = 100
 """A bias whose layer's output is stored nowhere moves in so many steps of its products."""
@@ -101,9 +106,7 @@ class Learnable:
 
     def __init__(self, graph: Graph, plan: Plan, scheme: Scheme) -> None:
         self.graph, self.plan, self.scheme = graph, plan, scheme
-        self.ties: Ties = ties(graph, scheme, plan)
-        self.exact = tensors(graph)
-        self.exact |= {name: _on_grid(graph.constants[name], params) for name, params in plan.weights.items()}
+        self.ties, self.exact = ties(graph, scheme, plan), quantized_constants(graph, plan)
         self.layers = tuple(self._layer(node) for node in graph.nodes if self._learns(node))
         self.parameters: dict[str, dict[str, Tensor]] = self._parameters()
 
@@ -125,7 +128,7 @@ class Learnable:
         return Layer(node.inputs[1], bias, params.axis, params.qmax, ratio, scale, step)
 
     def _parameters(self) -> dict[str, dict[str, Tensor]]:
-        constants = {name: torch.from_numpy(np.array(array)) for name, array in self.graph.constants.items()}
+        constants = tensors(self.graph)
         found: dict[str, dict[str, Tensor]] = {kind: {} for kind in KINDS}
         for layer in self.layers:
             weight = constants[layer.weight].float()
@@ -248,15 +251,8 @@ class Learnable:
         return params
 
 
-KINDS = ("weights", "biases", "rows", "columns", "scales", "zero_points")
-
-
 def _largest(weight: Tensor, axis: int | None) -> Tensor:
     """Magnitude, of each channel, shaped to broadcast; of all where ``axis`` is None."""
     if axis is None:
         return weight.abs().max()
     return weight.abs().amax([other for other in range(weight.dim()) if other != axis], keepdim=True)
-
-
-def _on_grid(array: Array, params: QuantParams) -> Tensor:
-    return torch.from_numpy(np.asarray(params.dequantize(params.quantize(array))))

@@ -23,7 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgec.pipeline.core.code import code_digests
-from edgec.pipeline.core.unfinished import replace_with, unfinished
+from edgec.pipeline.core.disk import write_whole
+from edgec.pipeline.core.unfinished import unfinished
 from edgec.pipeline.forms.scheme import Scheme
 from edgec.pipeline.network.cost import layer_macs
 from edgec.pipeline.network.graph import Graph
@@ -108,10 +109,10 @@ def learned(
         images: float32 ``(N, C, H, W)``; none of them may judge the result.
     """
     steps = num_steps(graph, learning.minutes)
+    if not steps or not len(images):
+        return None
     pupil = Learnable(graph, plan, scheme)
     lesson = Lesson(teacher, pupil)
-    if not steps or not lesson.answers or not len(images):
-        return None
     optimizer = torch.optim.Adam(_groups(pupil), betas=BETAS)
     with unfinished(f"learning-{_digest(pupil, teacher, images, steps)}.pt") as file:
         for step in range(_resumed(pupil, optimizer, file), steps):
@@ -297,7 +298,7 @@ def _digest(pupil: Learnable, teacher: Graph, images: Tensor, steps: int) -> str
 def _save(pupil: Learnable, optimizer: torch.optim.Optimizer, step: int, file: Path) -> None:
     learnt = {kind: {name: p.detach() for name, p in found.items()} for kind, found in pupil.parameters.items()}
     state = {"step": step, "parameters": learnt, "optimizer": optimizer.state_dict()}
-    replace_with(file, lambda path: torch.save(state, path))
+    write_whole(file, lambda path: torch.save(state, path))
 
 
 def _resumed(pupil: Learnable, optimizer: torch.optim.Optimizer, file: Path) -> int:

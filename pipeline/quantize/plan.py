@@ -191,14 +191,14 @@ def make_plan(
     if not scheme.quantize_output:
         inside = _before_its_end(graph, scheme)
         names += [name for name in given.activations if name not in names and name not in inside]
-    shared = _same_scale_groups(graph, scheme, integer, names)
+    shared = same_scale_groups(graph, scheme, integer, names)
     activations: dict[str, QuantParams] = {}
     for name in names:
-        settled = _fixed_params(graph, scheme, name)
+        settled = fixed_params(graph, scheme, name)
         if settled is None:
             settled = _given_params(scheme, [given.activations.get(member) for member in shared[name]])
         if settled is None and len(shared[name]) == 1:
-            settled = _kept_step(graph, scheme, name, activations)
+            settled = kept_step(graph, scheme, name, activations)
         members = [seen[member] for member in shared[name] if member in seen]
         activations[name] = settled or activation_params(graph, scheme, name, members, integer)
     weights = {
@@ -275,7 +275,7 @@ def weight_params(weight: Array, node: Node, scheme: Scheme) -> QuantParams:
     return symmetric_params(bound, "int8", axis, scheme.weight_narrow_range, scheme.reduce_range)
 
 
-def _same_scale_groups(graph: Graph, scheme: Scheme, integer: set[str], names: list[str]) -> dict[str, list[str]]:
+def same_scale_groups(graph: Graph, scheme: Scheme, integer: set[str], names: list[str]) -> dict[str, list[str]]:
     """For each tensor, the tensors that share its parameters, itself included."""
     group = {name: [name] for name in names}
     for node in graph.nodes:
@@ -288,39 +288,8 @@ def _same_scale_groups(graph: Graph, scheme: Scheme, integer: set[str], names: l
     return group
 
 
-@dataclass(frozen=True)
-class Ties:
-    """Whose parameters a stored tensor takes, by name; those that the runtime or pixels prescribe are not there.
-
-    Attributes:
-        scales: the first of those that share one.
-        zero_points: the same; none where all are 0, or at the end of a Relu's range.
-    """
-
-    scales: Mapping[str, str]
-    zero_points: Mapping[str, str]
-
-
-def ties(graph: Graph, scheme: Scheme, plan: Plan) -> Ties:
-    """Which parameters of a plan's activations are free, and which go together."""
-    integer, _ = integer_nodes(graph, scheme, plan.floats)
-    names = [name for name in quantized_tensors(graph, scheme, integer) if name in plan.activations]
-    first = {name: members[0] for name, members in _same_scale_groups(graph, scheme, integer, names).items()}
-    settled = {first[name] for name in names if name in graph.inputs or _fixed_params(graph, scheme, name) is not None}
-    scales = {name: first[name] for name in names if first[name] not in settled}
-    zero_points = {} if scheme.activation_symmetric else dict(scales)
-    for name in names:
-        if name in scales and first[name] == name and _kept_step(graph, scheme, name, plan.activations) is not None:
-            source = graph.producer[name].inputs[0]
-            if np.array_equal(plan.activations[name].scale, plan.activations[source].scale):
-                scales = {
-                    other: scales.get(source, "") if leader == name else leader for other, leader in scales.items()
-                }
-                zero_points = {other: leader for other, leader in zero_points.items() if leader != name}
-    return Ties({name: leader for name, leader in scales.items() if leader}, zero_points)
-
-
-def _fixed_params(graph: Graph, scheme: Scheme, name: str) -> QuantParams | None:
+def fixed_params(graph: Graph, scheme: Scheme, name: str) -> QuantParams | None:
+    """What the runtime prescribes for a tensor; None where it leaves it free."""
     producer = graph.producer.get(name)
     for operator, scale, zero_point in scheme.fixed_output:
         if producer is not None and producer.op == operator:
@@ -331,7 +300,7 @@ def _fixed_params(graph: Graph, scheme: Scheme, name: str) -> QuantParams | None
     return None
 
 
-def _kept_step(graph: Graph, scheme: Scheme, name: str, planned: Mapping[str, QuantParams]) -> QuantParams | None:
+def kept_step(graph: Graph, scheme: Scheme, name: str, planned: Mapping[str, QuantParams]) -> QuantParams | None:
     """A Relu of a stored tensor picks from its integers: at the same step nothing is rounded.
 
     XNNPACK rounds the ratio of two steps to 1/256 when it requantizes; 1 is exact.

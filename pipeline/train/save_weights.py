@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from edgec.pipeline.network.models.cards import Card
+    from edgec.pipeline.core.disk import write_whole
+from edgec.pipeline.network.models.cards import Card
 
 
 def half_precision(network: nn.Module) -> dict[str, Tensor]:
@@ -33,9 +34,7 @@ def save_weights(network: nn.Module, path: Path) -> None:
     from safetensors.torch import save_file
 
     stored = half_precision(network)
-    half_made = path.with_name(f".{path.name}")
-    save_file(stored, half_made)
-    half_made.replace(path)
+    write_whole(path, lambda half_made: save_file(stored, half_made))
     network.load_state_dict({name: tensor.float() for name, tensor in stored.items()}, strict=False)
 
 

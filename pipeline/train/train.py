@@ -8,7 +8,6 @@ threads. What a task asks of it, the loss and the figure that is watched, is its
 from __future__ import annotations
 
 import json
-import os
 import pickle
 from collections.abc import Callable
 from copy import deepcopy
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgec.pipeline.core.disk import write_whole
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.stage import plain
 from edgec.pipeline.data.dataset import Dataset
@@ -186,9 +186,7 @@ class Run:
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
         }
-        half_made = path.with_name(f".{path.name}.{os.getpid()}")
-        torch.save(state, half_made)
-        half_made.replace(path)
+        write_whole(path, lambda half_made: torch.save(state, half_made))
 
     def load(self, path: Path, device: torch.device = CPU) -> None:
         """Continue from a checkpoint, on whatever device it was written.

@@ -26,10 +26,11 @@ from edgec.pipeline.quantize import learning, levels
 from edgec.pipeline.quantize.learnable import Learnable, StoredTensor
 from edgec.pipeline.quantize.learning import Learning, Lesson, changed, learned, num_steps
 from edgec.pipeline.quantize.levels import Candidate, Quantizing, best_level
-from edgec.pipeline.quantize.plan import Network, Plan, ties
+from edgec.pipeline.quantize.plan import Network, Plan
 from edgec.pipeline.quantize.quantizer import equalized, num_lessons, quantize
 from edgec.pipeline.quantize.ranges import fit_input
 from edgec.pipeline.quantize.simulate import every_output
+from edgec.pipeline.quantize.ties import ties
 
 SIDE = 16
 SCHEMES = ("tflite", "tflite-native", "tensorrt", "openvino")
@@ -242,6 +243,38 @@ def test_what_the_runtime_prescribes_stays(name: str, source: Calibrated, monkey
     gates = [node for node in before.nodes if node.name.endswith("gate") and node.op == "Conv"]
     for node in gates:
         assert np.array_equal(graph.constants[node.inputs[1]], before.constants[node.inputs[1]])
+
+
+def preactivated() -> onnx.ModelProto:
+    """As Xception has it: a sum that is stored, and its Relu beside it, which picks from the sum's integers."""
+    stream = np.random.default_rng(4)
+    constants = {f"w{i}": stream.normal(0, 0.4, (8, 3 if i == 0 else 8, 1, 1)).astype(np.float32) for i in range(3)}
+    constants |= {f"b{i}": stream.normal(0, 0.3, 8).astype(np.float32) for i in range(3)}
+    nodes = [
+        helper.make_node("Conv", ["input", "w0", "b0"], ["a"], "first", kernel_shape=[1, 1]),
+        helper.make_node("Relu", ["a"], ["r"], "relu"),
+        helper.make_node("Conv", ["r", "w1", "b1"], ["c"], "second", kernel_shape=[1, 1]),
+        helper.make_node("Add", ["a", "c"], ["s"], "sum"),
+        helper.make_node("Conv", ["s", "w2", "b2"], ["answer"], "last", kernel_shape=[1, 1]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "preactivated",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("answer", TensorProto.FLOAT, ["N", 8, SIDE, SIDE])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_a_relu_keeps_the_step_of_what_it_picks_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the same step, its zero point the lowest integer, XNNPACK rounds nothing."""
+    onnx.save(preactivated(), tmp_path / "float.onnx")
+    start, _, plan = taught(calibrate(tmp_path / "float.onnx", pictures(3, 32)), "tflite", 12, monkeypatch)
+    source, relu = plan.activations["a"], plan.activations["r"]
+    assert not np.array_equal(source.scale, start.plan.activations["a"].scale)
+    assert np.array_equal(relu.scale, source.scale)
+    assert int(relu.zero_point) == relu.qmin
 
 
 def test_it_comes_nearer_to_the_float_network(source: Calibrated, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,8 @@ class Layer:
     """A convolution and what is behind it.
 
     Attributes:
-        pads: ``same`` (TensorFlow's), ``torch`` (half the kernel at each side), ``valid``, ``top`` (above and left).
+        pads: ``same`` (TensorFlow's), ``torch`` (half the kernel at each side), ``valid``, ``top`` (above and left),
+            ``bottom`` (SAME across, all below).
         behind: ``add`` of the layer's own input where shapes allow, ``pool``, or an operator of single values.
     """
 
@@ -49,7 +50,12 @@ class Layer:
 
     def attributes(self) -> dict[str, Any]:
         half = self.kernel // 2
-        pads = {"torch": [half] * 4, "valid": [0] * 4, "top": [half, half, 0, 0]}
+        pads = {
+            "torch": [half] * 4,
+            "valid": [0] * 4,
+            "top": [half, half, 0, 0],
+            "bottom": [0, half, self.kernel - 1, half],
+        }
         return {"auto_pad": "SAME_UPPER"} if self.pads == "same" else {"pads": pads[self.pads]}
 
 
@@ -57,7 +63,7 @@ LAYERS = st.builds(
     Layer,
     st.sampled_from((1, 2, 3, 5, 7)),
     st.sampled_from((1, 2)),
-    st.sampled_from(("same", "same", "torch", "torch", "valid", "top")),
+    st.sampled_from(("same", "same", "torch", "torch", "valid", "top", "bottom")),
     st.booleans(),
     st.sampled_from(("", "add", "pool", "HardSwish", "Relu", "gate")),
 )
