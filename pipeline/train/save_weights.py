@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgec.pipeline.core.disk import write_whole
+from edgec.pipeline.network.models.cards import Card
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from edgec.pipeline.core.disk import write_whole
-from edgec.pipeline.network.models.cards import Card
 
 
 def half_precision(network: nn.Module) -> dict[str, Tensor]:
