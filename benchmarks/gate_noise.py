@@ -15,6 +15,7 @@ from edgec.pipeline.gate.worker import turn_order
 Values = npt.NDArray[np.float64]
 SIMULATED = Fingerprint("simulated", "", "", (0,), 1, None, None, None, None, "")
 BASE_MS = 2.0
+STEP_MS = 40.0  # how long the environment stays as it is
 LAYOUT = 0.003  # spread between processes of one artifact: memory layout, drawn once for each
 
 
@@ -23,7 +24,7 @@ class Noise:
     """One kind of disturbance.
 
     Attributes:
-        environment: from a generator and a number of blocks to log factors of the blocks, in the order of time.
+        environment: from a generator and a number of steps of ``STEP_MS`` to their log factors.
         call: from a generator and a shape to log factors of single calls.
     """
 
@@ -84,13 +85,13 @@ NOISES = {
 }
 
 
-def simulate(noise: Noise, slowdowns: tuple[float, ...], stream: np.random.Generator, turns: int = 8) -> Process:
-    """One process: contestant i takes ``1 + slowdowns[i]`` times as long."""
-    count, calls = len(slowdowns), round(40 / BASE_MS)
+def simulate(noise: Noise, slowdowns: tuple[float, ...], stream: np.random.Generator, turn_s: float = 2.0) -> Process:
+    """One process of single calls by turns: contestant i takes ``1 + slowdowns[i]`` times as long."""
+    count = len(slowdowns)
+    turns = round(1000 * turn_s / (2 * count * BASE_MS))
     levels = np.log(BASE_MS * (1 + np.array(slowdowns))) + stream.normal(0, LAYOUT, count)
-    environment = iter(noise.environment(stream, 2 * count * turns))
-    blocks: list[list[Values]] = [[] for _ in slowdowns]
-    for turn in range(turns):
-        for index in turn_order(count, turn):
-            blocks[index].append(np.exp(levels[index] + next(environment) + noise.call(stream, (1, calls))[0]))
-    return Process(tuple(np.array(own) for own in blocks), SIMULATED, spikes=(0,) * count)
+    order = np.concatenate([turn_order(count, turn) for turn in range(turns)])
+    steps = (np.arange(len(order)) * BASE_MS / STEP_MS).astype(int)
+    environment = noise.environment(stream, int(steps[-1]) + 1)[steps]
+    times = np.exp(levels[order] + environment + noise.call(stream, (1, len(order)))[0])
+    return Process(tuple(times[order == index][:, None] for index in range(count)), SIMULATED, spikes=(0,) * count)

@@ -77,7 +77,7 @@ def check(
     device: str | None = None,
     on: str | None = None,
     no_device: bool = False,
-    budget_s: float = 60.0,
+    budget_s: float = 120.0,
     record: bool = False,
     progress: Listener | None = None,
 ) -> Checked:

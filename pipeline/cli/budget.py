@@ -36,7 +36,7 @@ def command() -> None:
 @click.option("--count-margin", type=MARGIN, default=0.0, show_default=True, help="Share.")
 @click.option("--accuracy-margin-pp", type=MARGIN, default=1.0, show_default=True, help="Points.")
 @click.option("--max-slowdown", type=Finite(min=0, min_open=True), default=0.02, show_default=True)
-@click.option("--budget-s", type=Finite(min=1), default=60.0, show_default=True, help="Time per bundle.")
+@click.option("--budget-s", type=Finite(min=1), default=120.0, show_default=True, help="Time per bundle.")
 def init(
     bundles: tuple[Path, ...],
     output: Path,
@@ -79,7 +79,7 @@ def init(
 @click.option("--latency-margin", type=MARGIN, default=0.25, show_default=True, help="Share.")
 @click.option("--count-margin", type=MARGIN, default=0.0, show_default=True, help="Share.")
 @click.option("--accuracy-margin-pp", type=MARGIN, default=1.0, show_default=True, help="Points.")
-@click.option("--budget-s", type=Finite(min=1), default=60.0, show_default=True, help="Time per bundle.")
+@click.option("--budget-s", type=Finite(min=1), default=120.0, show_default=True, help="Time per bundle.")
 @click.option("--write", is_flag=True, help="Make the change; without it, only the diff is shown.")
 def update(
     bundles: tuple[Path, ...],

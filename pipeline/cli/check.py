@@ -27,7 +27,7 @@ EXIT_STATUS = {"pass": 0, "fail": 3, "inconclusive": 4}
 @click.option("--device", help="Whose budget counts; this machine by default.")
 @on_option
 @click.option("--no-device", is_flag=True, help="Judge only what needs no device.")
-@click.option("--budget-s", type=Finite(min=1), default=60.0, show_default=True, help="Time per bundle.")
+@click.option("--budget-s", type=Finite(min=1), default=120.0, show_default=True, help="Time per bundle.")
 @click.option("--record", is_flag=True, help="Write verdicts and latency into the bundles.")
 @click.option(
     "--format",

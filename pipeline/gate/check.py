@@ -106,7 +106,7 @@ class Conditions:
     data: Path | None = None
     device: str | None = None
     no_device: bool = False
-    budget_s: float = 60.0
+    budget_s: float = 120.0
     on: str | None = None
 
 

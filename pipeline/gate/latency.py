@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgec.pipeline.forms.measure import SAMPLES_FOR_P99
-from edgec.pipeline.gate.bootstrap import MIN_PROCESSES, Bootstrap, bootstrap
+from edgec.pipeline.gate.clusters import MIN_PROCESSES, Clustered, over_processes
 from edgec.pipeline.gate.finding import Finding, Verdict
 from edgec.pipeline.gate.opinions import mann_whitney_p
 from edgec.pipeline.gate.sampling import MeasurementFailed, Process, Source
@@ -77,16 +77,16 @@ def judge_limit(name: str, bound: float, processes: Sequence[Process]) -> Findin
     return _decided(name, bound, percentile(name, processes), len(processes), np.log(bound), np.exp)
 
 
-def percentile(name: str, processes: Sequence[Process]) -> Bootstrap:
+def percentile(name: str, processes: Sequence[Process]) -> Clustered:
     """Log of a latency in ms: ``p50_ms`` over block medians, ``p99_ms`` over all samples."""
     if name == "p50_ms":
-        return bootstrap([p.block_log_medians(CANDIDATE) for p in processes])
-    return bootstrap([np.log(p.blocks[CANDIDATE]) for p in processes], 0.99)
+        return over_processes([p.block_log_medians(CANDIDATE) for p in processes])
+    return over_processes([np.log(p.blocks[CANDIDATE]) for p in processes], 0.99)
 
 
-def slowdown(processes: Sequence[Process], ours: int = CANDIDATE, theirs: int = BASELINE) -> Bootstrap:
+def slowdown(processes: Sequence[Process], ours: int = CANDIDATE, theirs: int = BASELINE) -> Clustered:
     """Log ratio of two contestants over paired turns."""
-    return bootstrap([p.turn_log_ratios(ours, theirs) for p in processes])
+    return over_processes([p.turn_log_ratios(ours, theirs) for p in processes])
 
 
 def noise_floor(processes: Sequence[Process], one: int = BASELINE, again: int = BASELINE_AGAIN) -> float:
@@ -132,22 +132,22 @@ def _judge_speedup(bound: float, processes: Sequence[Process]) -> Finding:
 
 
 def second_opinion(processes: Sequence[Process], other: int = BASELINE, shift: float = 0.0) -> float:
-    """Mann-Whitney over block medians, each less its turn's mean so that drift is not taken for a difference.
+    """Mann-Whitney over processes: the median of each contestant's blocks, less the mean of both in their turn.
+
+    So drift is not taken for a difference, and a process counts once, however many calls it timed.
 
     Args:
         shift: added to the logarithms of the candidate: what it was allowed to lack of the others.
     """
-    pairs = [(p.block_log_medians(CANDIDATE) + shift, p.block_log_medians(other)) for p in processes]
-    means = [np.repeat((a + b).reshape(-1, 2).mean(axis=1) / 2, 2) for a, b in pairs]
-    ours = np.concatenate([a - mean for (a, _), mean in zip(pairs, means, strict=True)])
-    theirs = np.concatenate([b - mean for (_, b), mean in zip(pairs, means, strict=True)])
+    halves = np.array([np.median(p.turn_log_ratios(CANDIDATE, other) + shift) / 2 for p in processes])
+    ours, theirs = halves, -halves
     return mann_whitney_p(ours, theirs)
 
 
 def _decided(
     name: str,
     bound: float,
-    found: Bootstrap,
+    found: Clustered,
     count: int,
     log_bound: float,
     back: np.ufunc,

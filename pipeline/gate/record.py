@@ -15,8 +15,8 @@ from edgec.pipeline.bundle.read import Bundle
 from edgec.pipeline.bundle.records import read_accuracy as read_recorded_accuracy
 from edgec.pipeline.bundle.use import evaluate_bundle
 from edgec.pipeline.forms.measure import SAMPLES_FOR_P99, Latency
-from edgec.pipeline.gate.bootstrap import MIN_PROCESSES
 from edgec.pipeline.gate.budgets import Budget
+from edgec.pipeline.gate.clusters import MIN_PROCESSES
 from edgec.pipeline.gate.fingerprint import Fingerprint
 from edgec.pipeline.gate.latency import CANDIDATE, Outcome, noise_floor, percentile
 from edgec.pipeline.gate.sampling import Process
@@ -30,7 +30,7 @@ class Measured:
     Attributes:
         latency: its ``medians_ms`` are those of the processes, its ``fingerprint`` the words of the one here.
         counts: proxies.
-        num_spikes: calls that took twice their block's median, kept in every figure.
+        num_spikes: calls that took twice the median, kept in every figure.
     """
 
     model: str

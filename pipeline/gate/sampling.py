@@ -36,7 +36,7 @@ class Process:
 
     Attributes:
         blocks: of each contestant ``(blocks, samples)`` in ms, in the order of time, two a turn.
-        spikes: calls of each contestant that took twice their block's median; they are kept.
+        spikes: calls of each contestant that took twice its median; they are kept.
         steady: the warm-up ended because times were flat, not because its limit was spent.
         strain: what disturbed it, below the limits.
     """
@@ -118,7 +118,7 @@ class Sampler:
         budget_s: wall time for everything, starting and loading included.
     """
 
-    def __init__(self, measure: Measure, budget_s: float = 60.0) -> None:
+    def __init__(self, measure: Measure, budget_s: float = 120.0) -> None:
         self._measure = measure
         self._deadline = time.monotonic() + budget_s
         self._longest_s = 0.0

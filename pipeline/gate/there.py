@@ -82,7 +82,7 @@ def process_of(found: DeviceTurns, threads: int) -> Process:
     return Process(
         blocks,
         _fingerprint(found, threads),
-        tuple(sum(count_spikes(block) for block in own) for own in blocks),
+        tuple(count_spikes(own) for own in blocks),
         turns.num_warmup,
         turns.steady,
         turns.involuntary_switches,

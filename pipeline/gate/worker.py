@@ -3,7 +3,9 @@
     python -m edgec.pipeline.gate.worker REQUEST.json
 
 A turn is a palindrome over the contestants, ABBA for two: whatever drifts linearly meets all of them alike. The order
-inside a turn rotates, so that nobody is always first.
+inside a turn rotates, so that nobody is always first. Blocks are as short as single calls allow: what disturbs a shared
+machine comes and goes within tens of milliseconds, and meets both sides of a comparison only where they follow each
+other faster than that (docs/ci.md, "Why single calls").
 """
 
 from __future__ import annotations
@@ -25,10 +27,11 @@ from edgec.pipeline.forms.measure import cpu_model, time_block, warm_up
 from edgec.pipeline.gate.fingerprint import read_fingerprint
 from edgec.pipeline.gate.strain import read_counters, strain, temperature_c
 
-BLOCK_MS = 40.0
-MIN_BLOCK_CALLS = 3
+BLOCK_MS = 2.0
+MIN_BLOCK_CALLS = 1
 MIN_TURNS = 5  # ten blocks of each contestant
-SPIKE = 2.0  # a call that takes twice its block's median is counted as a spike, and kept
+WARM_UP_S = 0.5  # at most, and an eighth of the turns' time
+SPIKE = 2.0  # a call that takes twice the median of its contestant is counted as a spike, and kept
 
 Invoke = Callable[[], None]
 Blocks = list[list[npt.NDArray[np.float64]]]
@@ -62,8 +65,8 @@ def run(request: Request) -> dict[str, Any]:
     """
     device = cpu_model()
     pin(request.threads)
-    contestants = _load(request)
-    warmed = [warm_up(invoke, limit_s=1.0 + request.turn_s / 4) for invoke in contestants]
+    contestants = load_contestants(request)
+    warmed = [warm_up(invoke, limit_s=WARM_UP_S + request.turn_s / 8) for invoke in contestants]
     cores = tuple(sorted(os.sched_getaffinity(0)))
     before, switches = read_counters(cores), _involuntary_switches()
     blocks = time_turns(contestants, [each.last_ms for each in warmed], request.turn_s)
@@ -71,7 +74,7 @@ def run(request: Request) -> dict[str, Any]:
         "blocks": [[np.round(block, 6).tolist() for block in own] for own in blocks],
         "num_warmup": [each.num_calls for each in warmed],
         "steady": all(each.steady for each in warmed),
-        "spikes": [sum(count_spikes(block) for block in own) for own in blocks],
+        "spikes": [count_spikes(np.concatenate(own)) for own in blocks],
         "involuntary_switches": _involuntary_switches() - switches,
         "strain": asdict(strain(before, read_counters(cores), len(cores), temperature_c())),
         "fingerprint": asdict(read_fingerprint(request.threads, device)),
@@ -102,9 +105,9 @@ def turn_order(num_contestants: int, turn: int) -> list[int]:
     return order + order[::-1]
 
 
-def count_spikes(block: npt.NDArray[np.float64]) -> int:
-    """Calls that took more than twice the block's median."""
-    return int(np.sum(block > SPIKE * np.median(block)))
+def count_spikes(calls_ms: npt.NDArray[np.float64]) -> int:
+    """Calls that took more than twice the median."""
+    return int(np.sum(calls_ms > SPIKE * np.median(calls_ms)))
 
 
 def slowed(invoke: Invoke, factor: float) -> Invoke:
@@ -120,7 +123,7 @@ def slowed(invoke: Invoke, factor: float) -> Invoke:
     return slow if factor > 1.0 else invoke
 
 
-def _load(request: Request) -> list[Invoke]:
+def load_contestants(request: Request) -> list[Invoke]:
     """Contestants in their order, loaded in the requested one: the place in memory is part of the luck."""
     from edgec.pipeline.bundle.read import open_bundle
     from edgec.pipeline.bundle.use import open_float, open_runner

@@ -37,7 +37,7 @@ RUNTIMES = ("ai_edge_litert", "tflite_runtime")
 GROUP, WINDOW, STEADY, SLOW_MS = 8, 8, 0.02, 50.0  # of the warm-up, as in edgec.pipeline.forms.measure
 MIN_SAMPLES, MAX_SAMPLES = 20, 1000
 NUM_BLOCKS = 10  # of each network, as there
-BLOCK_MS, MIN_BLOCK_CALLS, MIN_TURNS = 40.0, 3, 5  # of turns, as in edgec.pipeline.gate.worker
+BLOCK_MS, MIN_BLOCK_CALLS, MIN_TURNS, WARM_UP_S = 2.0, 1, 5, 0.5  # of turns, as in edgec.pipeline.gate.worker
 
 
 class Refusal(Exception):
@@ -310,14 +310,14 @@ def time_block(invoke: Callable[[], None], count: int) -> list[float]:
 
 
 def turns(options: argparse.Namespace) -> dict[str, Any]:
-    """All loaded and warmed up in this new process, then blocks of 40 ms by turns, and what disturbed them."""
+    """All loaded and warmed up in this new process, then single calls by turns, and what disturbed them."""
     board, cores = facts(), pin(options.threads)
     order = range(len(options.model))
     loaded: dict[int, Callable[[], None]] = {}
     for place in reversed(order) if options.reverse else order:  # the place in memory is part of the luck
         loaded[place] = bind_zeros(load(argparse.Namespace(**{**vars(options), "model": options.model[place]})))
     invokes = [loaded[place] for place in order]
-    warmed = [warm_up(invoke, 1.0 + options.turn_s / 4) for invoke in invokes]
+    warmed = [warm_up(invoke, WARM_UP_S + options.turn_s / 8) for invoke in invokes]
     started, stolen, hot, switches = time.monotonic(), steal_s(cores), clock_throttled(cores), involuntary_switches()
     blocks = time_turns(invokes, [last_ms for _, last_ms, _ in warmed], options.turn_s)
     wall_s = max(time.monotonic() - started, 1e-9)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from noise import process, source
+from noise import HERE, process, source
 
+from edgec.pipeline.forms import measure
+from edgec.pipeline.gate import worker
 from edgec.pipeline.gate.finding import Finding, Verdict
 from edgec.pipeline.gate.latency import (
     CONFIRMING,
@@ -22,6 +25,7 @@ from edgec.pipeline.gate.latency import (
     second_opinion,
 )
 from edgec.pipeline.gate.sampling import MeasurementFailed, Process, Source
+from edgec.pipeline.gate.worker import Invoke, time_turns
 
 
 def verdict(name: str, bound: float, processes: Source) -> Finding:
@@ -162,7 +166,7 @@ def test_second_opinion_ignores_drift() -> None:
     drift = np.exp(np.linspace(0, 1, 12))[:, None]
     same = [replace(p, blocks=tuple(block * drift for block in p.blocks)) for p in source(2.0, 2.0, spread=0.001)(6)]
     slow = [replace(p, blocks=tuple(block * drift for block in p.blocks)) for p in source(2.1, 2.0, spread=0.001)(6)]
-    assert second_opinion(slow) < 1e-6
+    assert second_opinion(slow) < 0.01
     assert second_opinion(same) > 1e-4
 
 
@@ -201,3 +205,30 @@ def test_false_alarms_and_caught_slowdowns_by_simulation() -> None:
     )
     assert alarms <= 3
     assert caught >= 36
+
+
+def test_an_alert_is_confirmed_by_four_processes_of_a_common_spread() -> None:
+    """3 % against a limit of 1 %, where processes differ by half a percent: a decision that is not left open."""
+    found = [verdict("max_slowdown", 0.01, source(2.06, 2.0, 2.0, layout=0.004, seed=seed)) for seed in range(20)]
+    assert sum(finding.verdict is Verdict.FAIL for finding in found) >= 18
+    same = [verdict("max_slowdown", 0.01, source(2.0, 2.0, 2.0, layout=0.004, seed=seed)) for seed in range(20)]
+    assert not any(finding.verdict is Verdict.FAIL for finding in same)
+
+
+def test_bursts_that_are_shorter_than_a_turn_meet_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is half as fast for 60 ms in every 200: calls of 5 ms by turns find 2 %, whoever was hit."""
+    now, stream = [0.0], np.random.default_rng(3)
+
+    def contestant(factor: float) -> Invoke:
+        def invoke() -> None:
+            busy = (now[0] % 0.2) < 0.06
+            now[0] += 0.005 * factor * (2.0 if busy else 1.0) * float(np.exp(stream.normal(0, 0.01)))
+
+        return invoke
+
+    clock = SimpleNamespace(perf_counter=lambda: now[0], perf_counter_ns=lambda: round(1e9 * now[0]))
+    monkeypatch.setattr(worker, "time", clock)
+    monkeypatch.setattr(measure, "time", clock)
+    blocks = time_turns([contestant(factor) for factor in (1.02, 1.0, 1.0)], [5.0] * 3, turn_s=2.0)
+    seen = Process(tuple(np.array(own) for own in blocks), HERE)
+    assert np.expm1(np.median(seen.turn_log_ratios(0, 1))) == pytest.approx(0.02, abs=0.006)

@@ -54,10 +54,10 @@ def test_at_least_ten_blocks_of_each_even_without_time() -> None:
 
         return invoke
 
-    blocks = time_turns([contestant(0), contestant(1)], [20.0, 10.0], turn_s=0.0)
+    blocks = time_turns([contestant(0), contestant(1)], [20.0, 0.5], turn_s=0.0)
     assert [len(own) for own in blocks] == [10, 10]
-    assert [len(own[0]) for own in blocks] == [3, 4]  # three calls, or 40 ms
-    assert calls == [30, 40]
+    assert [len(own[0]) for own in blocks] == [1, 4]  # one call, or 2 ms
+    assert calls == [10, 40]
 
 
 def test_spikes_are_counted_and_kept() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from edgec.pipeline.gate.bootstrap import bootstrap
+from edgec.pipeline.gate.clusters import over_processes
 from edgec.pipeline.gate.opinions import holm, mann_whitney_p, welch_interval
 from edgec.pipeline.tasks.paired import (
     drop_interval,
@@ -21,13 +21,13 @@ from edgec.pipeline.tasks.paired import (
 
 
 def test_estimate_is_the_mean_of_process_medians() -> None:
-    found = bootstrap([np.array([1.0, 2.0, 9.0]), np.array([3.0, 4.0, 5.0]), np.array([6.0, 6.0, 6.0])])
+    found = over_processes([np.array([1.0, 2.0, 9.0]), np.array([3.0, 4.0, 5.0]), np.array([6.0, 6.0, 6.0])])
     assert found.estimate == pytest.approx((2 + 4 + 6) / 3)
     assert found.standard_error == pytest.approx(2 / 3**0.5)
 
 
 def test_processes_that_agree_exactly_leave_no_doubt() -> None:
-    found = bootstrap([np.full(5, 2.0)] * 4)
+    found = over_processes([np.full(5, 2.0)] * 4)
     assert found.interval() == (2.0, 2.0)
     assert found.p_above(1.9) < 0.001
     assert found.p_above(2.1) == 1.0
@@ -35,12 +35,13 @@ def test_processes_that_agree_exactly_leave_no_doubt() -> None:
 
 def test_too_few_processes_are_our_bug() -> None:
     with pytest.raises(ValueError, match="2 processes"):
-        bootstrap([np.ones(4)] * 2)
+        over_processes([np.ones(4)] * 2)
 
 
 def test_a_quantile_of_samples_inside_blocks() -> None:
     values = np.arange(1000.0).reshape(10, 100)
-    assert bootstrap([values, values + 1, values + 2], 0.99).estimate == pytest.approx(np.quantile(values, 0.99) + 1)
+    found = over_processes([values, values + 1, values + 2], 0.99)
+    assert found.estimate == pytest.approx(np.quantile(values, 0.99) + 1)
 
 
 @pytest.mark.parametrize("count", [4, 8])
@@ -49,14 +50,14 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(count: int) -> None:
     stream, hits = np.random.default_rng(5), 0
     for _ in range(200):
         luck = stream.normal(0, 0.003, (count, 1))
-        low, high = bootstrap(list(luck + 0.01 * stream.standard_t(3, (count, 12)))).interval()
+        low, high = over_processes(list(luck + 0.01 * stream.standard_t(3, (count, 12)))).interval()
         hits += low < 0 < high
     assert 0.90 <= hits / 200 <= 0.99
 
 
 def test_p_values_and_interval_say_the_same() -> None:
     stream = np.random.default_rng(1)
-    found = bootstrap(list(stream.normal(0.02, 0.01, (5, 12))))
+    found = over_processes(list(stream.normal(0.02, 0.01, (5, 12))))
     assert found.p_above(found.interval()[0]) == pytest.approx(0.025, abs=1e-3)
 
 
@@ -64,8 +65,8 @@ def test_p_values_and_interval_say_the_same() -> None:
 @given(st.integers(0, 10_000))
 def test_negated_values_mirror_the_interval(seed: int) -> None:
     values = list(np.random.default_rng(seed).normal(0.01, 0.02, (4, 9)))
-    low, high = bootstrap(values).interval()
-    assert bootstrap([-v for v in values]).interval() == pytest.approx((-high, -low))
+    low, high = over_processes(values).interval()
+    assert over_processes([-v for v in values]).interval() == pytest.approx((-high, -low))
 
 
 def test_holm_by_hand() -> None:

@@ -237,7 +237,7 @@ def test_answers_that_are_no_times(board: Board, network: Network) -> None:
 
 
 def test_boards_and_this_machine_take_the_same_turns() -> None:
-    for name in ("BLOCK_MS", "MIN_BLOCK_CALLS", "MIN_TURNS"):
+    for name in ("BLOCK_MS", "MIN_BLOCK_CALLS", "MIN_TURNS", "WARM_UP_S"):
         assert getattr(board_runner, name) == getattr(worker, name)
     for contestants in range(1, 6):
         for turn in range(7):
