@@ -25,6 +25,7 @@ from edgec.pipeline.forms.form import (
     there,
 )
 from edgec.pipeline.forms.golden import Golden
+from edgec.pipeline.forms.place import Place
 from edgec.pipeline.forms.score import Score
 from edgec.pipeline.forms.spec import first_layers, float_settings
 from edgec.pipeline.network import models
@@ -125,6 +126,11 @@ class Build:
         return self.store.run(Compile(self.recipe.target.compiler, self.recipe.settings), self.qdq)
 
     @cached_property
+    def placement(self) -> Artifact:
+        """What the runtime makes of the artifact, in counts."""
+        return self.store.run(Place(self.recipe.target.compiler, self.recipe.settings), self.binary)
+
+    @cached_property
     def float_binary(self) -> Artifact:
         """What the target's compiler makes of the float network: the one that an integer artifact has to outrun."""
         target = self.recipe.target
@@ -219,6 +225,7 @@ def build(recipe: Recipe, store: RunsStages, on: str | None = None) -> Build:
         EdgecError: whatever a stage raises; the store keeps what was finished.
     """
     made = Build(recipe, store, on)
-    for _ in (made.fp32, made.accepted, made.statistics, made.qdq, made.binary, made.accuracy, made.golden):
+    stages = (made.fp32, made.accepted, made.statistics, made.qdq, made.binary, made.placement)
+    for _ in (*stages, made.accuracy, made.golden):
         pass
     return made

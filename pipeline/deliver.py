@@ -17,14 +17,15 @@ from edgec.pipeline.candidates import left_to_the_device
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.root import default_root
 from edgec.pipeline.core.scratch import scratch
+from edgec.pipeline.core.stage import Artifact
 from edgec.pipeline.core.store import Run, Store
 from edgec.pipeline.forms.compiler import load_compiler
-from edgec.pipeline.forms.first_answer import first_answer
 from edgec.pipeline.forms.form import TARGET, ThereForm
 from edgec.pipeline.forms.format import size_bytes
-from edgec.pipeline.forms.measure import Latency, beside_float, measure_in_turns
-from edgec.pipeline.forms.ort import OrtRunner
-from edgec.pipeline.forms.spec import float_settings, in_float, with_precision
+from edgec.pipeline.forms.measure import BRIEF, THOROUGH, Latency, beside_float, measure_in_turns
+from edgec.pipeline.forms.observe import Observe, Observed, Unseen, read_observed
+from edgec.pipeline.forms.ort import noise_for
+from edgec.pipeline.forms.spec import TargetSpec, float_settings, in_float, with_precision
 from edgec.pipeline.gate.fingerprint import read_fingerprint
 from edgec.pipeline.precision import Outcome, rows_of, weigh
 from edgec.pipeline.recipe import Recipe
@@ -126,13 +127,14 @@ def _best(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release
 def judged_release(recipe: Recipe, store: Store, judging: Judging, work: Path) -> Release:
     """Build; then measure, here or on the device."""
     release = release_of(build(recipe, store, judging.on), judging.ranked)
-    started = time.perf_counter()
+    started, before = time.perf_counter(), len(store.runs)
     form = release.built.forms[TARGET][0] if judging.on else None
     if isinstance(form, ThereForm):
         release = _measured_there(release, replace(form, threads=judging.threads), judging, work)
     elif judging.timed:
         release = replace(release, latency=latency_of(release, judging))
-    store.runs.append(Run("measure", "", False, time.perf_counter() - started))
+    of_stages = sum(run.seconds for run in store.runs[before:])
+    store.runs.append(Run("measure", "", False, time.perf_counter() - started - of_stages))
     return release
 
 
@@ -158,24 +160,44 @@ def latency_of(release: Release, judging: Judging) -> Latency:
     probe = compiler.probe(recipe.settings)
     if not probe.can_run:
         return replace(release.latency, note=probe.missing)
-    image = OrtRunner(release.built.fp32.path).noise()
+    image = noise_for(release.built.fp32.path)
     timed, (float_binary, why) = [(binary, recipe.settings)], _float_binary(release, judging)
     if float_binary is not None:
         timed.append((float_binary, float_settings(recipe.target)))
     runners = [compiler.open_runner(artifact, settings, threads) for artifact, settings in timed]
-    found, *floats = measure_in_turns([runner.single(image) for runner in runners], threads)
-    first, beside = first_answer(recipe.target, binary, image, threads), None
+    effort = THOROUGH if judging.weigh_precisions else BRIEF
+    found, *floats = measure_in_turns([runner.single(image) for runner in runners], threads, effort)
+    seen, beside = _observed(release, recipe.target, release.built.binary, threads), None
     if float_binary is not None:
-        beside = beside_float(found, floats[0], first_answer(in_float(recipe.target), float_binary, image, threads))
+        in_float_seen = _observed(release, in_float(recipe.target), release.built.float_binary, threads, layers=False)
+        beside = beside_float(found, floats[0], in_float_seen.first)
     return replace(
         found,
         fingerprint=read_fingerprint(threads).words(),
-        layer_us=compiler.layer_times(binary, recipe.settings, threads),
-        load_ms=first.load_ms,
-        peak_rss_bytes=first.peak_rss_bytes,
+        layer_us=seen.layer_us,
+        load_ms=seen.first.load_ms,
+        peak_rss_bytes=seen.first.peak_rss_bytes,
         beside_float=beside,
         no_float=why,
     )
+
+
+def _observed(
+    release: Release, target: TargetSpec, artifact: Artifact, threads: int, *, layers: bool = True
+) -> Observed:
+    """Kept from an earlier build where artifact, machine and runtime are the same.
+
+    A store that may only be read serves a build whose stages it holds; what is seen is then not kept.
+    """
+    stage, fp32 = Observe(target, threads, read_fingerprint(threads).words(), layers), release.built.fp32
+    try:
+        return read_observed(release.built.store.run(stage, artifact, fp32).path)
+    except Unseen as unseen:
+        return unseen.observed
+    except EdgecError as error:
+        if error.code != "store-not-writable":
+            raise
+        return stage.look(artifact.path, fp32.path)
 
 
 def _float_binary(release: Release, judging: Judging) -> tuple[Path | None, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +15,12 @@ from edgec.pipeline.build import Build
 from edgec.pipeline.bundle.read import open_bundle
 from edgec.pipeline.cli import main
 from edgec.pipeline.core.errors import EdgecError
-from edgec.pipeline.core.stage import Artifact
+from edgec.pipeline.core.stage import Artifact, Stage
+from edgec.pipeline.core.store import Store
+from edgec.pipeline.forms import observe
 from edgec.pipeline.forms.first_answer import first_answer
-from edgec.pipeline.forms.measure import Latency
+from edgec.pipeline.forms.measure import Effort, FirstAnswer, Latency
+from edgec.pipeline.forms.spec import TargetSpec
 
 SLOWER = "INT8 is slower here (0.93x): ship float"
 TWICE = "INT8 is 2.00x as fast as float here"
@@ -27,7 +31,7 @@ def float_ms(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What the float artifact takes where the shipped one takes 2 ms."""
     known = [4.0]
 
-    def stand_in(invokes: Sequence[Callable[[], None]], threads: int) -> list[Latency]:
+    def stand_in(invokes: Sequence[Callable[[], None]], threads: int, effort: Effort) -> list[Latency]:
         for invoke in invokes:
             invoke()
         times = [2.0, known[0]][: len(invokes)]
@@ -125,3 +129,83 @@ def test_float_is_not_compared_with_itself(
     given = ["build", str(colours_toml), "--target", "cpu", "--data", str(tiny_images), "--output", str(bundle)]
     assert main([*given, "--precision", "fp16"]) == 0
     assert open_bundle(bundle).manifest.latency.beside_float is None
+
+
+def test_what_was_seen_is_kept_for_the_same_artifact_and_machine(
+    float_ms: list[float],
+    shared_store: None,
+    colours_toml: Path,
+    tiny_images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """First answers and layer times are no latency: a warm build asks for neither, another machine for both."""
+    asked: list[Path] = []
+
+    def counted(target: TargetSpec, artifact: Path, image: np.ndarray, threads: int) -> FirstAnswer:
+        asked.append(artifact)
+        return FirstAnswer(7.0 + len(asked), 8_000_000)
+
+    monkeypatch.setattr(observe, "first_answer", counted)
+    machine = {"kernel": f"of {tmp_path}"}  # none that an earlier test was built on
+    monkeypatch.setattr(deliver, "read_fingerprint", lambda threads: SimpleNamespace(words=lambda: machine))
+
+    def build(name: str) -> Latency:
+        given = ["build", str(colours_toml), "--target", "onnxruntime", "--data", str(tiny_images)]
+        assert main([*given, "--output", str(tmp_path / name)]) == 0
+        latency = open_bundle(tmp_path / name).manifest.latency
+        assert isinstance(latency, Latency)
+        return latency
+
+    first, second = build("first"), build("second")
+    assert len(asked) == 2, "the artifact and the float one"
+    assert (first.load_ms, second.load_ms) == (8.0, 8.0)
+    assert second.beside_float is not None
+    assert second.beside_float.float_load_ms == 9.0
+    machine = {"kernel": f"another than of {tmp_path}"}
+    assert build("third").load_ms == 10.0
+    assert len(asked) == 4
+
+
+def test_a_first_answer_that_did_not_come_is_asked_for_again(
+    float_ms: list[float],
+    shared_store: None,
+    colours_toml: Path,
+    tiny_images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = [FirstAnswer()]
+    monkeypatch.setattr(observe, "first_answer", lambda *_: found[-1])
+    machine = {"kernel": f"of {tmp_path}"}
+    monkeypatch.setattr(deliver, "read_fingerprint", lambda threads: SimpleNamespace(words=lambda: machine))
+    given = ["build", str(colours_toml), "--target", "onnxruntime", "--data", str(tiny_images)]
+    assert main([*given, "--output", str(tmp_path / "first")]) == 0
+    assert open_bundle(tmp_path / "first").manifest.latency.load_ms is None
+    assert open_bundle(tmp_path / "first").manifest.latency.p50_ms == 2.0
+    found.append(FirstAnswer(7.0, 8_000_000))
+    assert main([*given, "--output", str(tmp_path / "second")]) == 0
+    assert open_bundle(tmp_path / "second").manifest.latency.load_ms == 7.0
+
+
+def test_a_store_that_is_only_read_serves_a_build_on_another_machine(
+    float_ms: list[float],
+    shared_store: None,
+    colours_toml: Path,
+    tiny_images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = ["build", str(colours_toml), "--target", "onnxruntime", "--data", str(tiny_images)]
+    assert main([*given, "--output", str(tmp_path / "first")]) == 0
+    plain = Store.run
+
+    def read_only(self: Store, stage: Stage, *inputs: Artifact) -> Artifact:
+        if isinstance(stage, observe.Observe):
+            raise EdgecError("store-not-writable", "it may only be read", "")
+        return plain(self, stage, *inputs)
+
+    monkeypatch.setattr(Store, "run", read_only)
+    monkeypatch.setattr(observe, "first_answer", lambda *_: FirstAnswer(7.0, 8_000_000))
+    assert main([*given, "--output", str(tmp_path / "second")]) == 0
+    assert open_bundle(tmp_path / "second").manifest.latency.load_ms == 7.0

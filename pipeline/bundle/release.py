@@ -19,6 +19,7 @@ from edgec.pipeline.forms.form import REFERENCE, TARGET
 from edgec.pipeline.forms.format import size_bytes
 from edgec.pipeline.forms.measure import Latency
 from edgec.pipeline.forms.memory import MemoryFit, memory_fit
+from edgec.pipeline.forms.place import read_placement
 from edgec.pipeline.forms.score import read_accuracy
 from edgec.pipeline.forms.spec import Precision
 from edgec.pipeline.quantize.check import read_remarks
@@ -116,7 +117,7 @@ def release_of(built: Build, ranked: bool = False) -> Release:
     """
     recipe, compiler = built.recipe, load_compiler(built.recipe.target.compiler)
     estimated_ms = compiler.estimate(built.binary.path, recipe.settings)
-    placement = compiler.placement(built.binary.path, recipe.settings)
+    placement = read_placement(built.placement.path)
     return Release(
         built,
         placement=placement,

@@ -1,14 +1,32 @@
-"""Which code decides a result: the sources that a module imports, directly or not, each with its digest."""
+"""Which code decides a result: the sources that a module imports, directly or not, each with its digest.
+
+To parse a hundred sources takes longer than all else that a warm build does, so that what each imports is noted in the
+store's folder.
+"""
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import sys
 from collections.abc import Iterable, Iterator
-from functools import cache
+from contextlib import suppress
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
+
+from edgec.pipeline.core.disk import write_whole
+
+NOTES = "imports.json"
+MOST_NOTES = 4_000
+
+_noted: dict[str, tuple[str, ...]] = {}
+"""What each source imports, by the digest of the rules, package and digest."""
+_kept: set[str] = set()
+"""Of the notes, those that lie in the store."""
+_met: set[str] = set()
+"""Of the notes, those that this process asked for."""
 
 
 def code_digests(modules: Iterable[str]) -> dict[str, str]:
@@ -34,6 +52,35 @@ def import_closure(modules: Iterable[str]) -> frozenset[str]:
     return frozenset(found)
 
 
+def recall_imports(root: Path) -> None:
+    """Take over what a store's folder knows of sources, so that an unchanged file is not parsed again."""
+    try:
+        known = json.loads((root / NOTES).read_bytes())
+    except (OSError, ValueError):
+        return
+    if not isinstance(known, dict) or not all(_are_names(names) for names in known.values()):
+        return
+    _noted.update((key, tuple(names)) for key, names in known.items())
+    _kept.update(known)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def keep_imports(root: Path) -> None:
+    """Write what was learnt since ``recall_imports``, and forget sources never met here once there are many.
+
+    A folder that cannot be written is left as it is: the next process parses again.
+    """
+    if _noted.keys() <= _kept:
+        return
+    notes = _noted if len(_noted) < MOST_NOTES else {key: _noted[key] for key in _met}
+    with suppress(OSError):
+        write_whole(root / NOTES, partial(Path.write_text, data=json.dumps(notes), encoding="utf-8"))
+    _kept.update(_noted)
+
+
 def _around(name: str) -> Iterator[str]:
     """Packages whose ``__init__`` runs before ``name``."""
     while "." in name:
@@ -48,27 +95,56 @@ def _imports(name: str) -> tuple[str, ...]:
     if source is None:
         return ()
     package = name if source.name == "__init__.py" else name.rpartition(".")[0]
-    return tuple(dict.fromkeys(_named(ast.parse(source.read_bytes()), package)))
+    key = f"{_source_sha256(__name__)} {package} {_source_sha256(name)}"  # of these rules, and of what they read
+    _met.add(key)
+    if key not in _noted:
+        _noted[key] = tuple(dict.fromkeys(_named(ast.parse(source.read_bytes()), package)))
+    return _noted[key]
 
 
 def _named(tree: ast.AST, package: str) -> Iterator[str]:
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            yield from _named(ast.Module(node.orelse, []), package)
-            continue
-        if isinstance(node, ast.Import):
+    """Without recursion: a warm build reads a hundred files, and spends a good part of its time here."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Constant):
+            if isinstance(node.value, str):
+                yield from _started(node.value, package)
+        elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = ".".join(package.split(".")[: 1 - node.level or None]) if node.level else ""
             base = f"{above}.{node.module or ''}".strip(".")
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if node.value.startswith("edgec."):
-                yield node.value
-            elif node.value.removesuffix(".py").isidentifier() and node.value.endswith(".py"):
-                yield f"{package}.{node.value.removesuffix('.py')}"
-        yield from _named(node, package)
+        elif isinstance(node, ast.If) and _is_for_type_checkers(node):
+            waiting += node.orelse
+        else:
+            waiting += _children(node)
+
+
+def _children(node: ast.AST) -> Iterator[ast.AST]:
+    """As ``ast.iter_child_nodes``, less the contexts ``Load`` and ``Store``, which are a third of all nodes."""
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, list):
+            yield from (each for each in value if isinstance(each, ast.AST))
+        elif isinstance(value, ast.AST) and name != "ctx":
+            yield value
+
+
+def _is_for_type_checkers(node: ast.If) -> bool:
+    test = node.test
+    name = test.id if isinstance(test, ast.Name) else test.attr if isinstance(test, ast.Attribute) else ""
+    return name == "TYPE_CHECKING"
+
+
+def _started(text: str, package: str) -> Iterator[str]:
+    """A module that a string names: one that runs as a process of its own."""
+    if text.startswith("edgec."):
+        yield text
+    elif text.endswith(".py") and text.removesuffix(".py").isidentifier():
+        yield f"{package}.{text.removesuffix('.py')}"
 
 
 @cache

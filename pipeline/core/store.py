@@ -6,6 +6,7 @@ Layout of the store's folder::
     results/<key[:2]>/<key>/<stage.output>   the result, one file or one folder
     tmp/                                     all temporary folders (``scratch.py``), half-made results among them
     locks/                                   one lock per key, so that two builds share the work
+    imports.json                             what each source of edgec imports (``code.py``)
     edgec-store.json                         whose folder this is (``root.py``); a build locks it, shared, and
                                              ``edgec cache clear`` alone
 
@@ -24,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from edgec.pipeline.core.code import NOTES, keep_imports, recall_imports
 from edgec.pipeline.core.disk import FORBIDDEN, full_disk_named
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.kept import (
@@ -88,9 +90,10 @@ class Store:
                 ``store-not-writable``, ``bad-shared-cache``, ``missing-fsspec``, or whatever the stage raises. A
                 shared store that cannot be reached, or not be written, is remarked upon and left out from then on.
         """
-        name, key = stage_name(stage), stage_key(stage, inputs)
         started = time.perf_counter()
         self._use()
+        name, key = stage_name(stage), stage_key(stage, inputs)
+        keep_imports(self.root)
         with self._writable():  # where it may not be read, it is not to be written either
             found = self._find(key, stage.output)
         if found is None:
@@ -176,6 +179,8 @@ class Store:
         if is_store(self.root):
             with self._alone(waiting):
                 forget_unfinished(self.root)
+                with contextlib.suppress(OSError):  # of a disk that takes nothing, the results tell
+                    (self.root / NOTES).unlink()
         return self.drop(self._kept(), waiting)
 
     def _kept(self) -> Iterator[Path]:
@@ -185,6 +190,7 @@ class Store:
         """Keep ``clear`` away for as long as this object lives: results are read after they were made."""
         if self._in_use is None:
             self._in_use = lock_shared(claimed(self.root) / MARKER)
+            recall_imports(self.root)
 
     @contextlib.contextmanager
     def _alone(self, waiting: Callable[[], None]) -> Iterator[None]:

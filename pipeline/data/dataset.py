@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -20,9 +21,11 @@ from edgec.pipeline.data.preprocess import Preprocess
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
+DECODED_BYTES = 160 << 20
 SPLIT_SEED = 20261  # which images calibrate and which test, when one folder serves both
 
 Purpose = Literal["calibration", "test"]
+Version = tuple[int, int, int, int]
 _PARTS: dict[Purpose, tuple[str, ...]] = {"calibration": ("calibration", "train"), "test": ("test", "val")}
 
 
@@ -83,9 +86,9 @@ class Dataset:
         """The set as a stage's input. Its digest covers bytes, order, labels and masks, not where they lie."""
         digest = hashlib.sha256()
         for sample in self.samples:
-            digest.update(f"{sample.label}\0{file_sha256(self.root / sample.file)}\n".encode())
+            digest.update(f"{sample.label}\0{_read_sha256(self.root / sample.file)}\n".encode())
             if sample.mask is not None:
-                digest.update(f"{file_sha256(self.root / sample.mask)}\0{self.coding}\n".encode())
+                digest.update(f"{_read_sha256(self.root / sample.mask)}\0{self.coding}\n".encode())
         return Artifact(self.root, digest.hexdigest())
 
 
@@ -158,8 +161,10 @@ def batches(dataset: Dataset, preprocess: Preprocess, batch_size: int = 16) -> I
     """
     from concurrent.futures import Future, ThreadPoolExecutor
 
+    decoded = _decoded_of(dataset.root, preprocess)
+
     def read(sample: Sample) -> npt.NDArray[np.uint8]:
-        return read_image(dataset.root / sample.file, preprocess)
+        return decoded.pixels(sample.file)[None]
 
     starts = range(0, len(dataset), batch_size)
     with ThreadPoolExecutor(2) as pool:
@@ -167,7 +172,56 @@ def batches(dataset: Dataset, preprocess: Preprocess, batch_size: int = 16) -> I
         for start in starts:
             ahead += [pool.submit(read, s) for s in dataset.samples[start + len(ahead) : start + 2 * batch_size]]
             now, ahead = ahead[:batch_size], ahead[batch_size:]
-            yield preprocess.normalise(np.stack([future.result() for future in now]))
+            yield np.concatenate(list(pool.map(preprocess.normalise, [future.result() for future in now])))
+
+
+class _Decoded:
+    """Pixels of one set of images: each is decoded once, and kept while all that are kept fit into ``DECODED_BYTES``.
+
+    Calibration, bias correction and three forms of a network read the same images one after another.
+    """
+
+    def __init__(self, root: Path, preprocess: Preprocess) -> None:
+        self._root, self._preprocess = root, preprocess
+        self._kept: dict[tuple[str, Version], npt.NDArray[np.uint8]] = {}
+        self._room = DECODED_BYTES
+
+    def pixels(self, file: str) -> npt.NDArray[np.uint8]:
+        """As ``read_image``; a file that has changed since is decoded again."""
+        path = self._root / file
+        key = (file, _version(path))
+        if key in self._kept:
+            return self._kept[key]
+        pixels = read_image(path, self._preprocess)
+        if pixels.nbytes <= self._room:
+            self._kept[key] = pixels
+            self._room -= pixels.nbytes
+        return pixels
+
+
+@lru_cache(maxsize=1)
+def _decoded_of(root: Path, preprocess: Preprocess) -> _Decoded:
+    """The set that was asked for last is the one that is kept."""
+    return _Decoded(root, preprocess)
+
+
+def _read_sha256(path: Path) -> str:
+    """Of a file that a build asks for several times; read once until it changes."""
+    return _sha256_of(path, _version(path))
+
+
+@lru_cache(maxsize=20_000)
+def _sha256_of(path: Path, version: Version) -> str:
+    return file_sha256(path)
+
+
+def _version(path: Path) -> Version:
+    """By which a file that was written again is known, whatever time it was given; zeros where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0, 0, 0
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size
 
 
 def read_image(path: Path, preprocess: Preprocess) -> npt.NDArray[np.uint8]:

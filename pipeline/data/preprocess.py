@@ -199,7 +199,11 @@ class Preprocess:
     def normalise(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """``(N, H, W, C)`` uint8 pixels to the network's ``(N, C, H, W)`` float32 input."""
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
-        return np.ascontiguousarray(((pixels.astype(np.float32) - mean) / std).transpose(0, 3, 1, 2))
+        table = (np.arange(256, dtype=np.float32) - mean[:, None]) / std[:, None]  # of each value a pixel can have
+        found = np.empty((len(pixels), len(mean), *pixels.shape[1:3]), np.float32)
+        for channel, values in enumerate(table):
+            found[:, channel] = values[pixels[..., channel]]
+        return found
 
 
 def letterboxed(width: int, height: int, columns: int, rows: int) -> tuple[int, int]:

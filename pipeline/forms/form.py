@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from edgec.pipeline.core.at_once import num_cores, side_by_side
 from edgec.pipeline.forms.compiler import LoadsCompiler, OnDevice, load_compiler
 from edgec.pipeline.forms.device import device_module, open_device
 from edgec.pipeline.forms.format import Predictor
@@ -78,11 +78,14 @@ class OnnxForm:
     batch_size: int = field(default=IMAGES_HERE, compare=False)
 
     def open(self, artifact: Path) -> Predictor:
-        """The file, or ``model.onnx`` of a folder, on all cores."""
+        """The file, or ``model.onnx`` of a folder, images side by side on all cores."""
         from edgec.pipeline.forms.ort import OrtRunner
 
         file = artifact / "model.onnx" if artifact.is_dir() else artifact
-        return OrtRunner(file, os.cpu_count() or 1, self.as_written)
+        cores = num_cores()
+        at_once, _ = side_by_side(cores)
+        runner = OrtRunner(file, cores - at_once + 1, self.as_written, at_once=at_once)
+        return runner if runner.fixed_batch in (None, 1) else OrtRunner(file, cores, self.as_written)
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class HereForm(LoadsCompiler):
     settings: Any
     identity: Mapping[str, str]
     name: str = TARGET
-    threads: int = field(default_factory=lambda: os.cpu_count() or 1, compare=False)
+    threads: int = field(default_factory=lambda: num_cores(), compare=False)
     batch_size: int = field(default=IMAGES_HERE, compare=False)
 
     def open(self, artifact: Path) -> Predictor:
@@ -157,7 +160,7 @@ def here(compiler: str, settings: Any, threads: int | None = None) -> HereForm |
     if not probe.can_run:
         return None
     identity = {"runtime": probe.facts, **instruction_set()}
-    return HereForm(compiler, settings, identity, threads=threads or os.cpu_count() or 1)
+    return HereForm(compiler, settings, identity, threads=threads or num_cores())
 
 
 def there(compiler: str, settings: Any, on: str, artifact: Path, threads: int = 1) -> ThereForm:

@@ -192,21 +192,40 @@ def estimate_words(low_ms: float, high_ms: float) -> str:
     return f"{low_ms:.2f} ms" if low_ms == high_ms else f"{low_ms:.2f} to {high_ms:.2f} ms"
 
 
-def measure(invoke: Callable[[], None], threads: int, budget_s: float = 8.0) -> Latency:
-    """Time ``invoke`` until 1,000 samples or ``budget_s`` seconds are spent, at least ten blocks; drop nothing."""
-    return measure_in_turns([invoke], threads, budget_s)[0]
+@dataclass(frozen=True)
+class Effort:
+    """How long one artifact is timed.
+
+    Attributes:
+        timed_s: seconds of samples, where 1,000 do not come sooner.
+        warm_up_s: after which the warm-up ends, steady or not.
+        in_block: least samples of each of the ten blocks, however long they take.
+    """
+
+    timed_s: float
+    warm_up_s: float
+    in_block: int
 
 
-def measure_in_turns(invokes: Sequence[Callable[[], None]], threads: int, budget_s: float = 8.0) -> list[Latency]:
+THOROUGH = Effort(timed_s=8.0, warm_up_s=2.0, in_block=10)
+BRIEF = Effort(timed_s=0.5, warm_up_s=0.25, in_block=2)
+"""Of a build, which is there to say whether it pays; ``edgec measure`` and ``edgec check`` take their time."""
+
+
+def measure(invoke: Callable[[], None], threads: int, effort: Effort = THOROUGH) -> Latency:
+    """Time ``invoke`` until 1,000 samples are taken or the time is spent, in ten blocks; drop nothing."""
+    return measure_in_turns([invoke], threads, effort)[0]
+
+
+def measure_in_turns(invokes: Sequence[Callable[[], None]], threads: int, effort: Effort = THOROUGH) -> list[Latency]:
     """The same for several at once, a block of each in turn, forwards and backwards: what drifts meets all alike.
 
     Args:
-        budget_s: for each of them.
+        effort: for each of them.
     """
-    warmed = [warm_up(invoke, budget_s / 4) for invoke in invokes]
-    wanted = [
-        int(np.clip(1000 * budget_s / max(each.last_ms, 1e-3), 10 * NUM_BLOCKS, SAMPLES_FOR_P99)) for each in warmed
-    ]
+    warmed = [warm_up(invoke, effort.warm_up_s) for invoke in invokes]
+    least = effort.in_block * NUM_BLOCKS
+    wanted = [int(np.clip(1000 * effort.timed_s / max(each.last_ms, 1e-3), least, SAMPLES_FOR_P99)) for each in warmed]
     blocks: list[list[npt.NDArray[np.float64]]] = [[] for _ in invokes]
     for turn in range(NUM_BLOCKS):
         for place in range(len(invokes)) if turn % 2 == 0 else reversed(range(len(invokes))):

@@ -158,7 +158,15 @@ class Graph:
         return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [batch or "N", *sides])
 
     def with_constants(self, changed: Mapping[str, Array]) -> Graph:
-        return replace(self, constants={**self.constants, **changed})
+        graph = replace(self, constants={**self.constants, **changed})
+        if "shapes" in self.__dict__ and all(self._keeps_shapes(name, array) for name, array in changed.items()):
+            graph.__dict__["shapes"] = self.shapes  # ONNX takes a tenth of a second to infer them
+        return graph
+
+    def _keeps_shapes(self, name: str, array: Array) -> bool:
+        """A weight in place of a weight: floats decide the shape of a Resize or a Range alone."""
+        weight = np.issubdtype(array.dtype, np.floating) and array.shape == self.constants.get(name, np.empty(0)).shape
+        return weight and all(node.op not in ("Resize", "Range") for node in self.consumers.get(name, ()))
 
     def with_nodes(self, nodes: Iterable[Node], constants: Mapping[str, Array] | None = None) -> Graph:
         return replace(self, nodes=tuple(nodes), constants={**self.constants, **(constants or {})})

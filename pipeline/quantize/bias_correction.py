@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 import torch
@@ -21,6 +21,10 @@ ChooseWeight = Callable[[Node, Batches, Batches], Array]
 
 BATCH_SIZE = 8
 """Small enough that a feature map stays near the processor's caches."""
+
+
+GONE = torch.empty(0)
+"""In place of a batch that nobody reads any more."""
 
 
 @torch.no_grad()
@@ -54,7 +58,8 @@ def correct_biases(
             data, name = node.inputs[0], node.inputs[1]
             changed[name] = choose_weight(node, reference[data], quantized[data])
             integer[name] = torch.from_numpy(changed[name])
-        expected, actual = forward(node, exact, reference), forward(node, integer, quantized)
+        spent = last_read(node, remaining)
+        expected, actual = forward(node, exact, reference, spent), forward(node, integer, quantized, spent)
         if correctable(graph, plan, node):
             error = mean_error(expected[0], actual[0], *live_window(graph, node))
             changed[node.inputs[2]] = graph.constants[node.inputs[2]] + error.numpy()
@@ -62,11 +67,9 @@ def correct_biases(
         for name, want, have in zip(node.outputs, expected, actual, strict=False):
             reference[name] = want
             quantized[name] = in_place(have, partial(fake_quantize, params=plan.activations.get(name)))
-        for name in dict.fromkeys(node.inputs):
-            remaining[name] = remaining.get(name, 1) - 1
-            if remaining[name] <= 0:
-                reference.pop(name, None)
-                quantized.pop(name, None)
+        for name in spent:
+            reference.pop(name, None)
+            quantized.pop(name, None)
         if progress is not None:
             progress(index + 1, len(graph.nodes))
     return graph.with_constants(changed)
@@ -105,10 +108,15 @@ def mean_error(expected: Batches, actual: Batches, low: Tensor, high: Tensor) ->
     """
     errors, counts = [], []
     for want, have in zip(expected, actual, strict=True):
-        floor, ceiling = _spread(low, want.dim()), _spread(high, want.dim())
-        live = ((want > floor) & (want < ceiling)) | ((have > floor) & (have < ceiling))
-        errors.append(_per_image((want - have) * live))
-        counts.append(_per_image(live.to(want.dtype)))
+        error = want - have
+        live = _live(want, have, _spread(low, want.dim()), _spread(high, want.dim()))
+        if live is None:
+            count = torch.full(error.shape[:2], float(want[0, 0].numel()))
+        else:
+            error.mul_(live)
+            count = _per_image(live.to(want.dtype))
+        errors.append(_per_image(error))
+        counts.append(count)
     error, count = torch.cat(errors), torch.cat(counts)
     total = count.sum(dim=0).clamp_min(1e-9)
     mean = error.sum(dim=0) / total
@@ -116,11 +124,29 @@ def mean_error(expected: Batches, actual: Batches, low: Tensor, high: Tensor) ->
     return mean * (1 - variance / mean.pow(2).clamp_min(1e-30)).clamp_min(0)
 
 
-def forward(node: Node, constants: dict[str, Tensor], values: dict[str, Batches]) -> list[Batches]:
-    """All outputs of a node, each as a list of batches."""
+def last_read(node: Node, remaining: dict[str, int]) -> tuple[str, ...]:
+    """Inputs that no node behind this one reads; ``remaining`` counts the readers of each tensor down."""
+    for name in dict.fromkeys(node.inputs):
+        remaining[name] = remaining.get(name, 1) - 1
+    return tuple(name for name in dict.fromkeys(node.inputs) if remaining[name] <= 0)
+
+
+def forward(
+    node: Node, constants: dict[str, Tensor], values: dict[str, Batches], spent: Collection[str] = ()
+) -> list[Batches]:
+    """All outputs of a node, each as a list of batches.
+
+    Args:
+        spent: inputs that nobody reads any more: each batch of theirs is let go as soon as its output is there.
+    """
     data = [name for name in node.inputs if name in values]
     count = len(values[data[0]]) if data else 1
-    batches = [compute(node, constants | {name: values[name][i] for name in data}) for i in range(count)]
+    batches = []
+    for i in range(count):
+        batches.append(compute(node, constants | {name: values[name][i] for name in data}))
+        for name in data:
+            if name in spent:
+                values[name][i] = GONE
     return [list(output) for output in zip(*batches, strict=True)]
 
 
@@ -129,6 +155,14 @@ def in_place(batches: Batches, change: Callable[[Tensor], Tensor]) -> Batches:
     for place, batch in enumerate(batches):
         batches[place] = change(batch)
     return batches
+
+
+def _live(want: Tensor, have: Tensor, floor: Tensor, ceiling: Tensor) -> Tensor | None:
+    """Where either lies between the bounds; None for everywhere. A map is large: each pass over it that can be, is left
+    away."""
+    if not ceiling.isposinf().all():
+        return ((want > floor) & (want < ceiling)) | ((have > floor) & (have < ceiling))
+    return None if floor.isneginf().all() else torch.maximum(want, have) > floor
 
 
 def _per_image(y: Tensor) -> Tensor:

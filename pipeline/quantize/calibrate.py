@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from edgec.pipeline.core.at_once import each_at_once, num_cores, side_by_side
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.forms.ort import PROVIDERS, session_options
 from edgec.pipeline.network.graph import Graph, Node
@@ -94,13 +95,13 @@ def collect(onnx_path: Path, batches_factory: Batches, progress: Progress | None
     """
     graph = Graph.read(onnx.load(onnx_path))
     probed = _Probes.of(graph)
-    session = _session(probed.model)
+    cores = num_cores()
+    at_once = side_by_side(cores)[0] if graph.shapes[graph.inputs[0]][0] in (None, 1) else 1
+    session = _session(probed.model, cores - at_once + 1)
     running = {name: _Running() for name in probed.names}
     done = 0
     for batch in batches_factory():
-        for piece in _pieces(batch, graph):
-            results = session.run(list(probed.outputs), {graph.inputs[0]: _filled(piece, graph)})
-            outputs = {name: value[: len(piece)] for name, value in zip(probed.outputs, results, strict=True)}
+        for piece, outputs in _asked(session, probed, batch, graph, at_once):
             for name in probed.names:
                 running[name].add(*probed.read(name, outputs, piece))
             done += len(piece)
@@ -225,17 +226,34 @@ class _Running:
         return TensorStatistics(*(extremes[0], extremes[1], *means, counts, limit))
 
 
-def _session(model: onnx.ModelProto) -> Any:
+def _session(model: onnx.ModelProto, threads: int) -> Any:
     import onnxruntime
 
-    return onnxruntime.InferenceSession(model.SerializeToString(), session_options(0), providers=PROVIDERS)
+    return onnxruntime.InferenceSession(model.SerializeToString(), session_options(threads), providers=PROVIDERS)
 
 
-def _pieces(batch: Array, graph: Graph) -> Iterator[Array]:
-    """A batch in pieces that the model takes: whole where the batch dimension is free."""
-    size = graph.shapes[graph.inputs[0]][0] or len(batch)
-    for start in range(0, len(batch), size):
-        yield batch[start : start + size]
+def _asked(
+    session: Any, probed: _Probes, batch: Array, graph: Graph, at_once: int
+) -> Iterator[tuple[Array, Mapping[str, Array]]]:
+    """(images, what the probes say of them): of the whole batch, or piece by piece where the model's batch is fixed.
+
+    An image on each core: the feature maps of a batch would be most of what a build holds in memory.
+    """
+    size = graph.shapes[graph.inputs[0]][0]
+    pieces = [batch[start : start + (size or 1)] for start in range(0, len(batch), size or 1)]
+
+    def ask(piece: Array) -> list[Array]:
+        results = session.run(list(probed.outputs), {graph.inputs[0]: _filled(piece, graph)})
+        return [values[: len(piece)] for values in results]
+
+    found = each_at_once(ask, pieces, at_once)
+    if size:
+        yield from (
+            (piece, dict(zip(probed.outputs, one, strict=True))) for piece, one in zip(pieces, found, strict=True)
+        )
+    else:
+        whole = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        yield batch, dict(zip(probed.outputs, whole, strict=True))
 
 
 def _filled(piece: Array, graph: Graph) -> Array:

@@ -99,15 +99,18 @@ class Channels:
         Extremes"): a new image exceeds the extreme of N with probability 1/N, one that lies x further with exp(-x/b)
         of that, and by 2 b^2 in the mean square.
         """
-        below = _excess(self.low - low, self.low_tail) * (low > self.lowest)
-        above = _excess(high - self.high, self.high_tail) * (high < self.highest)
+        below = _excess(self.low - low, self.low_tail, low > self.lowest)
+        above = _excess(high - self.high, self.high_tail, high < self.highest)
         error: Array = self.rarity * (below + above)
         return error
 
 
-def _excess(margin: Array, tail: Array) -> Array:
+def _excess(margin: Array, tail: Array, possible: Array) -> Array:
+    """0 where nothing can lie further out: behind a ReLU that is one side of all channels, and costs nothing then."""
+    if not np.any(possible):
+        return np.zeros_like(margin)
     length = np.maximum(tail, 1e-30)
-    excess: Array = EXCESS * length**2 * np.exp(-np.maximum(margin, 0.0) / length)
+    excess: Array = EXCESS * length**2 * np.exp(-np.maximum(margin, 0.0) / length) * possible
     return excess
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from edgec.pipeline.forms.scheme import Scheme
 from edgec.pipeline.network.graph import Graph
 from edgec.pipeline.quantize.affine import Array
-from edgec.pipeline.quantize.bias_correction import BATCH_SIZE, Batches, forward, in_place
+from edgec.pipeline.quantize.bias_correction import BATCH_SIZE, Batches, forward, in_place, last_read
 from edgec.pipeline.quantize.executor import tensors
 from edgec.pipeline.quantize.masked import masked
 from edgec.pipeline.quantize.plan import Plan, is_linear, layer_output
@@ -100,17 +100,16 @@ def layer_sqnr(graph: Graph, plan: Plan, images: Tensor) -> Mapping[str, float]:
     measured: dict[str, float] = {}
     remaining = {name: len(nodes) for name, nodes in graph.consumers.items()}
     for node in graph.nodes:
-        expected, actual = forward(node, exact, wanted), forward(node, integer, stored)
+        spent = last_read(node, remaining)
+        expected, actual = forward(node, exact, wanted, spent), forward(node, integer, stored, spent)
         for name, want, have in zip(node.outputs, expected, actual, strict=False):
             wanted[name] = want
             stored[name] = in_place(have, partial(fake_quantize, params=plan.activations.get(name)))
             if name in plan.activations and name not in hidden:
                 measured[node.name] = sqnr_db_of(_images(stored[name], want))
-        for name in dict.fromkeys(node.inputs):
-            remaining[name] = remaining.get(name, 1) - 1
-            if remaining[name] <= 0:
-                wanted.pop(name, None)
-                stored.pop(name, None)
+        for name in spent:
+            wanted.pop(name, None)
+            stored.pop(name, None)
     return measured
 
 

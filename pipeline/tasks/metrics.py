@@ -90,7 +90,6 @@ def mcnemar_p(only_a: int, only_b: int) -> float:
 
     McNemar, Psychometrika 12 (1947); the exact form is a binomial test on the discordant pairs.
     """
-    from scipy.stats import binomtest
+    from scipy.special import bdtr  # ``scipy.stats.binomtest`` is the same and takes a second to load
 
-    pairs = only_a + only_b
-    return float(binomtest(only_a, pairs).pvalue) if pairs else 1.0
+    return min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5))) if only_a + only_b else 1.0

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FORMAT: Format = TfliteFormat()
 TOOLCHAIN: tuple[str, ...] = ("ai-edge-litert", "flatbuffers")
+COUNTS_WITH: tuple[str, ...] = ("tflite-micro",)
 LABELS, PREPROCESS = "edgec.labels", "edgec.preprocess"  # ``metadata_props`` of an ONNX file, each one JSON
 HALF = "reduced_precision_support"  # of the metadata: XNNPACK may compute so
 HALF_REMARK = "this board computes in float16, this machine in float32: --on an emulated core gives the board's answers"

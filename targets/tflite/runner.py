@@ -6,13 +6,16 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgec.pipeline.core.at_once import Crew, each_at_once, side_by_side
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.compiler import OnDevice
@@ -23,6 +26,7 @@ from edgec.targets.tflite.options import TfliteOptions
 if TYPE_CHECKING:
     from edgec.pipeline.forms.device import Device
 
+REDIRECTING = Lock()  # standard error is one for all threads
 ANNOUNCEMENT = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
 
 
@@ -40,20 +44,34 @@ class LiteRtRunner:
     """
 
     def __init__(self, path: Path, threads: int = 1, xnnpack: bool = True, reference: bool = False) -> None:
-        self.interpreter = open_interpreter(path.read_bytes(), threads, xnnpack, reference)
+        self._open = partial(open_interpreter, path.read_bytes(), xnnpack=xnnpack, reference=reference)
+        self._at_once, self._threads_each = side_by_side(threads)
+        self.interpreter = self._open(threads)
+        self._alone, self._several = Crew(lambda: [self.interpreter]), Crew(self._interpreters)
         self._input, self._outputs = self.interpreter.get_input_details()[0], self.interpreter.get_output_details()
         self._in_model_order = _outputs_in_model_order(path)
         self._pixels = _pixel_normalisation(path) if self._input["dtype"] == np.uint8 else None
 
     def predict(self, batch: Batch) -> Outputs:
-        """``(N, C, H, W)`` float32 to ``(N, ...)`` float32 outputs, dequantized; feature maps come back as NCHW."""
-        outputs: list[list[npt.NDArray[Any]]] = [[] for _ in self._outputs]
-        for image in batch:
-            self.interpreter.set_tensor(self._input["index"], self.encode(image[None]))
-            self.interpreter.invoke()
-            for parts, output in zip(outputs, self._outputs, strict=True):
-                parts.append(self.interpreter.get_tensor(output["index"]))
-        return self.decode([np.concatenate(parts) for parts in outputs])
+        """``(N, C, H, W)`` float32 to ``(N, ...)`` float32 outputs, dequantized; feature maps come back as NCHW.
+
+        Several images side by side on the threads.
+        """
+        crew = self._alone if len(batch) == 1 or self._at_once == 1 else self._several
+
+        def ask(image: Batch) -> list[npt.NDArray[Any]]:
+            with crew.one() as interpreter:
+                interpreter.set_tensor(self._input["index"], self.encode(image[None]))
+                interpreter.invoke()
+                return [interpreter.get_tensor(output["index"]) for output in self._outputs]
+
+        found = each_at_once(ask, list(batch), self._at_once)
+        return self.decode([np.concatenate(parts) for parts in zip(*found, strict=True)])
+
+    def _interpreters(self) -> Iterator[Any]:
+        """Share the threads; tensors have the same indices in each."""
+        for _ in range(self._at_once):
+            yield self._open(self._threads_each)
 
     def single(self, image: Batch) -> Callable[[], None]:
         """One image in the input tensor; the call runs the network alone."""
@@ -140,7 +158,7 @@ def _unannounced() -> Iterator[None]:
 
     Everything else that is written meanwhile arrives, a little later.
     """
-    with scratch("stderr") as folder, (folder / "written").open("w+b") as written:
+    with REDIRECTING, scratch("stderr") as folder, (folder / "written").open("w+b") as written:
         stderr = os.dup(2)
         os.dup2(written.fileno(), 2)
         try:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from edgec.pipeline.core.code import code_digests, import_closure
+from edgec.pipeline.core import code
+from edgec.pipeline.core.code import NOTES, code_digests, import_closure
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
 KEYS = """
@@ -119,3 +120,54 @@ def test_packages_around_a_module_count_however_edgec_is_installed() -> None:
     assert {"edgec.pipeline", "edgec.targets"} <= import_closure(
         ("edgec.pipeline.forms.compile", "edgec.targets.tflite")
     )
+
+
+NOTED = "import sys; from pathlib import Path; from edgec.pipeline.core import code\n"
+NOTED += "code.recall_imports(Path(sys.argv[1])); known = len(code._noted)\n"
+NOTED += "parsed = []; plain = code.ast.parse; code.ast.parse = lambda *a: parsed.append(1) or plain(*a)\n"
+NOTED += "print(json.dumps(code.code_digests(['edgec.pipeline.quantize.stages']), sort_keys=True))\n"
+NOTED += "code.keep_imports(Path(sys.argv[1])); print(known, len(parsed))"
+
+
+def noted(folder: Path) -> tuple[str, int, int]:
+    """(digests, notes found, files parsed) of a new process."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import json; {NOTED}", str(folder)], capture_output=True, text=True, check=True
+    )
+    digests, counts = done.stdout.splitlines()
+    found, parsed = map(int, counts.split())
+    return digests, found, parsed
+
+
+def test_notes_spare_the_parsing_and_change_nothing(tmp_path: Path) -> None:
+    first, found, parsed = noted(tmp_path)
+    assert found == 0
+    assert parsed > 20
+    again, found, parsed_again = noted(tmp_path)
+    assert (again, found, parsed_again) == (first, parsed, 0)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1, 2]", '{"a": 3}', '{"a": "edgec.b"}', '{"a": [3]}', "null", "\udcff"])
+def test_notes_that_are_none_are_made_anew(content: str, tmp_path: Path) -> None:
+    usual, *_ = noted(tmp_path / "none")
+    (tmp_path / NOTES).write_bytes(content.encode("utf-8", "surrogateescape"))
+    found, num_notes, parsed = noted(tmp_path)
+    assert (found, num_notes) == (usual, 0)
+    assert parsed > 20
+    assert noted(tmp_path)[2] == 0, "written anew"
+
+
+def test_a_folder_that_takes_no_notes_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert noted(tmp_path / "file" / "below")[2] > 20
+
+
+def test_notes_that_no_source_needs_are_forgotten_once_there_are_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(code, "_noted", {f"rules old {i}": () for i in range(9)})
+    monkeypatch.setattr(code, "_kept", set())
+    monkeypatch.setattr(code, "_met", {"rules old 3"})
+    monkeypatch.setattr(code, "MOST_NOTES", 5)
+    code.keep_imports(tmp_path)
+    assert json.loads((tmp_path / NOTES).read_text()) == {"rules old 3": []}

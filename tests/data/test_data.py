@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from PIL import Image
 from tiny import TINY_PX
 
 from edgec.pipeline.core.errors import EdgecError
+from edgec.pipeline.data import dataset as dataset_module
 from edgec.pipeline.data.dataset import batches, check_classes, open_dataset, open_splits
 from edgec.pipeline.data.preprocess import Preprocess
 from edgec.pipeline.recipe import describe_onnx
@@ -130,6 +133,45 @@ def test_batches_keep_order_for_every_size(tiny_images: Path, batch_size: int) -
     np.testing.assert_array_equal(together, np.stack(alone))
 
 
+def test_an_image_is_decoded_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+    plain = dataset_module.read_image
+
+    def counted(path: Path, preprocess: Preprocess) -> np.ndarray:
+        decoded.append(path.name)
+        return plain(path, preprocess)
+
+    monkeypatch.setattr(dataset_module, "read_image", counted)
+    for index in range(5):
+        picture(tmp_path / f"{index}.png", side=40 + index)
+    images = open_dataset(tmp_path)
+    first = np.concatenate(list(batches(images, SMALL, 2)))
+    again = np.concatenate(list(batches(images.take(3), SMALL, 2)))
+    assert sorted(decoded) == [f"{index}.png" for index in range(5)]
+    np.testing.assert_array_equal(again, np.stack([first[images.samples.index(s)] for s in images.take(3).samples]))
+    before = (tmp_path / "2.png").stat()
+    picture(tmp_path / "2.png", side=42)
+    Image.new("RGB", (42, 48), (30, 20, 10)).save(tmp_path / "2.png")
+    os.utime(tmp_path / "2.png", ns=(before.st_atime_ns, before.st_mtime_ns))  # as 'cp -p' leaves it
+    changed = np.concatenate(list(batches(images, SMALL, 2)))
+    assert decoded[5:] == ["2.png"]
+    np.testing.assert_array_equal(changed[2], SMALL.normalise(SMALL.pixels(tmp_path / "2.png")[None])[0])
+    list(batches(images, replace(SMALL, color="BGR"), 2))
+    assert len(decoded) == 11, "another preprocessing decodes anew"
+
+
+def test_what_does_not_fit_is_decoded_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(4):
+        picture(tmp_path / f"{index}.png", side=50 + index)
+    pixels = SMALL.pixels(tmp_path / "0.png")
+    monkeypatch.setattr(dataset_module, "DECODED_BYTES", 2 * pixels.nbytes)
+    kept = dataset_module._Decoded(tmp_path, SMALL)
+    for index in range(4):
+        kept.pixels(f"{index}.png")
+    assert len(kept._kept) == 2
+    np.testing.assert_array_equal(kept.pixels("3.png"), SMALL.pixels(tmp_path / "3.png"))
+
+
 def test_one_broken_image_among_good_ones_is_named(tmp_path: Path) -> None:
     for index in range(5):
         picture(tmp_path / f"{index}.png")
@@ -197,3 +239,13 @@ def test_model_toml_says_what_can_be_meant(
         describe_onnx(tmp_path / "model.toml")
     assert caught.value.code == "bad-model-file"
     assert named in caught.value.message
+
+
+def test_a_digest_sees_a_file_that_kept_its_time_and_size(tmp_path: Path) -> None:
+    path = tmp_path / "one.bmp"
+    Image.new("RGB", (32, 32), (10, 20, 30)).save(path)
+    before, digest = path.stat(), open_dataset(tmp_path).artifact().sha256
+    Image.new("RGB", (32, 32), (30, 20, 10)).save(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert open_dataset(tmp_path).artifact().sha256 != digest

@@ -220,3 +220,17 @@ def test_a_long_picture_is_cropped_first_under_every_filter(
 def test_refusals(fields: dict[str, object], named: str) -> None:
     with pytest.raises(ValueError, match=re.escape(named)):
         replace(made(), **fields)  # type: ignore[arg-type]
+
+
+@given(
+    st.lists(st.tuples(st.floats(-300, 300), st.floats(0.01, 300)), min_size=3, max_size=3),
+    st.integers(0, 2**32 - 1),
+)
+def test_normalising_is_the_formula_for_every_pixel(scales: list[tuple[float, float]], seed: int) -> None:
+    """By a table of the 256 values that a pixel can have; to the bit what arithmetic on the picture gives."""
+    mean, std = (tuple(values) for values in zip(*scales, strict=True))
+    pixels = np.random.default_rng(seed).integers(0, 256, (2, 7, 5, 3)).astype(np.uint8)
+    found = made("RGB", 7, 5, mean=mean, std=std).normalise(pixels)
+    expected = (pixels.astype(np.float32) - np.float32(mean)) / np.float32(std)
+    np.testing.assert_array_equal(found, expected.transpose(0, 3, 1, 2))
+    assert found.flags.c_contiguous

@@ -39,3 +39,17 @@ def test_pairs_in_a_row_all_round(scales: tuple[float, ...], integer_sums: bool,
     for scale in scales:
         expected = rounded(expected, scale)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("fixed", [None, 1, 2])
+@pytest.mark.parametrize("at_once", [2, 3, 16])
+def test_images_side_by_side_answer_as_in_a_batch(fixed: int | None, at_once: int, tmp_path: Path) -> None:
+    model = pairs_in_a_row((0.02, 0.25))
+    if fixed is not None:
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = fixed
+    onnx.save(model, tmp_path / "pairs.onnx")
+    images = np.random.default_rng(1).normal(size=(6, 3, 8, 8)).astype(np.float32)
+    usual = OrtRunner(tmp_path / "pairs.onnx").predict(images)
+    found = OrtRunner(tmp_path / "pairs.onnx", at_once=at_once).predict(images)
+    np.testing.assert_array_equal(found[0], usual[0])

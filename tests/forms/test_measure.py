@@ -33,9 +33,9 @@ class Clock:
         self.calls += 1
 
 
-def measured(clock: Clock, monkeypatch: pytest.MonkeyPatch, **options: float) -> module.Latency:
+def measured(clock: Clock, monkeypatch: pytest.MonkeyPatch, effort: module.Effort = module.THOROUGH) -> module.Latency:
     monkeypatch.setattr(module, "time", clock)
-    return measure(clock.invoke, 1, **options)
+    return measure(clock.invoke, 1, effort)
 
 
 def test_a_constant_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,7 @@ def test_spikes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_slow_network_has_no_p99(monkeypatch: pytest.MonkeyPatch) -> None:
-    latency = measured(Clock([50.0]), monkeypatch, budget_s=8.0)
+    latency = measured(Clock([50.0]), monkeypatch)
     assert latency.num_samples == 160
     assert latency.p99_ms is None
     assert latency.p50_ms == 50.0
@@ -67,7 +67,18 @@ def test_a_slow_network_has_no_p99(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_call_that_never_settles_is_measured_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     times = [1.0 + 0.5 * (i // 32 % 2) for i in range(20_000)]
-    assert measured(Clock(times), monkeypatch, budget_s=1.0).num_samples >= 100
+    assert measured(Clock(times), monkeypatch, module.Effort(1.0, 0.25, 10)).num_samples >= 100
+
+
+@pytest.mark.parametrize(("call_ms", "samples"), [(0.1, 1000), (5.0, 100), (500.0, 20)])
+def test_a_build_measures_half_a_second_and_two_calls_a_block_at_least(
+    call_ms: float, samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock([call_ms])
+    latency = measured(clock, monkeypatch, module.BRIEF)
+    assert (latency.num_samples, latency.p50_ms) == (samples, call_ms)
+    assert (latency.p99_ms is None) == (samples < 1000)
+    assert (clock.calls - latency.num_warmup) == samples
 
 
 def of_blocks(*medians_ms: float) -> module.Latency:

@@ -11,8 +11,8 @@ import torch
 from calibrated import Calibrated
 
 from edgec.pipeline.forms.scheme import parse_scheme
-from edgec.pipeline.network.graph import Graph
-from edgec.pipeline.quantize.bias_correction import correct_biases, correctable, in_place
+from edgec.pipeline.network.graph import Graph, Node
+from edgec.pipeline.quantize.bias_correction import GONE, correct_biases, correctable, forward, in_place, mean_error
 from edgec.pipeline.quantize.executor import Values, run, tensors
 from edgec.pipeline.quantize.plan import Plan, make_plan
 from edgec.pipeline.quantize.prepare import prepare
@@ -80,3 +80,33 @@ def test_what_was_changed_is_gone_before_the_next_batch_is() -> None:
     assert changed is batches
     assert [batch.tolist() for batch in changed] == [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0], [4.0, 4.0]]
     assert alive == [4, 3, 2, 1]
+
+
+BOUNDS = [(-torch.inf, torch.inf), (0.0, torch.inf), (-3.0, torch.inf), (-3.0, 3.0), (-torch.inf, 6.0)]
+
+
+@pytest.mark.parametrize(("low", "high"), BOUNDS)
+@pytest.mark.parametrize("shape", [(4, 5, 6, 7), (4, 5)])
+def test_the_mean_error_counts_where_either_side_is_live(low: float, high: float, shape: tuple[int, ...]) -> None:
+    """The formula of the docstring, position by position."""
+    stream = torch.Generator().manual_seed(3)
+    want, have = (4 * torch.randn(shape, generator=stream) for _ in range(2))
+    found = mean_error([want[:2], want[2:]], [have[:2], have[2:]], torch.tensor(low), torch.tensor(high))
+    live = ((want > low) & (want < high)) | ((have > low) & (have < high))
+    spread = tuple(range(2, len(shape)))
+    error, count = ((x.sum(dim=spread) if spread else x) for x in ((want - have) * live, live.float()))
+    total = count.sum(dim=0).clamp_min(1e-9)
+    mean = error.sum(dim=0) / total
+    variance = (error - mean * count).pow(2).sum(dim=0) / total.pow(2)
+    expected = mean * (1 - variance / mean.pow(2).clamp_min(1e-30)).clamp_min(0)
+    torch.testing.assert_close(found, expected)
+
+
+def test_spent_inputs_are_let_go_batch_by_batch() -> None:
+    node = Node("Relu", ("x",), ("y",), {}, "relu")
+    batches = [torch.randn(2, 3) for _ in range(3)]
+    values = {"x": list(batches)}
+    kept = forward(node, {}, dict(values))
+    spent = forward(node, {}, values, spent=("x",))
+    assert all(batch is GONE for batch in values["x"])
+    assert [torch.equal(a, b) for a, b in zip(kept[0], spent[0], strict=True)] == [True] * 3

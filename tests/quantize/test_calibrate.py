@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from edgec.pipeline.network.graph import Graph
+from edgec.pipeline.quantize import calibrate
 from edgec.pipeline.quantize.calibrate import Calibration, collect
 from edgec.pipeline.quantize.executor import run
 
@@ -98,3 +99,14 @@ def test_a_fixed_batch_is_fed_in_its_own_size(tmp_path: Path, batch: int) -> Non
     for name, statistics in free.tensors.items():
         np.testing.assert_allclose(fixed.tensors[name].channel_mean, statistics.channel_mean, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(fixed.tensors[name].channel_max, statistics.channel_max, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3])
+def test_statistics_do_not_depend_on_the_cores(
+    cores: int, tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, found = tmp_path / "usual.npz", tmp_path / "found.npz"
+    streamed(tiny_onnx, 5).save(usual)
+    monkeypatch.setattr(calibrate, "num_cores", lambda: cores)
+    streamed(tiny_onnx, 5).save(found)
+    assert found.read_bytes() == usual.read_bytes()
