@@ -1,9 +1,11 @@
 """How long ``edgec`` itself takes: ``--help``, a cold and a warm build, its peak memory, and memory against data size.
 
-    python benchmarks/build.py [--runs 5]
+    python benchmarks/build.py [--runs 5] [--beside PYTHON]
     python benchmarks/build.py --only -- deeplabv3plus-mobilenetv2 --input-px 513 --target cpu --no-measure
 
-Whole processes, timed from outside, medians of several runs; every cold build starts with an empty store.
+Whole processes, timed from outside, medians of several runs; every cold build starts with an empty store. A second
+target is ``arm`` in a store that holds the ``cpu`` build. ``--beside`` is the interpreter of an environment of another
+edgec: its builds take turns with this one's, so that what disturbs the machine disturbs both.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-EDGEC = [sys.executable, "-m", "edgec.pipeline.cli"]
-BUILD = [*EDGEC, "build", "mobilenetv3", "--target", "cpu", "--json"]
+EDGEC = ["-m", "edgec.pipeline.cli"]
+BUILD = [*EDGEC, "build", "mobilenetv3", "--json"]
 
 
 def timed(command: list[str], cache: Path) -> tuple[float, float]:
@@ -43,30 +45,40 @@ def timed(command: list[str], cache: Path) -> tuple[float, float]:
     return seconds, peak_kb / 1024
 
 
-def report(name: str, runs: list[tuple[float, float]]) -> None:
-    """One line: median, smallest and largest time, largest memory."""
+def report(name: str, runs: list[tuple[float, float]]) -> float:
+    """One line: median, smallest and largest time, largest memory; return the median."""
     seconds = [run[0] for run in runs]
     peak = max(run[1] for run in runs)
     spread = f"({min(seconds):.2f} to {max(seconds):.2f})"
-    print(f"{name:<34} {statistics.median(seconds):8.2f} s  {spread}, peak {peak:6.0f} MB")
+    print(f"{name:<42} {statistics.median(seconds):8.2f} s  {spread}, peak {peak:6.0f} MB", flush=True)
+    return statistics.median(seconds)
 
 
-def whole_builds(runs: int, folder: Path) -> None:
-    """``--help``, cold and warm builds of the default model."""
-    report("edgec --help", [timed([*EDGEC, "--help"], folder / "cache") for _ in range(runs)])
-    cold, warm = [], []
-    for _ in range(runs):
-        shutil.rmtree(folder / "cache", ignore_errors=True)
-        command = [*BUILD, "--output", str(folder / "bundle")]
-        cold.append(timed(command, folder / "cache"))
-        warm.append(timed(command, folder / "cache"))
-    report("edgec build mobilenetv3, cold", cold)
-    report("edgec build mobilenetv3, warm", warm)
+def whole_builds(runs: int, folder: Path, other: str | None) -> None:
+    """``--help``, cold and warm builds of the default model, and what a second target adds."""
+    report("edgec --help", [timed([sys.executable, *EDGEC, "--help"], folder / "cache") for _ in range(runs)])
+    pythons = {"": sys.executable} | ({"the other edgec: ": other} if other else {})
+    kinds = ("cold", "warm", "a second target")
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {(who, kind): [] for kind in kinds for who in pythons}
+    for run in range(runs):
+        for who in list(pythons) if run % 2 == 0 else reversed(pythons):
+            cache = folder / "cache"
+            shutil.rmtree(cache, ignore_errors=True)
+            for kind, target in zip(kinds, ("cpu", "cpu", "arm"), strict=True):
+                command = [pythons[who], *BUILD, "--target", target, "--output", str(folder / "bundle")]
+                found[who, kind].append(timed(command, cache))
+    medians = {key: report(f"{key[0]}edgec build mobilenetv3, {key[1]}", own) for key, own in found.items()}
+    for who in pythons:
+        share = medians[who, "a second target"] / medians[who, "cold"]
+        print(f"{who}a second target takes {100 * share:.0f} % of the first")
+    if other:
+        for kind in kinds:
+            print(f"{kind}: {medians['', kind] / medians['the other edgec: ', kind]:.2f} of the other's time")
 
 
 def one_build(words: list[str], folder: Path) -> None:
     """One cold build with its largest process."""
-    command = [*EDGEC, "build", *words, "--output", str(folder / "bundle")]
+    command = [sys.executable, *EDGEC, "build", *words, "--output", str(folder / "bundle")]
     report(f"edgec build {' '.join(words)}, cold", [timed(command, folder / "cache")])
 
 
@@ -114,6 +126,7 @@ def _noise_images(folder: Path, count: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--beside", help="interpreter of an environment with another edgec")
     parser.add_argument("--only", nargs=argparse.REMAINDER, help="what follows 'edgec build': one cold build of that")
     options = parser.parse_args()
     from edgec.pipeline.forms.measure import cpu_model
@@ -123,7 +136,7 @@ def main() -> None:
         if options.only:
             one_build([word for word in options.only if word != "--"], Path(folder))
         else:
-            whole_builds(options.runs, Path(folder))
+            whole_builds(options.runs, Path(folder), options.beside)
             calibration_memory(Path(folder))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"(this script itself: {peak:.0f} MB)")
