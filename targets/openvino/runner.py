@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgec.pipeline.core.at_once import Crew, each_at_once, side_by_side
 from edgec.pipeline.forms.compiler import OnDevice, stays_here
 from edgec.pipeline.forms.format import Batch, Outputs
 from edgec.targets.openvino.options import OpenVinoOptions
@@ -28,29 +26,24 @@ class OpenVinoRunner:
     """
 
     def __init__(self, path: Path, threads: int, precision: str = "f32") -> None:
-        self._compile = partial(compile_for_cpu, path, threads, precision)
-        self._at_once, _ = side_by_side(threads)
-        self._alone, self._several = Crew(self._one), Crew(self._streams)
-        if self._at_once == 1:
-            with self._alone.one():  # what cannot be loaded says so at once
-                pass
+        self._compiled = compile_for_cpu(path, threads, precision)
 
     def predict(self, batch: Batch) -> Outputs:
-        """``(N, C, H, W)`` to every output, image by image as on the device, several side by side on the threads."""
-        crew = self._alone if len(batch) == 1 or self._at_once == 1 else self._several
+        """``(N, C, H, W)`` to every output, image by image as on the device.
 
-        def ask(image: Batch) -> list[Batch]:
-            with crew.one() as request:
-                request.infer({0: image}, share_inputs=True)
-                return [tensor.data.copy() for tensor in request.output_tensors]
-
-        found = each_at_once(ask, [image[None] for image in batch], self._at_once)
-        return tuple(np.concatenate(parts).astype(np.float32, copy=False) for parts in zip(*found, strict=True))
+        One after another: two requests that are asked from two threads of Python were seen to wait for each other.
+        """
+        request, count = self._compiled.create_infer_request(), len(self._compiled.outputs)
+        outputs: list[list[Batch]] = [[] for _ in range(count)]
+        for image in batch:
+            request.infer({0: image[None]}, share_inputs=True)
+            for i in range(count):
+                outputs[i].append(request.get_output_tensor(i).data.copy())
+        return tuple(np.concatenate(parts).astype(np.float32, copy=False) for parts in outputs)
 
     def single(self, image: Batch) -> Callable[[], None]:
         """One image in the request's own input tensor; ``infer`` without arguments neither copies nor allocates."""
-        with self._alone.one() as other:
-            request = other.get_compiled_model().create_infer_request()
+        request = self._compiled.create_infer_request()
         request.get_input_tensor(0).data[:] = image
 
         def invoke() -> None:
@@ -58,29 +51,18 @@ class OpenVinoRunner:
 
         return invoke
 
-    def _one(self) -> Iterator[Any]:
-        """A request that has all threads."""
-        yield self._compile().create_infer_request()
 
-    def _streams(self) -> Iterator[Any]:
-        """Requests that run side by side and share the threads."""
-        compiled = self._compile(streams=self._at_once)
-        for _ in range(self._at_once):
-            yield compiled.create_infer_request()
-
-
-def compile_for_cpu(path: Path, threads: int, precision: str, *, streams: int = 1, profiled: bool = False) -> Any:
-    """The folder's IR as the CPU plugin executes it: an ``openvino.CompiledModel``.
-
-    Args:
-        streams: images that run side by side and share the threads; one is as fast as can be alone.
-        profiled: count times.
-    """
+def compile_for_cpu(path: Path, threads: int, precision: str, profiled: bool = False) -> Any:
+    """The folder's IR as the CPU plugin executes it: an ``openvino.CompiledModel``; ``profiled`` counts times."""
     import openvino
 
-    hint = {"PERFORMANCE_HINT": "LATENCY"} if streams == 1 else {"NUM_STREAMS": streams}
-    config = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision, "PERF_COUNT": profiled}
-    return openvino.Core().compile_model(path / "model.xml", "CPU", hint | config)
+    config = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": precision,
+        "PERF_COUNT": profiled,
+    }
+    return openvino.Core().compile_model(path / "model.xml", "CPU", config)
 
 
 def open_runner(artifact: Path, settings: OpenVinoOptions, threads: int) -> OpenVinoRunner:
