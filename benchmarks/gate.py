@@ -11,11 +11,7 @@ The limit is ``max_slowdown = 0.01``: a gate that is asked to catch 2 % has to b
 the same are also held against 0.05. Coverage is of the ratio that the whole pool has, not of what was injected: a
 process that waits on purpose does not wait exactly so long.
 
-Three rules stand beside the gate. ``naive`` compares the means of 100 runs of each artifact and fails above 5 %, as
-benchmark actions do by default. ``criterion`` is Criterion.rs's rule on one process of each: a bootstrapped 95 %
-interval of the change of the mean that lies above a noise threshold of 1 % (docs, "Comparison"). ``change point`` is
-MongoDB's: E-divisive means over a history of medians (Daly et al., ICPE 2020), six processes before the change and six
-after it, at 5 %.
+Three rules of others stand beside the gate (``gate_rules.py``).
 """
 
 from __future__ import annotations
@@ -37,10 +33,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 from gate_noise import NOISES, Noise, simulate
+from gate_rules import BEFORE_AND_AFTER, RULES, other_rules
 
 from edgec.pipeline.bundle.read import open_bundle
 from edgec.pipeline.forms.measure import warm_up
-from edgec.pipeline.gate.change_points import change_points
 from edgec.pipeline.gate.finding import Finding
 from edgec.pipeline.gate.fingerprint import Fingerprint, read_fingerprint
 from edgec.pipeline.gate.latency import CONFIRMING, MAX_ROUNDS, PER_ROUND, Limits, judge
@@ -49,14 +45,10 @@ from edgec.pipeline.gate.worker import BLOCK_MS, Request, load_contestants, pin,
 
 TURN_S, BUDGET_S, BLOCKS_S = 4.0, 120.0, 8.0
 LIMIT, LOOSE_LIMIT = 0.01, 0.05
-NAIVE_RUNS, NAIVE_BAND = 100, 0.05
-CRITERION_THRESHOLD, CRITERION_RESAMPLES = 0.01, 1000
-BEFORE_AND_AFTER = 6
 MOST_PROCESSES = MAX_ROUNDS * PER_ROUND + CONFIRMING  # of one decision
 INJECTED = (0.0, 0.02, 0.03, 0.05)
 LOADS = ("quiet", "other core loaded", "bursts of load")
 CONTESTANTS = (1.0, 1.0, 1.0, 1.02, 1.03, 1.05)  # three times the same, and three that are slower on purpose
-RULES = ("naive", "criterion", "change point")
 COLUMNS = (
     "runs | fails % | passes % | open % | coverage % | naive fails % | criterion fails % | change point % | processes"
 )
@@ -101,31 +93,6 @@ def summary(tallies: Sequence[Tally]) -> str:
     shares = " | ".join(f"{np.mean(column):.1f} ({min(column):.0f} to {max(column):.0f})" for column in columns)
     runs = sum(tally.verdicts.total() for tally in tallies)
     return f"{runs:,} | {shares} | {sum(tally.num_processes for tally in tallies) / runs:.1f}"
-
-
-def other_rules(processes: Sequence[Process], candidate: int, baseline: int) -> dict[str, bool]:
-    """Which of ``RULES`` call the candidate slower. Each artifact has processes of its own, as those rules have it."""
-    ours, theirs = processes[0].blocks[candidate].ravel(), processes[-1].blocks[baseline].ravel()
-    history = [float(np.median(p.blocks[baseline])) for p in processes[:BEFORE_AND_AFTER]]
-    history += [float(np.median(p.blocks[candidate])) for p in processes[BEFORE_AND_AFTER : 2 * BEFORE_AND_AFTER]]
-    points = change_points(np.array(history))
-    return {
-        "naive": bool(ours[:NAIVE_RUNS].mean() > theirs[:NAIVE_RUNS].mean() * (1 + NAIVE_BAND)),
-        "criterion": criterion_fails(ours, theirs),
-        "change point": any(
-            abs(point.index - BEFORE_AND_AFTER) <= 1 and point.after > point.before for point in points
-        ),
-    }
-
-
-def criterion_fails(ours: np.ndarray, theirs: np.ndarray) -> bool:
-    """The interval of the relative change of the mean lies above the noise threshold."""
-    stream = np.random.default_rng(0)
-    means = [
-        samples[stream.integers(0, len(samples), (CRITERION_RESAMPLES, len(samples)))].mean(axis=1)
-        for samples in (ours, theirs)
-    ]
-    return bool(np.quantile(means[0] / means[1] - 1, 0.025) > CRITERION_THRESHOLD)
 
 
 def simulated(noise: Noise, injected: float, limit: float, runs: int, seed: int) -> Tally:

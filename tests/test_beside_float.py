@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -131,13 +131,47 @@ def test_float_is_not_compared_with_itself(
     assert open_bundle(bundle).manifest.latency.beside_float is None
 
 
-def test_what_was_seen_is_kept_for_the_same_artifact_and_machine(
+@dataclass
+class Machine:
+    """Where the tiny network is built for ``onnxruntime``.
+
+    Attributes:
+        kernel: tells one machine from another.
+    """
+
+    kernel: str
+    arguments: list[str]
+    folder: Path
+
+    def words(self) -> dict[str, str]:
+        return {"kernel": self.kernel}
+
+    def latency(self, name: str) -> Latency:
+        """Of a new build."""
+        assert main([*self.arguments, "--output", str(self.folder / name)]) == 0
+        found = open_bundle(self.folder / name).manifest.latency
+        assert isinstance(found, Latency)
+        return found
+
+
+@pytest.fixture
+def machine(
     float_ms: list[float],
     shared_store: None,
     colours_toml: Path,
     tiny_images: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+) -> Machine:
+    """None that an earlier test was built on."""
+    given = ["build", str(colours_toml), "--target", "onnxruntime", "--data", str(tiny_images)]
+    made = Machine(f"of {tmp_path}", given, tmp_path)
+    monkeypatch.setattr(deliver, "read_fingerprint", lambda threads: made)
+    return made
+
+
+def test_what_was_seen_is_kept_for_the_same_artifact_and_machine(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """First answers and layer times are no latency: a warm build asks for neither, another machine for both."""
     asked: list[Path] = []
@@ -147,57 +181,29 @@ def test_what_was_seen_is_kept_for_the_same_artifact_and_machine(
         return FirstAnswer(7.0 + len(asked), 8_000_000)
 
     monkeypatch.setattr(observe, "first_answer", counted)
-    machine = {"kernel": f"of {tmp_path}"}  # none that an earlier test was built on
-    monkeypatch.setattr(deliver, "read_fingerprint", lambda threads: SimpleNamespace(words=lambda: machine))
-
-    def build(name: str) -> Latency:
-        given = ["build", str(colours_toml), "--target", "onnxruntime", "--data", str(tiny_images)]
-        assert main([*given, "--output", str(tmp_path / name)]) == 0
-        latency = open_bundle(tmp_path / name).manifest.latency
-        assert isinstance(latency, Latency)
-        return latency
-
-    first, second = build("first"), build("second")
+    first, second = machine.latency("first"), machine.latency("second")
     assert len(asked) == 2, "the artifact and the float one"
     assert (first.load_ms, second.load_ms) == (8.0, 8.0)
     assert second.beside_float is not None
     assert second.beside_float.float_load_ms == 9.0
-    machine = {"kernel": f"another than of {tmp_path}"}
-    assert build("third").load_ms == 10.0
+    machine.kernel = f"another than {machine.kernel}"
+    assert machine.latency("third").load_ms == 10.0
     assert len(asked) == 4
 
 
-def test_a_first_answer_that_did_not_come_is_asked_for_again(
-    float_ms: list[float],
-    shared_store: None,
-    colours_toml: Path,
-    tiny_images: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_first_answer_that_did_not_come_is_asked_for_again(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     found = [FirstAnswer()]
     monkeypatch.setattr(observe, "first_answer", lambda *_: found[-1])
-    machine = {"kernel": f"of {tmp_path}"}
-    monkeypatch.setattr(deliver, "read_fingerprint", lambda threads: SimpleNamespace(words=lambda: machine))
-    given = ["build", str(colours_toml), "--target", "onnxruntime", "--data", str(tiny_images)]
-    assert main([*given, "--output", str(tmp_path / "first")]) == 0
-    assert open_bundle(tmp_path / "first").manifest.latency.load_ms is None
-    assert open_bundle(tmp_path / "first").manifest.latency.p50_ms == 2.0
+    first = machine.latency("first")
+    assert (first.load_ms, first.p50_ms) == (None, 2.0)
     found.append(FirstAnswer(7.0, 8_000_000))
-    assert main([*given, "--output", str(tmp_path / "second")]) == 0
-    assert open_bundle(tmp_path / "second").manifest.latency.load_ms == 7.0
+    assert machine.latency("second").load_ms == 7.0
 
 
 def test_a_store_that_is_only_read_serves_a_build_on_another_machine(
-    float_ms: list[float],
-    shared_store: None,
-    colours_toml: Path,
-    tiny_images: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = ["build", str(colours_toml), "--target", "onnxruntime", "--data", str(tiny_images)]
-    assert main([*given, "--output", str(tmp_path / "first")]) == 0
+    machine.latency("first")
     plain = Store.run
 
     def read_only(self: Store, stage: Stage, *inputs: Artifact) -> Artifact:
@@ -207,5 +213,4 @@ def test_a_store_that_is_only_read_serves_a_build_on_another_machine(
 
     monkeypatch.setattr(Store, "run", read_only)
     monkeypatch.setattr(observe, "first_answer", lambda *_: FirstAnswer(7.0, 8_000_000))
-    assert main([*given, "--output", str(tmp_path / "second")]) == 0
-    assert open_bundle(tmp_path / "second").manifest.latency.load_ms == 7.0
+    assert machine.latency("second").load_ms == 7.0

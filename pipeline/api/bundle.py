@@ -21,6 +21,7 @@ from edgec.pipeline.bundle import read
 from edgec.pipeline.bundle.manifest import Manifest
 from edgec.pipeline.bundle.use import evaluate_bundle, measure_bundle, open_runner, replies
 from edgec.pipeline.bundle.verify import Verified, verify
+from edgec.pipeline.core.at_once import num_cores
 from edgec.pipeline.core.progress import Listener
 from edgec.pipeline.core.words import size_words
 from edgec.pipeline.data.dataset import read_image
@@ -150,7 +151,7 @@ class Bundle:
 
     @cached_property
     def _runner(self) -> Runner:
-        return open_runner(self.opened, os.cpu_count() or 1)
+        return open_runner(self.opened, num_cores())
 
     def _inputs(self, images: Any) -> Iterator[Batch]:
         """``(N, C, H, W)`` float32, a few at once."""

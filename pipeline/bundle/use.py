@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from edgec.pipeline.bundle.float_network import float_network
 from edgec.pipeline.bundle.read import Bundle, open_bundle
+from edgec.pipeline.core.at_once import num_cores
 from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.data.dataset import Dataset, open_dataset, read_image
 from edgec.pipeline.data.folders import Folder
@@ -143,7 +143,7 @@ def ask_bundle(folder: Path, images: Sequence[Path], top: int = 5) -> list[Answe
     """
     bundle = open_bundle(folder)
     pixels = (read_image(image, bundle.preprocess) for image in images)
-    found = replies(bundle, open_runner(bundle, os.cpu_count() or 1), pixels, top)
+    found = replies(bundle, open_runner(bundle, num_cores()), pixels, top)
     return [Answered(image, reply) for image, reply in zip(images, found, strict=True)]
 
 

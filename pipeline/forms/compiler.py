@@ -217,9 +217,14 @@ class LoadsCompiler:
 
     @property
     def loads(self) -> tuple[str, ...]:
-        """Where the compiler and its format are written, wherever its settings may be."""
-        found: object = load_compiler(self.compiler)
-        return (module_of(found), module_of(load_compiler(self.compiler).FORMAT))
+        """See ``compiler_modules``."""
+        return compiler_modules(self.compiler)
+
+
+def compiler_modules(name: str) -> tuple[str, ...]:
+    """Where the compiler and its format are written, wherever its settings may be."""
+    found: object = load_compiler(name)
+    return (module_of(found), module_of(load_compiler(name).FORMAT))
 
 
 def stays_here(artifact: str) -> EdgecError:

@@ -102,7 +102,7 @@ class HereForm(LoadsCompiler):
     settings: Any
     identity: Mapping[str, str]
     name: str = TARGET
-    threads: int = field(default_factory=lambda: num_cores(), compare=False)
+    threads: int = field(default_factory=num_cores, compare=False)
     batch_size: int = field(default=IMAGES_HERE, compare=False)
 
     def open(self, artifact: Path) -> Predictor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from edgec.pipeline.core.at_once import num_cores
 
 NUM_BLOCKS = 10
 SAMPLES_FOR_P99 = 1000  # fewer leave less than ten samples above the percentile
@@ -327,5 +328,4 @@ def cpu_model() -> str:
             line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
         ]
         name = lines[0] if lines else name
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return f"{name}, {cores} cores"
+    return f"{name}, {num_cores()} cores"

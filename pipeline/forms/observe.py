@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from edgec.pipeline.core.json_file import read_record
 from edgec.pipeline.core.stage import Artifact
-from edgec.pipeline.forms.compiler import LoadsCompiler, load_compiler, settings_of
+from edgec.pipeline.forms.compiler import compiler_modules, load_compiler, settings_of
 from edgec.pipeline.forms.first_answer import first_answer
 from edgec.pipeline.forms.measure import UNKNOWN, FirstAnswer
 from edgec.pipeline.forms.ort import noise_for
@@ -43,7 +43,7 @@ class Unseen(Exception):
 
 
 @dataclass(frozen=True)
-class Observe(LoadsCompiler):
+class Observe:
     """First answer and layer times of an artifact.
 
     Attributes:
@@ -61,14 +61,14 @@ class Observe(LoadsCompiler):
     output: ClassVar[str] = "observed.json"
 
     @property
-    def compiler(self) -> str:  # type: ignore[override]
-        """The board's."""
-        return self.target.compiler
+    def loads(self) -> tuple[str, ...]:
+        """The compiler's modules."""
+        return compiler_modules(self.target.compiler)
 
     @property
     def toolchain(self) -> tuple[str, ...]:
         """The compiler's own, with the runtime."""
-        return load_compiler(self.compiler).TOOLCHAIN
+        return load_compiler(self.target.compiler).TOOLCHAIN
 
     def run(self, output: Path, *inputs: Artifact) -> None:
         """Look at ``inputs`` = (artifact, float network, whose input's shape is needed).
@@ -87,7 +87,7 @@ class Observe(LoadsCompiler):
         image = noise_for(float_network)
         first, layer_us = first_answer(self.target, artifact, image, self.threads), dict[str, float]()
         if self.layers:
-            compiler = load_compiler(self.compiler)
+            compiler = load_compiler(self.target.compiler)
             layer_us = dict(compiler.layer_times(artifact, settings_of(self.target), self.threads))
         return Observed(first, layer_us)
 

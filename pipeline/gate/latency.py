@@ -140,8 +140,7 @@ def second_opinion(processes: Sequence[Process], other: int = BASELINE, shift: f
         shift: added to the logarithms of the candidate: what it was allowed to lack of the others.
     """
     halves = np.array([np.median(p.turn_log_ratios(CANDIDATE, other) + shift) / 2 for p in processes])
-    ours, theirs = halves, -halves
-    return mann_whitney_p(ours, theirs)
+    return mann_whitney_p(halves, -halves)
 
 
 def _decided(
