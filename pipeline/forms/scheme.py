@@ -46,6 +46,8 @@ class Scheme:
             not be faster; depthwise ones count as their number of groups.
         float_classes: layers that stay in float by what they are: ``"depthwise"`` convolutions, and ``"pointwise"``
             ones, convolutions of a map of one position as in squeeze-excite.
+        whole_depthwise: depthwise convolutions stay in float where floats leave them: each reader of what one writes,
+            behind the Relu or Clip that it absorbs, must compute on integers.
         mixed: what the precision ``mixed`` computes finer: the ``"first"`` layers, whose noise reaches all others, or
             layers by ``"class"``, those that gain least by integers.
         first_layers: what they compute in under ``mixed``: ``"float"``, or the name of another scheme.
@@ -75,6 +77,7 @@ class Scheme:
     equalize: tuple[Literal["conv", "residual", "squeeze_excite", "hard_swish"], ...] = ()
     min_channels: int = 0
     float_classes: tuple[Literal["depthwise", "pointwise"], ...] = ()
+    whole_depthwise: bool = False
     mixed: Literal["first", "class"] = "first"
     first_layers: str = "float"
     prefix: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -133,6 +133,11 @@ class Graph:
         """The single reader of a tensor that is no output of the network, else ``None``."""
         readers = self.consumers.get(tensor, ())
         return readers[0] if len(readers) == 1 and tensor not in self.outputs else None
+
+    def end(self, node: Node, absorbed: Container[str]) -> str:
+        """The tensor that a layer's kernel writes: its own output, or that of an operator behind it that it absorbs."""
+        reader = self.only_consumer(node.output)
+        return reader.output if reader is not None and reader.op in absorbed else node.output
 
     def makers(self, tensor: str) -> tuple[Node, ...]:
         """Every node that a tensor depends on, in order."""

@@ -120,7 +120,20 @@ def integer_nodes(graph: Graph, scheme: Scheme, excluded: Mapping[str, str]) -> 
             floats[node.name] = "an elementwise operation with a constant fuses in float"
         else:
             integer.add(node.name)
+    if scheme.whole_depthwise:
+        _leave_halves_in_float(graph, scheme, integer, floats)
     return integer, floats
+
+
+def _leave_halves_in_float(graph: Graph, scheme: Scheme, integer: set[str], floats: dict[str, str]) -> None:
+    """Take depthwise convolutions that would give floats out of ``integer``: last first, since one may read another."""
+    for node in reversed(graph.nodes):
+        if node.name in integer and is_depthwise(graph, node):
+            written = graph.end(node, {"Relu", "Clip"}.intersection(scheme.fused_activations))
+            readers = graph.consumers.get(written, ())
+            if written in graph.outputs or not readers or any(reader.name not in integer for reader in readers):
+                integer.remove(node.name)
+                floats[node.name] = f"a depthwise layer that gives floats takes floats under the scheme '{scheme.name}'"
 
 
 def looked_up(graph: Graph, scheme: Scheme) -> list[ScalarFunction]:

@@ -25,6 +25,7 @@ import array
 import contextlib
 import ctypes
 import errno
+import fcntl
 import functools
 import glob
 import hashlib
@@ -219,11 +220,42 @@ def shared_cache(key: dict[str, Any]) -> str:
 
     8.6 takes none that another network has left ("Myelin error from unknown graph"): a file for each network there.
     """
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    name = re.sub(r"[^\w.]+", "-", f"{key['gpu']}-{key['compute_capability']}-{key['driver']}-{key['tensorrt']}")
+    name = f"{key['gpu']}-{key['compute_capability']}-{key['driver']}-{key['tensorrt']}"
     if int(key["tensorrt"].split(".")[0]) < 10:
         name += f"-{key['spec_sha256'][:16]}"
-    return os.path.join(root, "edgec", "tensorrt", f"{name}.timing.cache")
+    return cached(f"{name}.timing.cache")
+
+
+def cached(name: str) -> str:
+    """A path in this user's cache."""
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(root, "edgec", "tensorrt", re.sub(r"[^\w.]+", "-", name))
+
+
+@contextlib.contextmanager
+def alone_on(gpu: str) -> Iterator[None]:
+    """Let no other build or measurement of this user's run beside it on the GPU: wait for one that is under way.
+
+    A build chooses kernels by their times. Six side by side took an H200 three times as long each, and measured one
+    another.
+    """
+    path = cached(f"{gpu}.lock")
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        lock = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tell(f"waiting: another build or measurement is under way on '{gpu}': each would spoil the other's times")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError as error:
+        tell(f"warning: nothing keeps other builds off this GPU meanwhile: '{path}': {error.strerror}")
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.close(lock)  # the lock ends with the file, or with the process
 
 
 # ---- CUDA
@@ -884,7 +916,7 @@ def one_engine(
     if options.budget_s > 0 and not options.predict:
         if options.cuda_graph:
             engine.capture()
-        with phase("measure", record):
+        with alone_on(key["gpu"]), phase("measure", record):
             record["latency"] = measure(engine, options.budget_s, options.batch)
     keep(options.output, {names[2]: as_json(record)})
     products = [os.path.join(options.output, name) for name in names]
@@ -909,7 +941,7 @@ def new_engine(
     tell("  " + spec["trtexec_typed" if key["typed"] else "trtexec"])
     os.makedirs(options.output, exist_ok=True)
     try:
-        with phase("build", record):
+        with alone_on(key["gpu"]), phase("build", record):
             plan, cache = build(trt, version, spec, options, cache, options.batch)
     except Refusal as refusal:
         record["refusal"] = refusal.answer()

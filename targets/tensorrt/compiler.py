@@ -27,7 +27,7 @@ from edgec.targets.tensorrt.build_engine import STORED, TYPED
 from edgec.targets.tensorrt.dialect import in_dialect, with_float_weights
 from edgec.targets.tensorrt.dla import dla_placement
 from edgec.targets.tensorrt.format import SCHEMA, SCRIPT, EngineFormat
-from edgec.targets.tensorrt.lint import Finding, is_dequantized, lint
+from edgec.targets.tensorrt.lint import Finding, gives_floats, is_dequantized, lint
 from edgec.targets.tensorrt.options import TensorRtSettings
 from edgec.targets.tensorrt.proof import FLOAT_DB, same_function, typed_function
 from edgec.targets.tensorrt.typed import largest_magnitudes, to_typed
@@ -118,8 +118,11 @@ def version_of(text: str) -> tuple[int, ...]:
 
 
 def promised_layers(graph: Graph, kept: Mapping[str, str]) -> dict[str, Any]:
-    """Convolutions and products by the precision that the file gives them: what the engine must show."""
-    linear = [node for node in graph.nodes if node.op in LINEAR]
+    """Convolutions and products by the precision that the file gives them: what the engine must show.
+
+    Nothing is promised of a depthwise convolution that takes integers and gives floats: see ``lint.whole_depthwise``.
+    """
+    linear = [node for node in graph.nodes if node.op in LINEAR and not gives_floats(graph, node)]
     integer = [node.name for node in linear if all(is_dequantized(graph, name) for name in node.inputs[:2])]
     return {
         "int8_layers": integer,

@@ -138,6 +138,16 @@ def activation_inside(graph: Graph, node: Node) -> Iterator[Finding]:
         yield Finding("violation", "activation-outside", node.name, message)
 
 
+def whole_depthwise(graph: Graph, node: Node) -> Iterator[Finding]:
+    """A depthwise convolution is integer when its output is as well, behind the Relu or Clip that it absorbs.
+
+    TensorRT 8.6 has kernels from INT8 to float for dense convolutions alone; it computes this one in float.
+    """
+    if gives_floats(graph, node):
+        message = "its output has no Q: TensorRT has no such depthwise kernel and computes in float"
+        yield Finding("advice", "depthwise-float-output", node.name, message)
+
+
 def enough_channels(graph: Graph, node: Node) -> Iterator[Finding]:
     """A dense integer convolution with few channels is no faster than in FP16."""
     if node.op != "Conv" or not is_dequantized(graph, node.inputs[1]) or int(node.attributes.get("group", 1)) > 1:
@@ -181,6 +191,7 @@ RULES: tuple[Rule, ...] = (
     integer_output,
     readers_take_integers,
     activation_inside,
+    whole_depthwise,
     enough_channels,
     one_granularity,
     bounds_in_one_unit,
@@ -191,6 +202,17 @@ def is_dequantized(graph: Graph, name: str) -> bool:
     """Whether a tensor comes from a DequantizeLinear."""
     producer = graph.producer.get(name)
     return producer is not None and producer.op == "DequantizeLinear"
+
+
+def gives_floats(graph: Graph, node: Node) -> bool:
+    """Whether a depthwise convolution of dequantized values has a reader other than a QuantizeLinear."""
+    if node.op != "Conv" or int(node.attributes.get("group", 1)) == 1 or graph.shapes[node.inputs[1]][1] != 1:
+        return False
+    if not all(is_dequantized(graph, name) for name in node.inputs[:2]):
+        return False
+    written = graph.end(node, ABSORBED)
+    readers = graph.consumers.get(written, ())
+    return written in graph.outputs or any(reader.op != "QuantizeLinear" for reader in readers)
 
 
 def _fuses_with_add(graph: Graph, name: str) -> bool:

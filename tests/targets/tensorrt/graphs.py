@@ -30,7 +30,11 @@ class Builder:
         self.add("QuantizeLinear", [source, f"{source}.s", f"{source}.z"], f"{source}.q", **axis)
         return self.add("DequantizeLinear", [f"{source}.q", f"{source}.s", f"{source}.z"], f"{source}.dq", **axis)
 
-    def conv(self, source: str, name: str, stored: bool = True, channels: int = CHANNELS) -> str:
+    def conv(
+        self, source: str, name: str, stored: bool = True, channels: int = CHANNELS, depthwise: bool = False
+    ) -> str:
+        groups = {"group": CHANNELS} if depthwise else {}
+        channels = 1 if depthwise else channels
         weight = self.stream.integers(-127, 128, (CHANNELS, channels, 1, 1)).astype(np.int8)
         scale = self.stream.uniform(1e-3, 1e-2, CHANNELS).astype(np.float32)
         self.constants[f"{name}.b"] = self.stream.integers(-999, 999, CHANNELS).astype(np.int32)
@@ -38,11 +42,11 @@ class Builder:
         self.constants |= {f"{name}.bs": scale * np.float32(0.05), f"{name}.bz": np.zeros(CHANNELS, np.int32)}
         if not stored:
             self.constants[f"{name}.w"] = weight.astype(np.float32)
-            return self.add("Conv", [source, f"{name}.w"], name)
+            return self.add("Conv", [source, f"{name}.w"], name, **groups)
         self.weights.append(name)
         weights = self.add("DequantizeLinear", [f"{name}.w", f"{name}.s", f"{name}.z"], f"{name}.wd", axis=0)
         bias = self.add("DequantizeLinear", [f"{name}.b", f"{name}.bs", f"{name}.bz"], f"{name}.bd", axis=0)
-        return self.add("Conv", [source, weights, bias], name)
+        return self.add("Conv", [source, weights, bias], name, **groups)
 
     def nodes_of(self, op: str) -> list[onnx.NodeProto]:
         return [node for node in self.nodes if node.op_type == op]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import py_compile
 import shutil
@@ -280,6 +281,33 @@ def test_layers_that_tensorrt_hides_are_counted_and_named(artifact: Path, stand_
     spec = json.loads((artifact / "engine_spec.json").read_text())
     assert found["unaccounted"] == [*spec["fp16_layers"], *spec["int8_layers"]]
     assert found["layers"]["int8"] > 0
+
+
+def test_a_build_waits_for_the_one_before_it(artifact: Path, stand_in: StandIn) -> None:
+    """Both would choose kernels by times that the other one spoils."""
+    assert stand_in.run(artifact).returncode == 0
+    (lock,) = stand_in.log.parent.glob(".cache/edgec/tensorrt/*.lock")
+    (artifact / "model.engine").unlink()
+    built = stand_in.calls().count("build")
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        command = stand_in.command(artifact)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, env=stand_in.environment(), **pipes) as waiting:
+            assert waiting.stderr is not None
+            assert next(line for line in waiting.stderr if line.startswith("waiting: another build"))
+            assert stand_in.calls().count("build") == built
+            fcntl.flock(held, fcntl.LOCK_UN)
+            out, _ = waiting.communicate(timeout=60)
+    assert json.loads(out.splitlines()[-1])["status"] == "proved"
+    assert stand_in.calls().count("build") == built + 1
+
+
+def test_a_cache_that_cannot_be_written_stops_no_build(artifact: Path, stand_in: StandIn) -> None:
+    (stand_in.log.parent / ".cache").write_text("a file where a folder should be")
+    done = stand_in.run(artifact)
+    assert answer(done)["status"] == "proved"
+    assert "warning: nothing keeps other builds off this GPU" in done.stderr
 
 
 @pytest.mark.parametrize("fault", ["chatter", "chatter no-engine", "chatter wrong-answers", "chatter raises-late"])

@@ -44,7 +44,7 @@ def test_kernels_of_a_small_network(tiny_onnx: Path) -> None:
     assert [kernel.macs for kernel in found] == [6 * 3 * 9 * 32 * 32, 0, 0, 18]
     assert found[0].bytes == 2 * (3 * 32 * 32 + 6 * 3 * 9 + 6 + 6 * 32 * 32)
     images = [np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)]
-    scheme = replace(load_target("jetson").scheme, min_channels=0)
+    scheme = replace(load_target("jetson").scheme, min_channels=0, whole_depthwise=False)
     statistics = collect(tiny_onnx, lambda: images)
     stored = kernels(to_tensorrt(quantize(float_model, statistics, scheme, "fast", lambda: images).model))
     assert [kernel.integer for kernel in stored] == [True, True, False, True]
