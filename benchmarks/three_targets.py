@@ -86,7 +86,7 @@ def one_run(side: str, python: dict[str, str], folder: Path, options: argparse.N
         route = [sys.executable, str(HERE / "three_routes" / "from_edgec.py")]
         return {"edgec, artifacts alone": timed([*route, *asked, *TARGETS], folder / "store")}
     if side == "build":
-        command = [*EDGEC, "build", options.model, "--target", ",".join(TARGETS), "--json", "--quiet"]
+        command = [sys.executable, *EDGEC, "build", options.model, "--target", ",".join(TARGETS), "--json", "--quiet"]
         command += ["--calibration-samples", str(options.samples), *(["--data", data] if data else [])]
         took = {"edgec build": timed([*command, "--output", str(folder / "bundles")], folder / "store")}
         check(folder / "bundles" / f"{options.model}-{target}" / "manifest.json" for target in TARGETS)

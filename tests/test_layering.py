@@ -117,6 +117,7 @@ SPEAKERS = {
     "edgec.pipeline.gate.worker": "a process of its own: its answer is one JSON line",
     "edgec.targets.tensorrt.build_engine": "shipped to a device: its answers are JSON lines",
     "edgec.pipeline.network.import_onnx": "run as a module it says what is wrong with the answers to one image",
+    "edgec.targets.openvino.board_runner": "what an emulated core runs for edgec prints JSON lines",
     "edgec.targets.tflite.board_runner": "shipped to a device: its answers are JSON lines",
     "edgec.targets.tflite.constraints": "run as a module it writes the table of docs/tflite.md",
 }

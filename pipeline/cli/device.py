@@ -1,4 +1,4 @@
-"""``edgec device``: set up emulated Arm cores, and ask a device what it is."""
+"""``edgec device``: set up emulated cores, and ask a device what it is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgec.pipeline.cli._options import NAME_OR_FILE, json_option
 
 @click.group()
 def command() -> None:
-    """Devices for --on: emulated Arm cores (qemu:cortex-a76) and boards (ssh://user@host)."""
+    """Devices for --on: emulated cores (qemu:cortex-a76, qemu:haswell) and boards (ssh://user@host)."""
 
 
 @command.group()
@@ -18,10 +18,15 @@ def setup() -> None:
 
 
 @setup.command()
-@click.option("--cpu", default="cortex-a76", show_default=True, help="cortex-a76, cortex-a72, cortex-a53 or armv7.")
+@click.option(
+    "--cpu", default="cortex-a76", show_default=True, help="cortex-a76, cortex-a72, cortex-a53, armv7 or haswell."
+)
 @click.option("--mirror", help="Distribution mirror to download from, instead of the one that apt uses here.")
 def qemu(cpu: str, mirror: str | None) -> None:
-    """Set up an emulated Arm userland in edgec's cache, without root: one for the 64-bit cores, one for armv7."""
+    """Set up an emulated userland in edgec's cache, without root: one for 64-bit Arm, one for armv7, one for x86.
+
+    The x86 one runs this Python and its OpenVINO.
+    """
     from edgec.pipeline.cli._progress import progress_bar
     from edgec.targets.devices.qemu import find_core
     from edgec.targets.devices.userland import set_up

@@ -1,4 +1,4 @@
-"""The Arm cores that QEMU's user-mode emulation stands in for, and what Linux says about itself on each."""
+"""The cores that QEMU's user-mode emulation stands in for, and what Linux says about itself on each Arm one."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ class Machine:
         runtime: the distribution of the TFLite runtime; on 32-bit Arm the last one with wheels.
         platforms: wheel tags to accept.
         packages: distribution packages beside Python itself; numpy has no 32-bit wheels that the runtime takes.
+        compiler: whose artifacts its runtime takes.
+        is_own: the guest is the Python that runs edgec, with the runtime that it has.
     """
 
     name: str
@@ -28,6 +30,8 @@ class Machine:
     runtime: str
     platforms: tuple[str, ...]
     packages: tuple[str, ...] = ()
+    compiler: str = "tflite"
+    is_own: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,16 +41,16 @@ class Core:
     Attributes:
         name: edgec's, after ``qemu:``.
         qemu_cpu: QEMU's. Never ``max``: QEMU 7.2's SME gives wrong results in XNNPACK.
-        part, variant: fields of its MIDR register (Arm's Technical Reference Manual of each core).
-        features: the ``Features`` line of /proc/cpuinfo, which is what runtimes choose their kernels by.
+        part, variant: of Arm: fields of its MIDR register (Arm's Technical Reference Manual of each core).
+        features: of Arm: the ``Features`` line of /proc/cpuinfo, which is what runtimes choose their kernels by.
     """
 
     name: str
     machine: Machine
     qemu_cpu: str
-    part: int
-    variant: int
-    features: str
+    part: int = 0
+    variant: int = 0
+    features: str = ""
 
 
 AARCH64 = Machine(
@@ -66,6 +70,16 @@ ARMV7 = Machine(
     platforms=("manylinux_2_34_armv7l", "manylinux_2_31_armv7l", "manylinux2014_armv7l"),
     packages=("python3-numpy",),
 )
+X86_64 = Machine(
+    name="x86_64",
+    debian="amd64",
+    qemu="qemu-x86_64",
+    num_getppid=110,
+    runtime="openvino",
+    platforms=(),
+    compiler="openvino",
+    is_own=True,
+)
 
 _V8 = "fp asimd evtstrm crc32 cpuid"
 _V8_2 = "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
@@ -78,6 +92,7 @@ CORES = {
         Core("cortex-a72", AARCH64, "cortex-a72", part=0xD08, variant=0, features=_V8),
         Core("cortex-a53", AARCH64, "cortex-a53", part=0xD03, variant=0, features=_V8),
         Core("armv7", ARMV7, "cortex-a7", part=0xC07, variant=0, features=_V7),
+        Core("haswell", X86_64, "Haswell-noTSX"),  # AVX2, no AVX-512 and no VNNI: QEMU 7.2 emulates nothing newer
     )
 }
 

@@ -1,4 +1,4 @@
-"""An emulated Arm core of this machine: the real Arm runtime, bit for bit, and its instructions counted; no timing."""
+"""An emulated core of this machine: the core's real runtime, bit for bit, and its instructions counted; no timing."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 from edgec.pipeline.core.errors import EdgecError, nearest_hint
 from edgec.pipeline.core.progress import Report
 from edgec.pipeline.core.scratch import NEW, beside, scratch
+from edgec.pipeline.forms.device import Device
 from edgec.targets.devices import userland
 from edgec.targets.devices.answer import Transcript
 from edgec.targets.devices.cores import CORES, Core
@@ -111,7 +112,7 @@ def open_device(spec: str) -> QemuDevice:
 
 
 def open_emulated(name: str) -> QemuDevice:
-    """The emulated core ``cortex-a76`` (or ``a76``), ``cortex-a72``, ``cortex-a53`` or ``armv7``.
+    """The emulated core ``cortex-a76`` (or ``a76``), ``cortex-a72``, ``cortex-a53``, ``armv7`` or ``haswell``.
 
     Raises:
         EdgecError: ``bad-device``, ``device-not-set-up``.
@@ -119,9 +120,22 @@ def open_emulated(name: str) -> QemuDevice:
     core = find_core(name)
     found = userland.find(core.machine)
     if found is None:
-        hint = f"run 'edgec device setup qemu --cpu {core.name}' once; it needs no root and takes about 200 MB"
+        size = "" if core.machine.is_own else " and takes about 200 MB"
+        hint = f"run 'edgec device setup qemu --cpu {core.name}' once; it needs no root{size}"
         raise EdgecError("device-not-set-up", f"the emulated userland of 'qemu:{core.name}' was not set up", hint)
     return QemuDevice(core, found)
+
+
+def must_take(device: Device, compiler: str) -> None:
+    """Refuse an emulated core whose runtime takes another compiler's artifacts.
+
+    Raises:
+        EdgecError: ``cannot-run-there``.
+    """
+    if isinstance(device, QemuDevice) and device.core.machine.compiler != compiler:
+        fitting = ", ".join(f"qemu:{core.name}" for core in CORES.values() if core.machine.compiler == compiler)
+        message = f"'{device.name}' runs artifacts of '{device.core.machine.compiler}', not of '{compiler}'"
+        raise EdgecError("cannot-run-there", message, f"use {fitting}, or a target for this core")
 
 
 def find_core(name: str) -> Core:

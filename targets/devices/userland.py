@@ -1,4 +1,6 @@
-"""Sets up a user-mode emulated Arm userland: emulator, the guest's Python and TFLite runtime, an instruction counter.
+"""Sets up a user-mode emulated userland: emulator, the guest's Python and runtime, an instruction counter.
+
+Of an x86 core the guest is the Python that runs edgec: ``root``, ``cores`` and ``site`` are left out.
 
 Layout of ``<cache>/devices/qemu-<machine>-<version>``::
 
@@ -15,8 +17,10 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import platform
 import shutil
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -61,12 +65,21 @@ class Userland:
         Raises:
             EdgecError: ``device-not-set-up``.
         """
+        if self.machine.is_own:
+            emulated, guest, python = ["-cpu", core.qemu_cpu], GUEST_ENVIRONMENT, sys.executable
+        else:
+            emulated, guest, python = self._foreign(core)
+        settings = [part for name, value in guest.items() for part in ("-E", f"{name}={value}")]
+        counting = ["-plugin", plugin] if plugin else []
+        own = ["-U", "LD_LIBRARY_PATH"]
+        return [_emulator(self.folder, self.machine), *emulated, *own, *counting, *settings, python]
+
+    def _foreign(self, core: Core) -> tuple[list[str], dict[str, str], str]:
+        """The emulator's arguments, the guest's environment, and its Python."""
         site = f"{self.folder}/site:{self.folder}/root/usr/lib/python3/dist-packages"
         guest = {"PYTHONHOME": f"{self.folder}/root/usr", "PYTHONPATH": site, **GUEST_ENVIRONMENT}
-        settings = [part for name, value in guest.items() for part in ("-E", f"{name}={value}")]
-        emulated = ["-L", f"{self.folder}/cores/{core.name}", "-cpu", core.qemu_cpu, "-U", "LD_LIBRARY_PATH"]
-        counting = ["-plugin", plugin] if plugin else []
-        return [_emulator(self.folder, self.machine), *emulated, *counting, *settings, str(_python(self.folder))]
+        emulated = ["-L", f"{self.folder}/cores/{core.name}", "-cpu", core.qemu_cpu]
+        return emulated, guest, str(_python(self.folder))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -106,12 +119,12 @@ def set_up(machine: Machine, mirror: str | None = None) -> Userland:
             return found
         downloads = folder.parent / "downloads" / machine.name
         with scratch("userland") as work:
-            made = _make(machine, mirror, downloads, work / "userland")
+            made = (_make_own if machine.is_own else _make)(machine, mirror, downloads, work / "userland")
             (made.folder / "userland.json").write_text(
                 json.dumps({"board": made.board, "counter_missing": made.counter_missing}, indent=1)
             )
             made.folder.rename(folder)
-        shutil.rmtree(downloads)
+        shutil.rmtree(downloads, ignore_errors=True)
         return Userland(folder, machine, made.board, made.counter_missing)
 
 
@@ -136,16 +149,7 @@ def _make(machine: Machine, mirror: str | None, downloads: Path, folder: Path) -
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(folder / "site")
     report(3, STEPS)
-    if shutil.which(machine.qemu) is None:
-        own = packages.Apt(
-            downloads / "host",
-            mirror,
-            distribution,
-            packages.host_release(),
-            packages.host_architecture(),
-            status=Path("/var/lib/dpkg/status"),
-        )
-        _unpack_emulator(machine, own, folder / "qemu")
+    _bring_emulator(machine, mirror, downloads, folder)
     report(4, STEPS)
     cores = [core for core in CORES.values() if core.machine is machine]
     for core in cores:
@@ -153,6 +157,32 @@ def _make(machine: Machine, mirror: str | None, downloads: Path, folder: Path) -
     made = _ask_guest(Userland(folder, machine, {}), cores[0])
     report(5, STEPS)
     return made
+
+
+def _make_own(machine: Machine, mirror: str | None, downloads: Path, folder: Path) -> Userland:
+    """The emulator and the counter; the guest is this Python."""
+    if platform.machine() != machine.name:
+        message = f"this machine's Python, which would be the guest, is no program for {machine.name}"
+        raise EdgecError("bad-device", message, "use an x86-64 machine, or an Arm core")
+    folder.mkdir()
+    _bring_emulator(machine, mirror, downloads, folder)
+    return _ask_guest(Userland(folder, machine, {}), next(core for core in CORES.values() if core.machine is machine))
+
+
+def _bring_emulator(machine: Machine, mirror: str | None, downloads: Path, folder: Path) -> None:
+    """Into ``folder``, where the host has none installed."""
+    if shutil.which(machine.qemu) is not None:
+        return
+    distribution = packages.host_distribution()
+    host = packages.Apt(
+        downloads / "host",
+        mirror or packages.host_mirror(distribution),
+        distribution,
+        packages.host_release(),
+        packages.host_architecture(),
+        status=Path("/var/lib/dpkg/status"),
+    )
+    _unpack_emulator(machine, host, folder / "qemu")
 
 
 def _unpack_root(debs: Iterable[Path], root: Path) -> None:
@@ -230,12 +260,13 @@ def _unpack_emulator(machine: Machine, apt: packages.Apt, folder: Path) -> None:
 
 
 def _ask_guest(userland: Userland, core: Core) -> Userland:
-    """Start the guest: it must be the wanted machine with a TFLite runtime. Then try the counter on it.
+    """Start the guest: it must be the wanted machine with its runtime. Then try the counter on it.
 
     Raises:
         EdgecError: ``broken-userland``.
     """
-    command = [*userland.command(core), str(load_compiler("tflite").FORMAT.device_script), "facts"]
+    script = load_compiler(userland.machine.compiler).FORMAT.device_script
+    command = [*userland.command(core), str(script), "facts"]
     done = subprocess.run(command, env=userland.environment, capture_output=True, text=True, timeout=120, check=False)
     board = json.loads(done.stdout.splitlines()[-1])["board"] if done.returncode == 0 else {}
     if board.get("machine") != userland.machine.name or not board.get("runtime"):

@@ -12,6 +12,7 @@ from edgec.pipeline.forms.format import Alone, Contract, Runtime, TensorContract
 
 DTYPES = {"fp32": "float32", "u8": "uint8", "i8": "int8", "i32": "int32", "i64": "int64"}
 NO_OPERATORS = ("Parameter", "Result", "Const")
+RUNNER = Path(__file__).with_name("board_runner.py")
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class IrFormat(Alone):
     name: str = "openvino-ir"
     artifact: str = "openvino"
     linkable: bool = True
+    device_script: Path | None = RUNNER
 
     def contract(self, artifact: Path) -> Contract:
         """From the layers of ``model.xml``.

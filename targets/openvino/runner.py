@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,18 +72,28 @@ def open_runner(artifact: Path, settings: OpenVinoOptions, threads: int) -> Open
 
 
 def on_device(device: Device, artifact: Path, settings: OpenVinoOptions, threads: int) -> OnDevice:
-    """OpenVINO runs on this machine's CPU alone.
+    """OpenVINO runs on this machine's CPU, or on an emulated x86 core, where instructions are counted.
 
     Raises:
         EdgecError: ``cannot-run-there``.
     """
-    raise stays_here("OpenVINO")
+    from edgec.targets.devices.qemu import QemuDevice, must_take
+    from edgec.targets.openvino.device import DeviceRunner
+
+    if not isinstance(device, QemuDevice):
+        raise stays_here("OpenVINO")
+    must_take(device, "openvino")
+    return DeviceRunner(device, artifact, settings.inference_precision)
 
 
 def describe(device: Device) -> dict[str, Any]:
-    """No device is asked.
+    """Processor and runtime of a device.
 
     Raises:
-        EdgecError: ``cannot-run-there``.
+        EdgecError: ``cannot-run-there``; see ``Device.run``.
     """
-    raise stays_here("OpenVINO")
+    from edgec.targets.devices.qemu import must_take
+    from edgec.targets.openvino import device as there
+
+    must_take(device, "openvino")
+    return asdict(there.describe(device))

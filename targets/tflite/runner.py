@@ -113,9 +113,15 @@ def open_runner(artifact: Path, settings: TfliteOptions, threads: int) -> LiteRt
 
 
 def on_device(device: Device, artifact: Path, settings: TfliteOptions, threads: int) -> OnDevice:
-    """The file on a board or an emulated core, as the board would run it."""
+    """The file on a board or an emulated Arm core, as the board would run it.
+
+    Raises:
+        EdgecError: ``cannot-run-there``.
+    """
+    from edgec.targets.devices.qemu import must_take
     from edgec.targets.tflite.device import DeviceRunner
 
+    must_take(device, "tflite")
     return DeviceRunner(device, artifact, threads, settings.xnnpack)
 
 
@@ -123,10 +129,12 @@ def describe(device: Device) -> dict[str, Any]:
     """``inference.Board`` and ``inference.BoardState`` of a board or an emulated core, field by field.
 
     Raises:
-        EdgecError: see ``Device.run``.
+        EdgecError: ``cannot-run-there``; see ``Device.run``.
     """
+    from edgec.targets.devices.qemu import must_take
     from edgec.targets.tflite import inference
 
+    must_take(device, "tflite")
     board, state = inference.describe(device)
     return {**asdict(board), **asdict(state)}
 
