@@ -44,18 +44,21 @@ def qemu(cpu: str, mirror: str | None) -> None:
 @command.command()
 @click.argument("spec", metavar="DEVICE")
 @click.option(
-    "--target", default="arm", show_default=True, type=NAME_OR_FILE, help="The board whose runtime is asked for there."
+    "--target", type=NAME_OR_FILE, help="The board whose runtime is asked for there: 'arm', or 'cpu' of an x86 core."
 )
 @json_option
-def show(spec: str, target: str, as_json: bool) -> None:
+def show(spec: str, target: str | None, as_json: bool) -> None:
     """Connect to DEVICE and print what it is: processor or GPU, clock, temperature, runtime."""
     import json
 
     from edgec.pipeline.forms.compiler import load_compiler
     from edgec.pipeline.forms.device import open_device
     from edgec.pipeline.forms.spec import load_target
+    from edgec.targets.devices.qemu import QemuDevice
 
-    facts = load_compiler(load_target(target).compiler).describe(open_device(spec))
+    device = open_device(spec)
+    own = "cpu" if isinstance(device, QemuDevice) and device.core.machine.compiler == "openvino" else "arm"
+    facts = load_compiler(load_target(target or own).compiler).describe(device)
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return

@@ -62,7 +62,7 @@ class Device:
         is_this_machine: the machine that builds can run the artifact as the device would.
         ram_bytes: memory for tensors (microcontrollers: what the arena may take).
         flash_bytes: room for the model.
-        emulated_as: CPU model of the user-mode emulation that runs the same instructions.
+        emulated_as: core of the user-mode emulation on which instructions are counted.
         gpu: what TensorRT builds for.
         source: where the facts come from.
     """

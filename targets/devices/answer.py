@@ -23,7 +23,8 @@ MAX_MESSAGE = 2000  # characters of a device's own words
 KEPT_COMPLAINT_BYTES = 16 << 10  # of standard error, its end
 
 REFUSALS = {
-    "missing-remote-runtime": "on the device: 'pip install ai-edge-litert' (tflite-runtime on 32-bit Arm), or name the "
+    "missing-remote-runtime": "on the device: 'pip install ai-edge-litert' (tflite-runtime on 32-bit Arm, openvino for "
+    "qemu:haswell), or name the "
     "Python that has it: ssh://user@host/path/to/venv/bin/python",
     "remote-disk-full": "free some space on the device; earlier uploads lie in ~/.cache/edgec there",
     "corrupt-upload": "the damaged file was deleted there; run the command again",

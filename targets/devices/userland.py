@@ -15,6 +15,7 @@ Layout of ``<cache>/devices/qemu-<machine>-<version>``::
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -40,6 +41,7 @@ PYTHON = ("python3-minimal", "libpython3-stdlib", "libstdc++6")
 COUNTER = Path(__file__).with_name("instruction_count.c")
 PLUGIN_APIS = (1, 2)  # QEMU before 9, and from 9 on
 STEPS = 5
+START_S = 300  # of a guest, its runtime's import included
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,14 @@ class Userland:
             EdgecError: ``device-not-set-up``.
         """
         if self.machine.is_own:
-            emulated, guest, python = ["-cpu", core.qemu_cpu], GUEST_ENVIRONMENT, sys.executable
+            own = {"PYTHONPATH": path} if (path := os.environ.get("PYTHONPATH")) else {}
+            emulated, guest, python = ["-cpu", core.qemu_cpu], GUEST_ENVIRONMENT | own, sys.executable
         else:
             emulated, guest, python = self._foreign(core)
         settings = [part for name, value in guest.items() for part in ("-E", f"{name}={value}")]
         counting = ["-plugin", plugin] if plugin else []
-        own = ["-U", "LD_LIBRARY_PATH"]
-        return [_emulator(self.folder, self.machine), *emulated, *own, *counting, *settings, python]
+        emulator = _emulator(self.folder, self.machine)
+        return [emulator, *emulated, "-U", "LD_LIBRARY_PATH", *counting, *settings, python]
 
     def _foreign(self, core: Core) -> tuple[list[str], dict[str, str], str]:
         """The emulator's arguments, the guest's environment, and its Python."""
@@ -107,7 +110,7 @@ def set_up(machine: Machine, mirror: str | None = None) -> Userland:
 
     Raises:
         EdgecError: ``missing-apt``, ``no-mirror``, ``download-failed``, ``missing-pip``, ``missing-qemu``,
-            ``broken-userland``.
+            ``broken-userland``; of an x86 core ``bad-device`` on another machine, ``missing-runtime``.
     """
     from filelock import FileLock
 
@@ -164,9 +167,16 @@ def _make_own(machine: Machine, mirror: str | None, downloads: Path, folder: Pat
     if platform.machine() != machine.name:
         message = f"this machine's Python, which would be the guest, is no program for {machine.name}"
         raise EdgecError("bad-device", message, "use an x86-64 machine, or an Arm core")
+    if importlib.util.find_spec(machine.runtime) is None:
+        raise EdgecError("missing-runtime", f"this Python has no {machine.runtime}", "pip install 'edgec[cpu]'")
     folder.mkdir()
     _bring_emulator(machine, mirror, downloads, folder)
-    return _ask_guest(Userland(folder, machine, {}), next(core for core in CORES.values() if core.machine is machine))
+    core = next(core for core in CORES.values() if core.machine is machine)
+    made = _ask_guest(Userland(folder, machine, {}), core)
+    if not made.board.get("avx2"):
+        message = f"this QEMU emulates no AVX2, so that it counts other kernels than those of '{core.name}'"
+        raise EdgecError("missing-qemu", message, "install QEMU 7.2 or newer")
+    return made
 
 
 def _bring_emulator(machine: Machine, mirror: str | None, downloads: Path, folder: Path) -> None:
@@ -267,7 +277,12 @@ def _ask_guest(userland: Userland, core: Core) -> Userland:
     """
     script = load_compiler(userland.machine.compiler).FORMAT.device_script
     command = [*userland.command(core), str(script), "facts"]
-    done = subprocess.run(command, env=userland.environment, capture_output=True, text=True, timeout=120, check=False)
+    try:
+        done = subprocess.run(
+            command, env=userland.environment, capture_output=True, text=True, timeout=START_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        done = subprocess.CompletedProcess(command, 1, "", f"no answer within {START_S} s")
     board = json.loads(done.stdout.splitlines()[-1])["board"] if done.returncode == 0 else {}
     if board.get("machine") != userland.machine.name or not board.get("runtime"):
         why = done.stderr.strip()[-300:] or f"it is {board}"

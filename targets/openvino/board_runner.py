@@ -65,7 +65,16 @@ def facts() -> dict[str, Any]:
         "machine": platform.machine(),
         "python": platform.python_version(),
         "runtime": version and f"openvino {version}",
+        "avx2": has_avx2(),
     }
+
+
+def has_avx2() -> bool:
+    """Whether this processor, emulated or not, has the instructions that most kernels are written in."""
+    import numpy as np
+
+    core = getattr(np, "_core", None) or np.core
+    return bool(core._multiarray_umath.__cpu_features__.get("AVX2", False))
 
 
 def load(options: argparse.Namespace) -> Any:

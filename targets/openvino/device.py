@@ -16,11 +16,11 @@ from edgec.pipeline.core.scratch import scratch
 from edgec.pipeline.forms.device import Device
 from edgec.pipeline.forms.format import Batch, Outputs
 from edgec.pipeline.forms.measure import Cost, DeviceTurns, Latency
-from edgec.targets.devices.answer import checked
+from edgec.targets.devices.answer import checked, remote_failed
 from edgec.targets.devices.qemu import QemuDevice
 from edgec.targets.openvino.format import RUNNER, IrFormat
 
-START_TIMEOUT_S, TIMEOUT_S = 180.0, 3600.0
+START_TIMEOUT_S, TIMEOUT_S = 300.0, 3600.0
 COUNTED_INFERENCES = 5
 
 
@@ -31,12 +31,14 @@ class Board:
     Attributes:
         model: of the processor; under emulation the host's, whose instructions are not the ones executed.
         runtime: what runs the artifact there, with its version.
+        avx2: the processor has these instructions.
     """
 
     model: str | None
     machine: str
     python: str
     runtime: str | None
+    avx2: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,9 @@ class DeviceRunner:
             EdgecError: ``no-instruction-count``, and see ``Device``.
         """
         arguments = ["invoke", *self._model(), "--times", str(COUNTED_INFERENCES), "--attached"]
-        marks = self.device.count(RUNNER, arguments, TIMEOUT_S)
+        marks = self.device.count(RUNNER, arguments, TIMEOUT_S)[-2 * COUNTED_INFERENCES :]
+        if len(marks) < 2 * COUNTED_INFERENCES:
+            raise remote_failed(self.device.name, f"it marked {len(marks)} of {2 * COUNTED_INFERENCES} counts")
         return int(statistics.median(end - start for start, end in zip(marks[::2], marks[1::2], strict=True)))
 
     def device_name(self) -> str:

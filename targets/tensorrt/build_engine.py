@@ -237,9 +237,10 @@ def alone_on(gpu: str) -> Iterator[None]:
     """Let no other build or measurement of this user's run beside it on the GPU: wait for one that is under way.
 
     A build chooses kernels by their times. Six side by side took an H200 three times as long each, and measured one
-    another.
+    another. GPUs are told apart by their name and by what ``CUDA_VISIBLE_DEVICES`` shows.
     """
-    path = cached(f"{gpu}.lock")
+    path = cached(f"{gpu}-{os.environ.get('CUDA_VISIBLE_DEVICES', '0')}.lock")
+    lock = None
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         lock = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
@@ -250,12 +251,11 @@ def alone_on(gpu: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX)
     except OSError as error:
         tell(f"warning: nothing keeps other builds off this GPU meanwhile: '{path}': {error.strerror}")
-        yield
-        return
     try:
         yield
     finally:
-        os.close(lock)  # the lock ends with the file, or with the process
+        if lock is not None:
+            os.close(lock)  # the lock ends with the file, or with the process
 
 
 # ---- CUDA
@@ -898,7 +898,10 @@ def one_engine(
     names = tuple(f"batch{options.batch}-{name}" if options.batch > 1 else name for name in PRODUCTS)
     plan, record = built_before(options.output, names, key)
     if not plan:
-        plan, record = new_engine(trt, version, key, spec, options, names)
+        with alone_on(key["gpu"]):
+            plan, record = built_before(options.output, names, key)  # by the one that was waited for
+            if not plan:
+                plan, record = new_engine(trt, version, key, spec, options, names)
     try:
         with phase("load", record):
             engine = Engine(trt, cuda, plan, spec, options.dla)
@@ -941,7 +944,7 @@ def new_engine(
     tell("  " + spec["trtexec_typed" if key["typed"] else "trtexec"])
     os.makedirs(options.output, exist_ok=True)
     try:
-        with alone_on(key["gpu"]), phase("build", record):
+        with phase("build", record):
             plan, cache = build(trt, version, spec, options, cache, options.batch)
     except Refusal as refusal:
         record["refusal"] = refusal.answer()

@@ -141,10 +141,11 @@ def activation_inside(graph: Graph, node: Node) -> Iterator[Finding]:
 def whole_depthwise(graph: Graph, node: Node) -> Iterator[Finding]:
     """A depthwise convolution is integer when its output is as well, behind the Relu or Clip that it absorbs.
 
-    TensorRT 8.6 has kernels from INT8 to float for dense convolutions alone; it computes this one in float.
+    TensorRT 8.6 has kernels from INT8 to float for dense convolutions alone: seen on a GPU where squeeze-excite or a
+    hard-swish reads it. Whether a Q behind MaxPool or a Reshape counts, nobody has seen.
     """
     if gives_floats(graph, node):
-        message = "its output has no Q: TensorRT has no such depthwise kernel and computes in float"
+        message = "no Q right behind it: TensorRT 8.6 computes such a depthwise layer in float"
         yield Finding("advice", "depthwise-float-output", node.name, message)
 
 
@@ -206,9 +207,9 @@ def is_dequantized(graph: Graph, name: str) -> bool:
 
 def gives_floats(graph: Graph, node: Node) -> bool:
     """Whether a depthwise convolution of dequantized values has a reader other than a QuantizeLinear."""
-    if node.op != "Conv" or int(node.attributes.get("group", 1)) == 1 or graph.shapes[node.inputs[1]][1] != 1:
+    if node.op != "Conv" or not all(is_dequantized(graph, name) for name in node.inputs[:2]):
         return False
-    if not all(is_dequantized(graph, name) for name in node.inputs[:2]):
+    if int(node.attributes.get("group", 1)) == 1 or graph.shapes[node.inputs[1]][1] != 1:
         return False
     written = graph.end(node, ABSORBED)
     readers = graph.consumers.get(written, ())

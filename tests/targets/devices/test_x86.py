@@ -132,6 +132,26 @@ def test_another_machine_has_no_such_guest(monkeypatch: pytest.MonkeyPatch, tmp_
     assert userland.find(X86_64) is None
 
 
+@pytest.mark.parametrize(("has", "code"), [({}, "missing-runtime"), ({"avx2": False}, "missing-qemu")])
+def test_what_a_guest_must_have(
+    has: dict[str, bool], code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """OpenVINO here, and AVX2 there: QEMU before 7.2 has none, and would count SSE kernels."""
+    monkeypatch.setenv("EDGEC_CACHE", str(tmp_path))
+    guest = {"machine": "x86_64", "runtime": "openvino 1", "python": "3", **has}
+    monkeypatch.setattr(userland, "_ask_guest", lambda asked, core: replace(asked, board=guest))
+    if code == "missing-runtime":
+        monkeypatch.setattr(userland.importlib.util, "find_spec", lambda name: None)
+    with refused(code):
+        userland.set_up(X86_64)
+    assert userland.find(X86_64) is None
+
+
+def test_it_is_shown_with_its_runtime(haswell: QemuDevice, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["device", "show", "qemu:haswell"]) == 0
+    assert "openvino" in capsys.readouterr().out
+
+
 def test_a_budget_limits_instructions(
     haswell: QemuDevice, colours_toml: Path, tiny_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from edgec.pipeline.forms.scheme import load_scheme
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.calibrate import collect
-from edgec.pipeline.quantize.plan import integer_nodes, is_depthwise
+from edgec.pipeline.quantize.plan import Network, integer_nodes, is_depthwise, quantized_tensors
 from edgec.pipeline.quantize.quantizer import quantize
+from edgec.pipeline.quantize.rescaling import insert_rescaling
 from edgec.targets.tensorrt.compiler import promised_layers
 from edgec.targets.tensorrt.dialect import to_tensorrt
 from edgec.targets.tensorrt.lint import lint
@@ -115,9 +116,9 @@ def test_a_layer_left_in_float_takes_those_before_it_along(layers: list[tuple[bo
             assert all(reader.name in integer for reader in graph.consumers[graph.end(node, ABSORBED)])
 
 
-@pytest.mark.parametrize("behind", ["Relu", "HardSwish", "squeeze"])
+@pytest.mark.parametrize("behind", ["Relu", "Clip", "HardSwish", "squeeze"])
 def test_a_quantized_file_has_no_finding_and_promises_what_it_holds(behind: str, tmp_path: Path) -> None:
-    graph = chain([(False, "Relu"), (True, behind), (False, "Relu"), (True, "Relu"), (False, "")])
+    graph = chain([(False, "Relu"), (True, behind), (False, "Clip"), (True, "Clip"), (False, "")])
     model = graph.write()
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "N"
@@ -131,4 +132,13 @@ def test_a_quantized_file_has_no_finding_and_promises_what_it_holds(behind: str,
     stored = to_tensorrt(quantize(model, statistics, SCHEME, "fast", lambda: images).model)
     assert found(stored) == []
     integer = promised_layers(Graph.read(stored), {})["int8_layers"]
-    assert integer == [f"layer{i}" for i in ((0, 1, 2, 3, 4) if behind == "Relu" else (0, 2, 3, 4))]
+    assert integer == [f"layer{i}" for i in ((0, 1, 2, 3, 4) if behind in ABSORBED else (0, 2, 3, 4))]
+
+
+def test_a_relu6_network_is_scaled_as_without_the_rule() -> None:
+    """A Mul that waits for a factor behind a depthwise layer must not make it, and all before it, float."""
+    graph = chain([(False, "Clip"), (True, "Clip"), (False, "Clip"), (True, "Clip"), (False, "")])
+    prepared = insert_rescaling(Network(graph, {}), SCHEME).graph
+    integer, _ = integer_nodes(prepared, SCHEME, {})
+    assert {f"layer{i}" for i in range(5)} <= integer
+    assert {"behind0", "behind1", "behind2", "behind3"} <= set(quantized_tensors(prepared, SCHEME, integer))
