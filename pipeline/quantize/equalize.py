@@ -19,6 +19,7 @@ from edgec.pipeline.quantize.plan import (
     quantized_tensors,
     weight_params,
 )
+from edgec.pipeline.quantize.rescaling import remove_unused_rescaling
 from edgec.pipeline.quantize.streams import Stream, columns, find_streams, is_channel_gain, rescale
 
 EXPONENTS = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -54,8 +55,7 @@ def stream_factors(network: Network, scheme: Scheme) -> dict[str, Array]:
     and the largest over the tensors of the stream. Exponent 1 makes all ranges equal (cross-layer equalization seen
     from the activations); smaller ones leave more to the activations and spare the weights behind.
     """
-    integer, _ = integer_nodes(network.graph, scheme, {})
-    stored = frozenset(quantized_tensors(network.graph, scheme, integer)) & network.seen.keys()
+    stored = stored_tensors(network, scheme)
     found = dict[str, Array]()
     for stream in find_streams(network.graph, frozenset(scheme.equalize)):
         if stored.isdisjoint(stream.tensors):
@@ -68,6 +68,12 @@ def stream_factors(network: Network, scheme: Scheme) -> dict[str, Array]:
             network = rescale(network, stream, candidates[best])
             found |= dict.fromkeys(stream.tensors, candidates[best])
     return found
+
+
+def stored_tensors(network: Network, scheme: Scheme) -> frozenset[str]:
+    """Activations that will be integers. A Mul by 1 that waits for a factor makes nothing float."""
+    integer, _ = integer_nodes(remove_unused_rescaling(network.graph), scheme, {})
+    return frozenset(quantized_tensors(network.graph, scheme, integer)) & network.seen.keys()
 
 
 def scaled_by(network: Network, scheme: Scheme, factors: Mapping[str, Array]) -> Network:

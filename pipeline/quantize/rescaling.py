@@ -13,22 +13,19 @@ import numpy as np
 from edgec.pipeline.forms.scheme import Scheme
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.affine import Array
-from edgec.pipeline.quantize.plan import Network, integer_nodes, is_depthwise, quantized_tensors
+from edgec.pipeline.quantize.plan import Network, integer_nodes, quantized_tensors
 from edgec.pipeline.quantize.streams import absorbs, find_streams, is_channel_gain
 
 
 def insert_rescaling(network: Network, scheme: Scheme) -> Network:
     """Put ``Mul(x, 1)`` per channel where a quantized tensor that only weights read cannot be scaled otherwise.
 
-    A product with a squeeze-excite gate takes it on the gate, which is one value per channel already. There is none
-    behind a depthwise layer that has to be whole: a Mul there would make it give floats, and hence take them.
+    A product with a squeeze-excite gate takes it on the gate, which is one value per channel already.
     """
     graph = network.graph
     scalable = {name for stream in find_streams(graph, frozenset(scheme.equalize)) for name in stream.tensors}
     integer, _ = integer_nodes(graph, scheme, {})
-    depthwise = [node for node in graph.nodes if node.name in integer and is_depthwise(graph, node)]
-    whole = {graph.end(node, scheme.fused_activations) for node in depthwise if scheme.whole_depthwise}
-    wanted = [name for name in quantized_tensors(graph, scheme, integer) if name not in scalable | whole]
+    wanted = [name for name in quantized_tensors(graph, scheme, integer) if name not in scalable]
     points = {_scaling_point(graph, name) for name in wanted if _weights_read(graph, name)}
     nodes: list[Node] = []
     constants: dict[str, Array] = {}

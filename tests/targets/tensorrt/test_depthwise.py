@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from edgec.pipeline.forms.scheme import load_scheme
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.calibrate import collect
-from edgec.pipeline.quantize.plan import Network, integer_nodes, is_depthwise, quantized_tensors
+from edgec.pipeline.quantize.equalize import stored_tensors
+from edgec.pipeline.quantize.plan import integer_nodes, is_depthwise
+from edgec.pipeline.quantize.prepare import prepare
 from edgec.pipeline.quantize.quantizer import quantize
-from edgec.pipeline.quantize.rescaling import insert_rescaling
+from edgec.pipeline.quantize.ranges import observed
 from edgec.targets.tensorrt.compiler import promised_layers
 from edgec.targets.tensorrt.dialect import to_tensorrt
 from edgec.targets.tensorrt.lint import lint
@@ -116,9 +118,9 @@ def test_a_layer_left_in_float_takes_those_before_it_along(layers: list[tuple[bo
             assert all(reader.name in integer for reader in graph.consumers[graph.end(node, ABSORBED)])
 
 
-@pytest.mark.parametrize("behind", ["Relu", "Clip", "HardSwish", "squeeze"])
+@pytest.mark.parametrize("behind", ["Relu", "HardSwish", "squeeze"])
 def test_a_quantized_file_has_no_finding_and_promises_what_it_holds(behind: str, tmp_path: Path) -> None:
-    graph = chain([(False, "Relu"), (True, behind), (False, "Clip"), (True, "Clip"), (False, "")])
+    graph = chain([(False, "Relu"), (True, behind), (False, "Relu"), (True, "Relu"), (False, "")])
     model = graph.write()
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "N"
@@ -132,13 +134,16 @@ def test_a_quantized_file_has_no_finding_and_promises_what_it_holds(behind: str,
     stored = to_tensorrt(quantize(model, statistics, SCHEME, "fast", lambda: images).model)
     assert found(stored) == []
     integer = promised_layers(Graph.read(stored), {})["int8_layers"]
-    assert integer == [f"layer{i}" for i in ((0, 1, 2, 3, 4) if behind in ABSORBED else (0, 2, 3, 4))]
+    assert integer == [f"layer{i}" for i in ((0, 1, 2, 3, 4) if behind == "Relu" else (0, 2, 3, 4))]
 
 
-def test_a_relu6_network_is_scaled_as_without_the_rule() -> None:
-    """A Mul that waits for a factor behind a depthwise layer must not make it, and all before it, float."""
-    graph = chain([(False, "Clip"), (True, "Clip"), (False, "Clip"), (True, "Clip"), (False, "")])
-    prepared = insert_rescaling(Network(graph, {}), SCHEME).graph
-    integer, _ = integer_nodes(prepared, SCHEME, {})
-    assert {f"layer{i}" for i in range(5)} <= integer
-    assert {"behind0", "behind1", "behind2", "behind3"} <= set(quantized_tensors(prepared, SCHEME, integer))
+def test_factors_are_chosen_for_the_same_tensors_as_without_the_rule(tmp_path: Path) -> None:
+    """Every depthwise layer is whole here, and a Mul by 1 that waits for a factor behind its ReLU6 changes nothing."""
+    model = chain([(False, "Clip"), (True, "Clip"), (False, "Clip"), (True, "Clip"), (False, "")]).write()
+    onnx.save(model, tmp_path / "m.onnx")
+    images = [np.random.default_rng(0).normal(size=(2, 16, 8, 8)).astype(np.float32)]
+    network = prepare(observed(Graph.read(model), collect(tmp_path / "m.onnx", lambda: images)), SCHEME)
+    assert [node.name for node in network.graph.nodes if node.name.endswith(".rescale")]
+    with_rule, without = (stored_tensors(network, replace(SCHEME, whole_depthwise=whole)) for whole in (True, False))
+    assert {"input", "behind0", "behind1", "behind2", "behind3"} <= with_rule
+    assert with_rule == without
