@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from edgec.pipeline.forms.scheme import Scheme
-from edgec.pipeline.network.graph import Node
+from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.channels import least_noise_range, rounding_noise
 from edgec.pipeline.quantize.plan import (
     Network,
     integer_nodes,
+    is_depthwise,
     is_gate,
     layer_output,
     num_steps,
@@ -58,7 +59,7 @@ def stream_factors(network: Network, scheme: Scheme) -> dict[str, Array]:
     stored = stored_tensors(network, scheme)
     found = dict[str, Array]()
     for stream in find_streams(network.graph, frozenset(scheme.equalize)):
-        if stored.isdisjoint(stream.tensors):
+        if stored.isdisjoint(stream.tensors) or not _halves(network.graph, scheme).isdisjoint(stream.tensors):
             continue
         paths = noise_paths(network, stream)
         candidates = candidate_factors(network, stream, stored)
@@ -74,6 +75,15 @@ def stored_tensors(network: Network, scheme: Scheme) -> frozenset[str]:
     """Activations that will be integers. A Mul by 1 that waits for a factor makes nothing float."""
     integer, _ = integer_nodes(remove_unused_rescaling(network.graph), scheme, {})
     return frozenset(quantized_tensors(network.graph, scheme, integer)) & network.seen.keys()
+
+
+def _halves(graph: Graph, scheme: Scheme) -> set[str]:
+    """What Muls behind depthwise layers write that have to be whole: with one, such a layer would give floats."""
+    if not scheme.whole_depthwise:
+        return set()
+    gains = [node for node in graph.nodes if is_channel_gain(graph, node)]
+    ends = {graph.end(node, ("Relu", "Clip")) for node in graph.nodes if is_depthwise(graph, node)}
+    return {node.output for node in gains if node.inputs[0] in ends}
 
 
 def scaled_by(network: Network, scheme: Scheme, factors: Mapping[str, Array]) -> Network:

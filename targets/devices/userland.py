@@ -67,6 +67,7 @@ class Userland:
         Raises:
             EdgecError: ``device-not-set-up``.
         """
+        emulator = _emulator(self.folder, self.machine)
         if self.machine.is_own:
             own = {"PYTHONPATH": path} if (path := os.environ.get("PYTHONPATH")) else {}
             emulated, guest, python = ["-cpu", core.qemu_cpu], GUEST_ENVIRONMENT | own, sys.executable
@@ -74,7 +75,6 @@ class Userland:
             emulated, guest, python = self._foreign(core)
         settings = [part for name, value in guest.items() for part in ("-E", f"{name}={value}")]
         counting = ["-plugin", plugin] if plugin else []
-        emulator = _emulator(self.folder, self.machine)
         return [emulator, *emulated, "-U", "LD_LIBRARY_PATH", *counting, *settings, python]
 
     def _foreign(self, core: Core) -> tuple[list[str], dict[str, str], str]:
