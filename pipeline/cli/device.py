@@ -57,8 +57,8 @@ def show(spec: str, target: str | None, as_json: bool) -> None:
     from edgec.targets.devices.qemu import QemuDevice
 
     device = open_device(spec)
-    own = "cpu" if isinstance(device, QemuDevice) and device.core.machine.compiler == "openvino" else "arm"
-    facts = load_compiler(load_target(target or own).compiler).describe(device)
+    usual = device.core.machine.target if isinstance(device, QemuDevice) else "arm"
+    facts = load_compiler(load_target(target or usual).compiler).describe(device)
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return

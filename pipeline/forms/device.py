@@ -11,7 +11,8 @@ from edgec.pipeline.core.errors import EdgecError
 from edgec.pipeline.core.progress import Report
 
 SCHEMES = ("qemu", "ssh")
-FORMS = "qemu:cortex-a76, qemu:cortex-a72, qemu:cortex-a53, qemu:armv7, qemu:haswell or ssh://user@host[:port][/path/of/python]"
+EMULATED = "qemu:cortex-a76, qemu:cortex-a72, qemu:cortex-a53, qemu:armv7, qemu:haswell"
+FORMS = f"{EMULATED} or ssh://user@host[:port][/path/of/python]"
 
 
 class Device(Protocol):

@@ -57,9 +57,10 @@ def stream_factors(network: Network, scheme: Scheme) -> dict[str, Array]:
     from the activations); smaller ones leave more to the activations and spare the weights behind.
     """
     stored = stored_tensors(network, scheme)
+    halves = _halves(network.graph, scheme)
     found = dict[str, Array]()
     for stream in find_streams(network.graph, frozenset(scheme.equalize)):
-        if stored.isdisjoint(stream.tensors) or not _halves(network.graph, scheme).isdisjoint(stream.tensors):
+        if stored.isdisjoint(stream.tensors) or not halves.isdisjoint(stream.tensors):
             continue
         paths = noise_paths(network, stream)
         candidates = candidate_factors(network, stream, stored)

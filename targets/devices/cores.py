@@ -20,6 +20,7 @@ class Machine:
         platforms: wheel tags to accept.
         packages: distribution packages beside Python itself; numpy has no 32-bit wheels that the runtime takes.
         compiler: whose artifacts its runtime takes.
+        target: the board that is built for it.
         is_own: the guest is the Python that runs edgec, with the runtime that it has.
     """
 
@@ -31,6 +32,7 @@ class Machine:
     platforms: tuple[str, ...]
     packages: tuple[str, ...] = ()
     compiler: str = "tflite"
+    target: str = "arm"
     is_own: bool = False
 
 
@@ -78,6 +80,7 @@ X86_64 = Machine(
     runtime="openvino",
     platforms=(),
     compiler="openvino",
+    target="cpu",
     is_own=True,
 )
 
