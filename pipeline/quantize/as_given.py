@@ -57,8 +57,14 @@ def plan_as_given(
 def untouching(scheme: Scheme) -> Scheme:
     """The scheme where it takes a network as it is: what is quantized is not chosen for speed either."""
     native = "native" if scheme.hard_swish == "split" else scheme.hard_swish
-    left_alone = replace(scheme, equalize=(), rescale_activations=False, min_channels=0, whole_depthwise=False)
-    return replace(left_alone, hard_swish=native)
+    return replace(
+        scheme,
+        equalize=(),
+        rescale_activations=False,
+        hard_swish=native,
+        min_channels=0,
+        whole_depthwise=False,
+    )
 
 
 def _activations(graph: Graph, scheme: Scheme, given: Given, changed: dict[str, str]) -> dict[str, QuantParams]:

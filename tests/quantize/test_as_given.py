@@ -348,6 +348,8 @@ def test_nothing_of_a_scheme_moves_what_is_given() -> None:
     rules = untouching(load_scheme("tflite"))
     assert (rules.equalize, rules.rescale_activations, rules.hard_swish, rules.min_channels) == ((), False, "native", 0)
     assert untouching(rules) == rules
+    assert load_scheme("tensorrt").whole_depthwise
+    assert not untouching(load_scheme("tensorrt")).whole_depthwise
 
 
 @drawn(st.floats(2**-10, 16.0, width=32), st.integers(0, 255), st.integers(0, 255))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -145,6 +146,24 @@ def test_what_a_guest_must_have(
     with refused(code):
         userland.set_up(X86_64)
     assert userland.find(X86_64) is None
+
+
+def test_a_guest_that_never_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def endless(command: list[str], timeout: float, **_: object) -> None:
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setenv("EDGEC_CACHE", str(tmp_path))
+    monkeypatch.setattr(userland.subprocess, "run", endless)
+    with refused("broken-userland") as caught:
+        userland.set_up(X86_64)
+    assert "no answer within 300 s" in caught.value.message
+
+
+def test_a_count_with_too_few_marks(haswell: QemuDevice, ir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(QemuDevice, "count", lambda *_: [1, 2, 3])
+    with refused("remote-failed") as caught:
+        DeviceRunner(haswell, ir).instructions()
+    assert "marked 3 of 10" in caught.value.message
 
 
 def test_it_is_shown_with_its_runtime(haswell: QemuDevice, capsys: pytest.CaptureFixture[str]) -> None:
