@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.affine import Array
-from edgec.pipeline.quantize.executor import compute, tensors
+from edgec.pipeline.quantize.executor import compute, on_each_core, tensors
 from edgec.pipeline.quantize.plan import Plan, is_gate, is_linear
 from edgec.pipeline.quantize.simulate import fake_quantize, quantized_constants
 
@@ -106,18 +106,17 @@ def mean_error(expected: Batches, actual: Batches, low: Tensor, high: Tensor) ->
 
     Images are the independent samples of the standard error, not positions.
     """
-    errors, counts = [], []
-    for want, have in zip(expected, actual, strict=True):
+
+    def of_images(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        want, have = pair
         error = want - have
         live = _live(want, have, _spread(low, want.dim()), _spread(high, want.dim()))
         if live is None:
-            count = torch.full(error.shape[:2], float(want[0, 0].numel()))
-        else:
-            error.mul_(live)
-            count = _per_image(live.to(want.dtype))
-        errors.append(_per_image(error))
-        counts.append(count)
-    error, count = torch.cat(errors), torch.cat(counts)
+            return _per_image(error), torch.full(error.shape[:2], float(want[0, 0].numel()))
+        return _per_image(error.mul_(live)), _per_image(live.to(want.dtype))
+
+    found = on_each_core(of_images, list(zip(expected, actual, strict=True)))
+    error, count = (torch.cat(parts) for parts in zip(*found, strict=True))
     total = count.sum(dim=0).clamp_min(1e-9)
     mean = error.sum(dim=0) / total
     variance = (error - mean * count).pow(2).sum(dim=0) / total.pow(2)
@@ -134,26 +133,33 @@ def last_read(node: Node, remaining: dict[str, int]) -> tuple[str, ...]:
 def forward(
     node: Node, constants: dict[str, Tensor], values: dict[str, Batches], spent: Collection[str] = ()
 ) -> list[Batches]:
-    """All outputs of a node, each as a list of batches.
+    """All outputs of a node, each as a list of batches. Each core takes a batch of its own, so that the bits of none
+    depend on how many there are.
 
     Args:
         spent: inputs that nobody reads any more: each batch of theirs is let go as soon as its output is there.
     """
     data = [name for name in node.inputs if name in values]
-    count = len(values[data[0]]) if data else 1
-    batches = []
-    for i in range(count):
-        batches.append(compute(node, constants | {name: values[name][i] for name in data}))
+    fixed = {name: constants[name] for name in node.inputs if name in constants}
+
+    def one(place: int) -> tuple[Tensor, ...]:
+        made = tuple(compute(node, fixed | {name: values[name][place] for name in data}))
         for name in data:
             if name in spent:
-                values[name][i] = GONE
+                values[name][place] = GONE
+        return made
+
+    batches = on_each_core(one, range(len(values[data[0]]) if data else 1))
     return [list(output) for output in zip(*batches, strict=True)]
 
 
 def in_place(batches: Batches, change: Callable[[Tensor], Tensor]) -> Batches:
-    """The list itself, each batch changed before the next one: of large maps no two whole lists are held."""
-    for place, batch in enumerate(batches):
-        batches[place] = change(batch)
+    """The list itself, each batch changed where it lies: of large maps no two whole lists are held."""
+
+    def one(place: int) -> None:
+        batches[place] = change(batches[place])
+
+    on_each_core(one, range(len(batches)))
     return batches
 
 

@@ -101,7 +101,7 @@ def _costs_time(network: Network, stream: Stream) -> bool:
 
 
 def candidate_factors(network: Network, stream: Stream, stored: Iterable[str]) -> list[Array]:
-    """Factors to choose from, each ``(C,)``; the first leaves the stream as it is."""
+    """Factors to choose from, each ``(C,)`` and no two alike; the first leaves the stream as it is."""
     seen = [network.seen[name] for name in stream.tensors if name in stored]
     factors = [np.ones(stream.num_channels)]
     for weight in NEGATIVE_WEIGHTS:
@@ -110,7 +110,7 @@ def candidate_factors(network: Network, stream: Stream, stored: Iterable[str]) -
         reach = np.max([channels / max(channels.max(), 1e-30) for channels in reaches], axis=0)
         reach = np.maximum(reach, 1.0 / max(BOUNDS)).astype(np.float64)
         factors += [np.minimum(reach**-exponent, bound) for exponent in EXPONENTS for bound in BOUNDS]
-    return factors
+    return list({each.tobytes(): each for each in factors}.values())
 
 
 def noise_paths(network: Network, stream: Stream) -> dict[str, dict[str, Array]]:

@@ -5,16 +5,21 @@ Operators outside the table (``operators.py``) run in another evaluator: correct
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from edgec.pipeline.core.at_once import each_at_once, num_cores
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.operators import OPERATORS
 from edgec.pipeline.quantize.reference import by_reference
+
+Thing = TypeVar("Thing")
+Made = TypeVar("Made")
 
 Values = dict[str, Tensor]
 After = Callable[[str, Tensor], Tensor]
@@ -32,6 +37,17 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def on_each_core(work: Callable[[Thing], Made], things: Sequence[Thing]) -> list[Made]:
+    """``[work(thing) for thing in things]``, one on each core. A new thread has torch's usual number of threads for its
+    sums, whatever its parent has: each gets one."""
+
+    def alone(thing: Thing) -> Made:
+        torch.set_num_threads(1)
+        return work(thing)
+
+    return each_at_once(alone, things, num_cores())
 
 
 def run(

@@ -12,11 +12,13 @@ from calibrated import Calibrated
 
 from edgec.pipeline.forms.scheme import parse_scheme
 from edgec.pipeline.network.graph import Graph, Node
+from edgec.pipeline.quantize import executor
 from edgec.pipeline.quantize.bias_correction import GONE, correct_biases, correctable, forward, in_place, mean_error
-from edgec.pipeline.quantize.executor import Values, run, tensors
+from edgec.pipeline.quantize.executor import Values, one_thread, run, tensors
 from edgec.pipeline.quantize.plan import Plan, make_plan
 from edgec.pipeline.quantize.prepare import prepare
 from edgec.pipeline.quantize.ranges import observed
+from edgec.pipeline.quantize.sensitivity import layer_sqnr
 from edgec.pipeline.quantize.simulate import fake_quantize, quantized_constants
 
 
@@ -66,8 +68,9 @@ def test_only_biases_change(network: Callable[[str], Calibrated]) -> None:
     assert changed <= biases
 
 
-def test_what_was_changed_is_gone_before_the_next_batch_is() -> None:
-    """Whole lists of large maps before and after would be twice the memory."""
+def test_what_was_changed_is_gone_before_the_next_batch_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole lists of large maps before and after would be twice the memory. One core, so that the order is known."""
+    monkeypatch.setattr(executor, "num_cores", lambda: 1)
     batches = [torch.full((2,), float(value)) for value in range(4)]
     before = [weakref.ref(batch) for batch in batches]
     alive: list[int] = []
@@ -80,6 +83,23 @@ def test_what_was_changed_is_gone_before_the_next_batch_is() -> None:
     assert changed is batches
     assert [batch.tolist() for batch in changed] == [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0], [4.0, 4.0]]
     assert alive == [4, 3, 2, 1]
+
+
+@pytest.mark.parametrize("cores", [2, 3, 8])
+@pytest.mark.parametrize("name", ["mobilenetv1", "mobilenetv3-small"])
+def test_no_bit_depends_on_the_number_of_cores(
+    network: Callable[[str], Calibrated], name: str, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules, source = parse_scheme({"extends": "tflite"}), network(name)
+    prepared = prepare(observed(Graph.read(source.model), source.calibration), rules)
+    graph, plan, images = prepared.graph, make_plan(prepared, rules), torch.from_numpy(source.images)
+    found = []
+    for count in (1, cores):
+        monkeypatch.setattr(executor, "num_cores", lambda count=count: count)
+        with one_thread():
+            corrected, sqnr = correct_biases(graph, plan, images), layer_sqnr(graph, plan, images)
+        found.append((b"".join(array.tobytes() for array in corrected.constants.values()), dict(sqnr)))
+    assert found[0] == found[1]
 
 
 BOUNDS = [(-torch.inf, torch.inf), (0.0, torch.inf), (-3.0, torch.inf), (-3.0, 3.0), (-torch.inf, 6.0)]

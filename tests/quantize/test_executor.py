@@ -15,7 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
 from edgec.pipeline.network.graph import Graph
-from edgec.pipeline.quantize.executor import run
+from edgec.pipeline.quantize import executor
+from edgec.pipeline.quantize.executor import on_each_core, one_thread, run
 
 DRAW = np.random.default_rng(3)
 quick = settings(max_examples=60, deadline=None)
@@ -128,3 +129,13 @@ def test_pools_of_any_rank(op: str, shape: tuple[int, ...]) -> None:
 def test_what_the_evaluator_lacks_runs_in_onnx_runtime() -> None:
     agrees("GlobalLpPool", (2, 3, 4, 5), p=2)
     agrees("QuickGelu", (2, 3), domain="com.microsoft")
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_each_core_has_one_thread_of_torch(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new thread had as many as there are cores, whatever its parent had: MobileNetV1's sums came out differently."""
+    monkeypatch.setattr(executor, "num_cores", lambda: cores)
+    before = torch.get_num_threads()
+    with one_thread():
+        assert on_each_core(lambda thing: (thing, torch.get_num_threads()), range(5)) == [(i, 1) for i in range(5)]
+    assert torch.get_num_threads() == before
