@@ -109,10 +109,8 @@ def _saturated(accuracy: Accuracy, answered: Mapping[str, str]) -> str:
 def _steps(recipe: Recipe, saturated: bool) -> Iterator[str]:
     """The likeliest cause first."""
     if saturated:
-        yield (
-            "judge it on the machine it is for; for x86 without VNNI, give a board of your own with "
-            "reduce_range = true (docs/quantization.md)"
-        )
+        how = "--quantizer fast chooses weights" if recipe.quantizer == "as-given" else "safe_pairs = true in [scheme]"
+        yield f"judge it on the machine it is for; {how} for x86 without VNNI (docs/quantization.md)"
     if len(recipe.calibration) < FEW_IMAGES:
         yield f"calibrate with more images of the kind that is judged: {len(recipe.calibration)} did"
     if not recipe.labelled and recipe.weights == "random":

@@ -29,6 +29,7 @@ class Scheme:
         weight_narrow_range: int8 weights in [-127, 127].
         weight_lowest: kernels take weights of -128 as well, where a network brings them along.
         reduce_range: 7-bit weights, so that a sum of two u8*s8 products cannot saturate int16 on x86 without VNNI.
+        safe_pairs: as many bits of each output channel's weights as keep these sums from saturating: 7 to 8.
         integer_operators: ONNX operators that compute on integers; their data inputs are quantized.
         same_scale_operators: operators whose output carries its input's parameters.
         fused_activations: operators that a preceding Conv, Gemm or Add absorbs; the tensor between does not exist.
@@ -65,6 +66,7 @@ class Scheme:
     weight_narrow_range: bool = True
     weight_lowest: bool = True
     reduce_range: bool = False
+    safe_pairs: bool = False
     integer_operators: tuple[str, ...] = ("Conv", "Gemm", "MatMul")
     same_scale_operators: tuple[str, ...] = ("MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze")
     fused_activations: tuple[str, ...] = ("Relu", "Clip")
@@ -99,6 +101,11 @@ class Scheme:
             wrong[text] = scale <= 0 or not limits[0] <= zero_point <= limits[1]
         if found := [text for text, is_wrong in wrong.items() if is_wrong]:
             raise ValueError("; ".join(found))
+
+    @property
+    def needs_safe_pairs(self) -> bool:
+        """Weights of 7 bits are safe as they are."""
+        return self.safe_pairs and not self.reduce_range
 
     @property
     def operators(self) -> tuple[str, ...]:

@@ -120,7 +120,8 @@ def _what_to_try() -> str:
     if not saturates(instruction_set()):
         return report
     return (
-        f"x86 without VNNI saturates sums of products: try reduce_range = true in the board's [scheme]; else {report}"
+        "x86 without VNNI saturates sums of products: try safe_pairs = true in the board's [scheme], or "
+        f"--quantizer fast in place of the network's own parameters; else {report}"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,6 +45,11 @@ class Plan:
 
 
 NOTHING = Plan({}, {}, {})
+
+SAFE_PAIR = 126
+"""Steps of two weights of one sign together: each may round up by one, and 255 * 128 fits into 16 bits."""
+
+INT8_MAX = 127
 
 
 def is_linear(graph: Graph, node: Node) -> bool:
@@ -221,7 +226,7 @@ def make_plan(
     }
     weights |= _elementwise_constants(graph, scheme, integer)
     weights |= {name: given.weights[name] for name in weights if name in given.weights}
-    return bounded(graph, scheme, Plan(activations, weights, floats))
+    return bounded(graph, scheme, Plan(activations, weights, floats), given.weights)
 
 
 def _given_params(scheme: Scheme, members: Sequence[QuantParams | None]) -> QuantParams | None:
@@ -285,7 +290,35 @@ def weight_params(weight: Array, node: Node, scheme: Scheme) -> QuantParams:
         axis = None
     others = tuple(i for i in range(weight.ndim) if i != axis)
     bound = np.abs(weight).max(axis=others if axis is not None else None, initial=0.0)
+    if scheme.needs_safe_pairs:
+        bound = np.maximum(bound, pair_reach(weight, node, axis is not None))
     return symmetric_params(bound, "int8", axis, scheme.weight_narrow_range, scheme.reduce_range)
+
+
+def pair_reach(weight: Array, node: Node, per_channel: bool) -> Array:
+    """Least range of a layer's weight with which no sum of two neighbouring products leaves 16 bits.
+
+    x86 without VNNI adds the products of input channels 2i and 2i + 1 of a group in int16 (``vnni.py``). Only where
+    both weights have one sign can they leave it: 255 times 128 steps fit. A depthwise layer has no pairs.
+
+    Returns:
+        ``(O,)``, or a scalar.
+    """
+    if weight.ndim > 2 and node.op == "MatMul":
+        return np.zeros(())
+    rows = input_channels_last(weight, node)
+    even, odd = rows[..., 0:-1:2], rows[..., 1::2]
+    reach = np.abs(even + odd) * (even * odd > 0) * (INT8_MAX / SAFE_PAIR)
+    return np.asarray(reach.reshape(len(reach), -1).max(axis=1, initial=0.0) if per_channel else reach.max(initial=0.0))
+
+
+def input_channels_last(weight: Array, node: Node) -> Array:
+    """The weight as ``(O, ..., I)``: output channels of all groups in front, input channels of a group behind."""
+    if node.op == "ConvTranspose":
+        groups = _group(node)
+        apart = weight.reshape(groups, len(weight) // groups, *weight.shape[1:])
+        return np.moveaxis(apart, 1, -1).reshape(groups * weight.shape[1], *weight.shape[2:], -1)
+    return np.moveaxis(weight, 1 - channel_axis(node), -1)
 
 
 def same_scale_groups(graph: Graph, scheme: Scheme, integer: set[str], names: list[str]) -> dict[str, list[str]]:
@@ -337,11 +370,15 @@ def _elementwise_constants(graph: Graph, scheme: Scheme, integer: set[str]) -> d
     }
 
 
-def bounded(graph: Graph, scheme: Scheme, plan: Plan) -> Plan:
-    """Keep int32 biases and requantization factors within what kernels take.
+def bounded(graph: Graph, scheme: Scheme, plan: Plan, given: Collection[str] = ()) -> Plan:
+    """Keep int32 biases, requantization factors and, where the scheme asks for it, pairs of products within what
+    kernels take.
 
     A dead weight channel has a tiny scale: its bias, in steps of input_scale * weight_scale, would leave 32 bits. A
     dead output tensor has a tiny scale too: XNNPACK refuses input_scale * weight_scale / output_scale >= 256.
+
+    Args:
+        given: weights whose pairs stay as the network brought them along.
     """
     weights, activations = dict(plan.weights), dict(plan.activations)
     for node in graph.nodes:
@@ -353,6 +390,9 @@ def bounded(graph: Graph, scheme: Scheme, plan: Plan) -> Plan:
             factor = source.scale.astype(np.float64)
             needed = bias / (2.0**30 * (np.repeat(factor, bias.size // factor.size) if factor.ndim else factor))
             needed = needed if params.axis is not None else needed.max()
+            params = replace(params, scale=np.maximum(params.scale, needed).astype(np.float32))
+        if scheme.needs_safe_pairs and node.inputs[1] not in given:
+            needed = pair_reach(graph.constants[node.inputs[1]], node, params.axis is not None) / INT8_MAX
             params = replace(params, scale=np.maximum(params.scale, needed).astype(np.float32))
         weights[node.inputs[1]] = params
         target = layer_output(graph, scheme, node)

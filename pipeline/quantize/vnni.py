@@ -4,8 +4,8 @@ AVX2's ``vpmaddubsw`` multiplies unsigned by signed bytes and adds neighbouring 
 (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, PMADDUBSW). 255 * 127 * 2 exceeds 32767, so a
 convolution that VNNI computes exactly can be wrong there; weights of 7 bits (``Scheme.reduce_range``) cannot saturate.
 
-Two assumptions, as kernels differ: neighbours are input channels 2i and 2i + 1 at one kernel position (channels-last
-kernels), and int8 activations are shifted by 128 to unsigned bytes. Grouped and depthwise convolutions, and
+Two assumptions, as kernels differ: neighbours are input channels 2i and 2i + 1 of a group at one kernel position
+(channels-last kernels), and int8 activations are shifted by 128 to unsigned bytes. Depthwise convolutions, and
 activations with a scale per channel, do not go through ``vpmaddubsw`` and stay exact.
 """
 
@@ -108,11 +108,13 @@ class _DenseLayer:
 
     Attributes:
         node: the linear node.
-        weight: signed bytes, ``(O, K)``; K runs over kernel positions, then over channels padded to an even number.
+        weight: signed bytes, ``(O, K)``; K runs over kernel positions, then over a group's channels padded to an even
+            number.
         weight_scale: ``(O,)`` or ``(1,)``.
         scale: of the activation.
         zero: the activation's zero_point as an unsigned byte.
         kernel: height and width; empty for a matrix product.
+        groups: of channels, which do not see each other.
     """
 
     node: Node
@@ -121,12 +123,16 @@ class _DenseLayer:
     scale: float
     zero: int
     kernel: tuple[int, ...]
+    groups: int
 
     def saturate(self, exact: Tensor, x: Tensor) -> Tensor:
         """The exact result of the dequantized input ``x``, less what saturation loses."""
         stored = torch.round(x / self.scale) + self.zero
-        inputs = self._patches(stored, exact.shape[2:]) if self.kernel else _even(stored.flatten(0, -2))
-        lost = saturation_loss(inputs, self.weight) * self.weight_scale * self.scale
+        parts = torch.chunk(stored, self.groups, dim=1) if self.kernel else (_even(stored.flatten(0, -2)),)
+        inputs = [self._patches(part, exact.shape[2:]) for part in parts] if self.kernel else parts
+        rows = torch.chunk(self.weight, self.groups)
+        pieces = [saturation_loss(part, weight) for part, weight in zip(inputs, rows, strict=True)]
+        lost = torch.cat(pieces, dim=1) * self.weight_scale * self.scale
         if not self.kernel:
             return exact - lost.reshape(exact.shape)
         return exact - lost.reshape(len(exact), *exact.shape[2:], -1).permute(0, 3, 1, 2)
@@ -144,7 +150,7 @@ class _DenseLayer:
 
 def _dense_layer(graph: Graph, node: Node) -> _DenseLayer | None:
     """The node as a layer whose pairs saturate, or ``None``."""
-    if node.op not in ("Conv", "Gemm", "MatMul") or int(node.attributes.get("group", 1)) != 1:
+    if node.op not in ("Conv", "Gemm", "MatMul"):
         return None
     source, weights = (graph.producer.get(name) for name in node.inputs[:2])
     if source is None or weights is None or not source.op == weights.op == "DequantizeLinear":
@@ -153,13 +159,17 @@ def _dense_layer(graph: Graph, node: Node) -> _DenseLayer | None:
     scale, zero = (graph.constants[name] for name in source.inputs[1:3])
     if stored is None or stored.ndim not in (2, 4) or scale.size > 1:
         return None
+    if stored.ndim == 4 and stored.shape[1] == 1:  # depthwise: no pairs
+        return None
     weight = torch.from_numpy(stored.astype(np.float32))
     if stored.ndim == 2 and not node.attributes.get("transB"):
         weight = weight.T
     unsigned = int(zero.item()) + (128 if zero.dtype == np.int8 else 0)
     flat = _even(weight.permute(0, 2, 3, 1)).flatten(1) if stored.ndim == 4 else _even(weight)
     weight_scale = torch.tensor(graph.constants[weights.inputs[1]].reshape(-1))
-    return _DenseLayer(node, flat, weight_scale, float(scale.item()), unsigned, stored.shape[2:])
+    return _DenseLayer(
+        node, flat, weight_scale, float(scale.item()), unsigned, stored.shape[2:], int(node.attributes.get("group", 1))
+    )
 
 
 def _even(x: Tensor) -> Tensor:

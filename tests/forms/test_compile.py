@@ -50,7 +50,7 @@ def test_an_artifact_that_computes_something_else_is_refused() -> None:
         check_alike({"logits": -expected}, {"logits": expected})
     assert caught.value.code == "compile-mismatch"
     assert "'logits' has -6.0 dB on 8 images" in caught.value.message
-    assert ("reduce_range" in caught.value.hint) == saturates(instruction_set())
+    assert ("safe_pairs" in caught.value.hint) == saturates(instruction_set())
 
 
 def test_whose_kernels_saturate() -> None:

@@ -93,6 +93,10 @@ def fidelity(made: onnx.ModelProto, folder: Path, images: Array) -> float:
     return sqnr_db(OrtRunner(folder / "qdq.onnx", as_written=True).predict(images)[0], wanted)
 
 
+MISJUDGED_DB = 2.0
+"""Eight pictures judge here, and may be that wrong about ninety-six others; without them it was 10 dB and more."""
+
+
 @pytest.mark.parametrize("scheme", ["openvino", "tflite"])
 @pytest.mark.parametrize("seed", range(3))
 def test_more_effort_costs_other_images_nothing(scheme: str, seed: int, tmp_path: Path) -> None:
@@ -104,8 +108,8 @@ def test_more_effort_costs_other_images_nothing(scheme: str, seed: int, tmp_path
         )
         for level in LEVELS
     }
-    assert found["accurate"] > found["fast"] - 1.0, found
-    assert found["best"] > found["fast"] - 1.0, found
+    assert found["accurate"] > found["fast"] - MISJUDGED_DB, found
+    assert found["best"] > found["fast"] - MISJUDGED_DB, found
 
 
 @pytest.mark.parametrize("scheme", ["openvino", "tflite"])
@@ -190,7 +194,7 @@ def test_a_higher_level_is_kept_where_it_is_better(tmp_path: Path) -> None:
         return iter([images])
 
     calibration = collect(tmp_path / "float.onnx", stream)
-    coarse = replace(load_scheme("openvino"), reduce_range=True, weight_granularity="per_tensor")
+    coarse = replace(load_scheme("openvino"), reduce_range=True, safe_pairs=False, weight_granularity="per_tensor")
     made = quantize(gated(), calibration, coarse, "best", stream)
     assert made.kept is not None
     assert made.kept.level == "best"
