@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import numpy as np
 
+from edgec.pipeline.core.at_once import each_at_once, num_cores
 from edgec.pipeline.forms.scheme import Scheme
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.affine import Array
@@ -64,7 +66,8 @@ def stream_factors(network: Network, scheme: Scheme) -> dict[str, Array]:
             continue
         paths = noise_paths(network, stream)
         candidates = candidate_factors(network, stream, stored)
-        noises = [expected_noise(network, scheme, stream, stored, paths, factors) for factors in candidates]
+        noise = partial(expected_noise, network, scheme, stream, stored, paths)
+        noises = each_at_once(noise, candidates, num_cores())
         best = int(np.argmin(noises))
         if noises[best] < (WORTH_ITS_COST if _costs_time(network, stream) else 1.0) * noises[0]:
             network = rescale(network, stream, candidates[best])
