@@ -298,18 +298,27 @@ def weight_params(weight: Array, node: Node, scheme: Scheme) -> QuantParams:
 def pair_reach(weight: Array, node: Node, per_channel: bool) -> Array:
     """Least range of a layer's weight with which no sum of two neighbouring products leaves 16 bits.
 
-    x86 without VNNI adds the products of input channels 2i and 2i + 1 of a group in int16 (``vnni.py``). Only where
-    both weights have one sign can they leave it: 255 times 128 steps fit. A depthwise layer has no pairs.
+    x86 without VNNI adds neighbouring products in int16 (``vnni.py``): those of input channels 2i and 2i + 1 of a
+    group, or, where a kernel unrolls the window first, of what then are neighbours. Only where both weights have one
+    sign can they leave it: 255 times 128 steps fit. Depthwise kernels add no pairs.
 
     Returns:
         ``(O,)``, or a scalar.
     """
-    if weight.ndim > 2 and node.op == "MatMul":
-        return np.zeros(())
     rows = input_channels_last(weight, node)
+    alone = rows.shape[-1] == 1 and len(rows) == _group(node)
+    if alone or (weight.ndim > 2 and node.op == "MatMul"):
+        return np.zeros(())
+    sums = [_pair_sums(rows).reshape(len(rows), -1), _pair_sums(rows.reshape(len(rows), -1))]
+    reach = np.maximum(*(each.max(axis=1, initial=0.0) for each in sums))
+    return np.asarray((reach if per_channel else reach.max(initial=0.0)) * (INT8_MAX / SAFE_PAIR))
+
+
+def _pair_sums(rows: Array) -> Array:
+    """Of neighbours along the last axis, 2i and 2i + 1: their magnitudes together where they have one sign, else 0."""
     even, odd = rows[..., 0:-1:2], rows[..., 1::2]
-    reach = np.abs(even + odd) * (even * odd > 0) * (INT8_MAX / SAFE_PAIR)
-    return np.asarray(reach.reshape(len(reach), -1).max(axis=1, initial=0.0) if per_channel else reach.max(initial=0.0))
+    sums: Array = np.abs(even + odd) * (even * odd > 0)
+    return sums
 
 
 def input_channels_last(weight: Array, node: Node) -> Array:

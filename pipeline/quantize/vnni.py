@@ -4,9 +4,10 @@ AVX2's ``vpmaddubsw`` multiplies unsigned by signed bytes and adds neighbouring 
 (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, PMADDUBSW). 255 * 127 * 2 exceeds 32767, so a
 convolution that VNNI computes exactly can be wrong there; weights of 7 bits (``Scheme.reduce_range``) cannot saturate.
 
-Two assumptions, as kernels differ: neighbours are input channels 2i and 2i + 1 of a group at one kernel position
-(channels-last kernels), and int8 activations are shifted by 128 to unsigned bytes. Depthwise convolutions, and
-activations with a scale per channel, do not go through ``vpmaddubsw`` and stay exact.
+Three assumptions, as kernels differ: neighbours are input channels 2i and 2i + 1 of a group at one kernel position
+(channels-last kernels); where a group has one channel, positions 2i and 2i + 1 of the window; and int8 activations are
+shifted by 128 to unsigned bytes. Depthwise convolutions with one output for each channel, and activations with a scale
+per channel, do not go through ``vpmaddubsw`` and stay exact.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ class _DenseLayer:
         padded = F.pad(stored, (left, right, top, bottom), value=float(self.zero))
         columns = F.unfold(padded, (height, width), tuple(dilations), 0, tuple(strides))
         positions = columns.reshape(len(stored), stored.shape[1], height * width, -1).permute(0, 3, 2, 1)
-        return _even(positions).flatten(2).flatten(0, 1)
+        return _in_pairs(positions).flatten(0, 1)
 
 
 def _dense_layer(graph: Graph, node: Node) -> _DenseLayer | None:
@@ -159,17 +160,21 @@ def _dense_layer(graph: Graph, node: Node) -> _DenseLayer | None:
     scale, zero = (graph.constants[name] for name in source.inputs[1:3])
     if stored is None or stored.ndim not in (2, 4) or scale.size > 1:
         return None
-    if stored.ndim == 4 and stored.shape[1] == 1:  # depthwise: no pairs
+    groups = int(node.attributes.get("group", 1))
+    if stored.ndim == 4 and stored.shape[1] == 1 and len(stored) == groups:
         return None
     weight = torch.from_numpy(stored.astype(np.float32))
     if stored.ndim == 2 and not node.attributes.get("transB"):
         weight = weight.T
     unsigned = int(zero.item()) + (128 if zero.dtype == np.int8 else 0)
-    flat = _even(weight.permute(0, 2, 3, 1)).flatten(1) if stored.ndim == 4 else _even(weight)
+    flat = _in_pairs(weight.flatten(2).permute(0, 2, 1)) if stored.ndim == 4 else _even(weight)
     weight_scale = torch.tensor(graph.constants[weights.inputs[1]].reshape(-1))
-    return _DenseLayer(
-        node, flat, weight_scale, float(scale.item()), unsigned, stored.shape[2:], int(node.attributes.get("group", 1))
-    )
+    return _DenseLayer(node, flat, weight_scale, float(scale.item()), unsigned, stored.shape[2:], groups)
+
+
+def _in_pairs(x: Tensor) -> Tensor:
+    """``(..., positions, channels)`` as one axis, neighbours in twos."""
+    return _even(x.flatten(-2)) if x.shape[-1] == 1 else _even(x).flatten(-2)
 
 
 def _even(x: Tensor) -> Tensor:

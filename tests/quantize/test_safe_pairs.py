@@ -31,6 +31,8 @@ LAYERS: dict[str, tuple[str, tuple[int, ...], dict[str, object]]] = {
     "dense": ("Conv", (CHANNELS, CHANNELS, 3, 3), WINDOW),
     "odd": ("Conv", (CHANNELS, CHANNELS - 1, 3, 3), WINDOW),
     "grouped": ("Conv", (CHANNELS, CHANNELS // 2, 3, 3), {**WINDOW, "group": 2}),
+    "several outputs of a channel": ("Conv", (2 * CHANNELS, 1, 3, 3), {**WINDOW, "group": CHANNELS}),
+    "one channel": ("Conv", (CHANNELS, 1, 3, 3), WINDOW),
     "depthwise": ("Conv", (CHANNELS, 1, 3, 3), {**WINDOW, "group": CHANNELS}),
     "grouped, odd": ("Conv", (CHANNELS + 1, 3, 3, 3), {**WINDOW, "group": 3}),
     "transposed in groups": (
@@ -46,15 +48,19 @@ LAYERS: dict[str, tuple[str, tuple[int, ...], dict[str, object]]] = {
 
 
 def pair_sums(steps: np.ndarray, op: str, attributes: dict[str, object]) -> np.ndarray:
-    """Of two neighbouring input channels of a group and of one sign, worked out weight by weight."""
+    """Of two neighbours of one sign, worked out weight by weight: input channels of a group, and a window unrolled."""
     swapped = op in ("ConvTranspose", "MatMul") or (op == "Gemm" and not attributes.get("transB"))
-    groups = int(attributes.get("group", 1)) if op == "ConvTranspose" else 1  # type: ignore[call-overload]
-    parts = [np.swapaxes(part, 0, 1) if swapped else part for part in np.split(steps.astype(float), groups)]
+    groups = int(attributes.get("group", 1))  # type: ignore[call-overload]
+    parts = np.split(steps.astype(float), groups if op == "ConvTranspose" else 1)
+    rows = [row.reshape(len(row), -1) for part in parts for row in (np.swapaxes(part, 0, 1) if swapped else part)]
     sums = [0.0]
-    for row in (row.reshape(len(row), -1) for part in parts for row in part):
-        for left in range(0, len(row) - 1, 2):
-            for a, b in zip(row[left], row[left + 1], strict=True):
-                sums += [abs(a + b)] if a * b > 0 else []
+    if len(rows[0]) == 1 and len(rows) == groups:  # depthwise
+        return np.array(sums)
+    for row in rows:
+        pairs = [pair for position in row.T for pair in zip(position[0::2], position[1::2], strict=False)]
+        unrolled = row.T.ravel()
+        pairs += zip(unrolled[0::2], unrolled[1::2], strict=False)
+        sums += [abs(a + b) for a, b in pairs if a * b > 0]
     return np.array(sums)
 
 
@@ -157,7 +163,10 @@ def test_what_a_runtime_answers_here_is_what_the_file_says(kind: str, board: str
     assert noise_db(answers(SaturatingRunner(path)), wanted) > 40
 
 
-@pytest.mark.parametrize("kind", ["pointwise", "dense", "odd", "grouped", "vector", "vector, transposed", "product"])
+@pytest.mark.parametrize(
+    "kind",
+    ["pointwise", "dense", "odd", "grouped", "several outputs of a channel", "vector", "vector, transposed", "product"],
+)
 def test_without_it_the_same_layers_saturate(kind: str, tmp_path: Path) -> None:
     path = made(kind, UNSAFE, tmp_path)
     assert noise_db(answers(SaturatingRunner(path)), answers(OrtRunner(path, as_written=True))) < 20
