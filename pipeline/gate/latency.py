@@ -1,7 +1,8 @@
 """Latency limits judged on measuring processes: pass, fail, or inconclusive when the data do not say.
 
-A limit fails only when the lower end of the 95 % interval is above it and fresh processes say the same; it passes only
-when the upper end is below it. In between, more processes are measured, a bounded number of times.
+After every process it is asked whether the limit is broken, so by an interval that may be looked at any time: of all
+checks of a slowdown that is allowed, one in two hundred fails at most, however often it looked. Whether it is kept is
+asked twice, after six processes and at the end, by Student's. In between more processes are measured, up to sixteen.
 """
 
 from __future__ import annotations
@@ -17,11 +18,10 @@ from edgec.pipeline.gate.finding import Finding, Verdict
 from edgec.pipeline.gate.opinions import mann_whitney_p
 from edgec.pipeline.gate.sampling import MeasurementFailed, Process, Source
 
-PER_ROUND = 6
-MAX_ROUNDS = 2
-CONFIRMING = 4
+FIRST_LOOK = 6  # processes after which a limit may pass; the end is the second look
+MOST_PROCESSES = 16
+ALARM_LEVEL = 0.99  # of the interval above which a limit has to lie to fail: one false alarm in two hundred
 MORE_TIME = "--budget-s gives more"
-CONFIRM_P = 0.05  # of the fresh processes alone; the alert itself had to clear 0.025
 SECOND_OPINION_P = 0.05
 CANDIDATE, BASELINE, BASELINE_AGAIN = 0, 1, 2  # contestants of a relative measurement
 FLOAT, FLOAT_AGAIN = -2, -1  # behind them, where a speedup is to be judged
@@ -36,45 +36,52 @@ class Limits:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Findings and all processes that they rest on, the confirming ones included."""
+    """Findings and all processes that were measured; each finding rests on those until it was decided."""
 
     findings: tuple[Finding, ...]
     processes: tuple[Process, ...]
 
 
 def judge(limits: Limits, source: Source) -> Outcome:
-    """Measure in rounds until every limit is decided or rounds or time are spent; confirm an alert in new processes."""
+    """Measure until every limit is decided, or processes or time are spent; what is decided stays so.
+
+    Six processes are measured in any case: records and reports live on them.
+    """
     processes: list[Process] = []
-    findings = _all(limits, "nothing was measured")
+    open_limits, decided = dict(limits.bounds), dict[str, Finding]()
     try:
-        for _ in range(MAX_ROUNDS):
-            fresh = source(PER_ROUND)
+        is_last = False
+        while not is_last and (open_limits or len(processes) < FIRST_LOOK):
+            fresh = source(1)
             processes += fresh
-            findings = tuple(judge_limit(name, bound, processes) for name, bound in limits.bounds)
-            if len(fresh) < PER_ROUND or all(f.verdict is not Verdict.INCONCLUSIVE for f in findings):
-                break
-        if any(f.verdict is Verdict.FAIL for f in findings):
-            fresh = source(CONFIRMING)
-            processes += fresh
-            findings = tuple(_confirmed(finding, fresh, processes) for finding in findings)
+            is_last = not fresh or len(processes) == MOST_PROCESSES
+            for name, bound in tuple(open_limits.items()):
+                finding = judge_limit(name, bound, processes, is_last or len(processes) == FIRST_LOOK)
+                if is_last or finding.verdict is not Verdict.INCONCLUSIVE:
+                    decided[name] = finding
+                    del open_limits[name]
     except MeasurementFailed as failure:
         return Outcome(_all(limits, f"the measurement failed: {failure}", len(processes)), tuple(processes))
-    return Outcome(findings, tuple(processes))
+    return Outcome(tuple(decided[name] for name, _ in limits.bounds), tuple(processes))
 
 
-def judge_limit(name: str, bound: float, processes: Sequence[Process]) -> Finding:
-    """One limit on the processes there are, without confirmation."""
+def judge_limit(name: str, bound: float, processes: Sequence[Process], may_pass: bool = True) -> Finding:
+    """One limit on the processes there are.
+
+    Args:
+        may_pass: this is one of the looks at which a limit may.
+    """
     if len(processes) < MIN_PROCESSES:
         reason = f"{len(processes)} processes in the time given, at least {MIN_PROCESSES} are needed: {MORE_TIME}"
         return Finding(name, bound, Verdict.INCONCLUSIVE, reason, num_processes=len(processes))
     if name == "max_slowdown":
-        return _judge_slowdown(bound, processes)
+        return _judge_slowdown(bound, processes, may_pass)
     if name == "min_speedup":
-        return _judge_speedup(bound, processes)
+        return _judge_speedup(bound, processes, may_pass)
     if name == "p99_ms" and (count := sum(p.blocks[CANDIDATE].size for p in processes)) < SAMPLES_FOR_P99:
         reason = f"p99 needs {SAMPLES_FOR_P99} samples, the time given was enough for {count}: {MORE_TIME}"
         return Finding(name, bound, Verdict.INCONCLUSIVE, reason, num_processes=len(processes))
-    return _decided(name, bound, percentile(name, processes), len(processes), np.log(bound), np.exp)
+    return _decided(name, bound, percentile(name, processes), np.log(bound), np.exp, may_pass)
 
 
 def percentile(name: str, processes: Sequence[Process]) -> Clustered:
@@ -95,11 +102,10 @@ def noise_floor(processes: Sequence[Process], one: int = BASELINE, again: int = 
     return float(np.expm1(max(abs(same.estimate), same.standard_error)))
 
 
-def _judge_slowdown(bound: float, processes: Sequence[Process]) -> Finding:
+def _judge_slowdown(bound: float, processes: Sequence[Process], may_pass: bool) -> Finding:
     least = max(bound, 2 * noise_floor(processes)) if len(processes[0].blocks) > BASELINE_AGAIN else bound
-    finding = _decided(
-        "max_slowdown", bound, slowdown(processes), len(processes), float(np.log1p(bound)), np.expm1, least
-    )
+    found, log_bound = slowdown(processes), float(np.log1p(bound))
+    finding = replace(_decided("max_slowdown", bound, found, log_bound, np.expm1, may_pass), least_effect=least)
     if finding.verdict is not Verdict.FAIL:
         return finding
     if finding.value is not None and finding.value < least:
@@ -112,12 +118,13 @@ def _judge_slowdown(bound: float, processes: Sequence[Process]) -> Finding:
     return finding
 
 
-def _judge_speedup(bound: float, processes: Sequence[Process]) -> Finding:
+def _judge_speedup(bound: float, processes: Sequence[Process], may_pass: bool) -> Finding:
     """A lower limit of float over candidate: an upper one of candidate over float, by the same rules."""
     found, log_bound = slowdown(processes, CANDIDATE, FLOAT), -float(np.log(bound))
-    ends = _decided("min_speedup", bound, found, len(processes), log_bound, np.positive)
+    ends = _decided("min_speedup", bound, found, log_bound, np.positive, may_pass)
+    near = (ends.low or 0.0) > log_bound
     value, low, high = (float(np.exp(-(end or 0.0))) for end in (ends.value, ends.high, ends.low))
-    finding = replace(ends, value=value, low=low, high=high, reason=_reason(ends.verdict, "below", "above"))
+    finding = replace(ends, value=value, low=low, high=high, reason=_reason(ends.verdict, "below", "above", near))
     if finding.verdict is not Verdict.FAIL:
         return finding
     least = 2 * noise_floor(processes, FLOAT, FLOAT_AGAIN)
@@ -143,52 +150,26 @@ def second_opinion(processes: Sequence[Process], other: int = BASELINE, shift: f
     return mann_whitney_p(halves, -halves)
 
 
-def _decided(
-    name: str,
-    bound: float,
-    found: Clustered,
-    count: int,
-    log_bound: float,
-    back: np.ufunc,
-    least: float | None = None,
-) -> Finding:
-    """The rule of the gate on a log scale."""
+def _decided(name: str, bound: float, found: Clustered, log_bound: float, back: np.ufunc, may_pass: bool) -> Finding:
+    """The rule of the gate on a log scale. The interval that is told is the one that decided."""
     low, high = found.interval()
-    verdict = Verdict.FAIL if low > log_bound else Verdict.PASS if high < log_bound else Verdict.INCONCLUSIVE
-    reason = _reason(verdict, "above", "below")
+    if found.always_valid(ALARM_LEVEL)[0] > log_bound:
+        verdict, (low, high) = Verdict.FAIL, found.always_valid()
+    else:
+        verdict = Verdict.PASS if may_pass and high < log_bound else Verdict.INCONCLUSIVE
+    reason = _reason(verdict, "above", "below", low > log_bound)
     value, low, high = (float(back(x)) for x in (found.estimate, low, high))
-    return Finding(name, bound, verdict, reason, value, low, high, found.p_above(log_bound), least, count)
+    p_value = found.p_above(log_bound)
+    return Finding(name, bound, verdict, reason, value, low, high, p_value, num_processes=found.num_processes)
 
 
-def _reason(verdict: Verdict, fails: str, passes: str) -> str:
+def _reason(verdict: Verdict, fails: str, passes: str, is_near: bool = False) -> str:
     side = {Verdict.FAIL: fails, Verdict.PASS: passes}.get(verdict)
-    if side is None:
-        return f"the limit lies inside the 95 % interval, which more time narrows: {MORE_TIME}"
-    return f"the whole 95 % interval is {side} the limit"
-
-
-def _confirmed(finding: Finding, fresh: Sequence[Process], processes: Sequence[Process]) -> Finding:
-    """An alert stays one where fresh processes alone point the same way; what is reported rests on all."""
-    pooled = judge_limit(finding.limit, finding.bound, processes)
-    if finding.verdict is not Verdict.FAIL:
-        return pooled if finding.verdict is Verdict.INCONCLUSIVE and pooled.verdict is Verdict.PASS else finding
-    if _confirms(finding, fresh) and pooled.verdict is Verdict.FAIL:
-        return replace(pooled, reason=f"{pooled.reason}; confirmed in {len(fresh)} new processes")
-    if pooled.verdict is Verdict.PASS:
-        return pooled
-    why = "new processes did not confirm it" if fresh else f"no time was left for new processes: {MORE_TIME}"
-    return replace(pooled, verdict=Verdict.INCONCLUSIVE, reason=f"an alert, but {why}")
-
-
-def _confirms(finding: Finding, fresh: Sequence[Process]) -> bool:
-    """Fresh processes alone, whatever their number of samples."""
-    if len(fresh) < MIN_PROCESSES:
-        return False
-    if finding.limit == "max_slowdown":
-        return slowdown(fresh).p_above(float(np.log1p(finding.bound))) < CONFIRM_P
-    if finding.limit == "min_speedup":
-        return slowdown(fresh, CANDIDATE, FLOAT).p_above(-float(np.log(finding.bound))) < CONFIRM_P
-    return percentile(finding.limit, fresh).p_above(float(np.log(finding.bound))) < CONFIRM_P
+    if side is not None:
+        return f"the whole 95 % interval is {side} the limit"
+    if is_near:
+        return f"the 95 % interval is {fails} the limit, but too near to it to rule a false alarm out: {MORE_TIME}"
+    return f"the limit lies inside the 95 % interval, which more time narrows: {MORE_TIME}"
 
 
 def _all(limits: Limits, reason: str, count: int = 0) -> tuple[Finding, ...]:

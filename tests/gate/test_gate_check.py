@@ -30,7 +30,7 @@ from edgec.pipeline.gate.budgets import ANY_DEVICE, Waiver, load_budgets
 from edgec.pipeline.gate.check import Line, Report, corrected
 from edgec.pipeline.gate.finding import Finding, Verdict
 from edgec.pipeline.gate.formats import FORMATS
-from edgec.pipeline.gate.latency import PER_ROUND, Limits, judge
+from edgec.pipeline.gate.latency import FIRST_LOOK, Limits, judge
 from edgec.pipeline.gate.proxies import Proxies
 from edgec.pipeline.gate.record import Measured
 from edgec.pipeline.gate.sampling import Contestants, Process
@@ -764,4 +764,4 @@ def test_a_p99_of_few_samples_is_no_limit(
 
 def test_judging_rests_on_all_processes() -> None:
     outcome = judge(Limits((("p50_ms", 3.0),)), source(2.0))
-    assert outcome.findings[0].num_processes == len(outcome.processes) == PER_ROUND
+    assert outcome.findings[0].num_processes == len(outcome.processes) == FIRST_LOOK

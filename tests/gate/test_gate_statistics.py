@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from edgec.pipeline.gate.clusters import over_processes
+from edgec.pipeline.gate.clusters import PRIOR_PROCESSES, over_processes
 from edgec.pipeline.gate.opinions import holm, mann_whitney_p, welch_interval
 from edgec.pipeline.tasks.paired import (
     drop_interval,
@@ -53,6 +53,42 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(count: int) -> None:
         low, high = over_processes(list(luck + 0.01 * stream.standard_t(3, (count, 12)))).interval()
         hits += low < 0 < high
     assert 0.90 <= hits / 200 <= 0.99
+
+
+@pytest.mark.parametrize("count", [5, 9, 16])
+@pytest.mark.parametrize("level", [0.95, 0.99])
+def test_at_the_ends_of_the_always_valid_interval_the_evidence_is_as_stated(count: int, level: float) -> None:
+    """The Bayes factor of the t-test, by integrating the noncentral t over the prior of the effect."""
+    found = over_processes(list(np.random.default_rng(count).normal(0, 1, (count, 1))))
+    low, high = found.always_valid(level)
+    t = (found.estimate - low) / found.standard_error
+    assert (high - found.estimate) / found.standard_error == pytest.approx(t)
+    effects = np.linspace(-60, 60, 60_001)
+    density = stats.norm.pdf(effects, 0, PRIOR_PROCESSES**-0.5)
+    likelihood = stats.nct.pdf(t, count - 1, effects * count**0.5)
+    factor = float(np.sum(likelihood * density) * (effects[1] - effects[0]) / stats.t.pdf(t, count - 1))
+    assert factor == pytest.approx(1 / (1 - level), rel=1e-3)
+
+
+@pytest.mark.parametrize(("level", "least"), [(0.95, 4), (0.99, 5)])
+def test_after_few_processes_the_always_valid_interval_is_infinite(level: float, least: int) -> None:
+    values = list(np.random.default_rng(0).normal(0, 1, (least, 3)))
+    assert np.isfinite(over_processes(values).always_valid(level)).all()
+    assert over_processes(values[:-1]).always_valid(level) == (-np.inf, np.inf)
+    assert over_processes([np.ones(3)] * (least - 1)).always_valid(level) == (-np.inf, np.inf), "agreeing exactly"
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_all_always_valid_intervals_of_a_measurement_hold_the_truth_as_often_as_they_say(level: float) -> None:
+    """One look after every process, sixteen in all; Student's interval misses it far more often so."""
+    stream, missed, student = np.random.default_rng(7), 0, 0
+    for _ in range(300):
+        values = stream.normal(0, 0.01, (16, 1))
+        looks = [over_processes(list(values[:count])) for count in range(3, 17)]
+        missed += any(not low <= 0 <= high for low, high in (look.always_valid(level) for look in looks))
+        student += any(not low <= 0 <= high for low, high in (look.interval(level) for look in looks))
+    assert missed / 300 <= 1 - level + 0.03
+    assert student / 300 > 1.3 * (1 - level)
 
 
 def test_p_values_and_interval_say_the_same() -> None:

@@ -171,13 +171,13 @@ def test_its_blocks_are_a_process_like_any_other(arm_bundle: Path, monkeypatch: 
 
 
 def test_twice_as_slow_as_its_baseline_fails(arm_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    board = Told(*[turns()] * 10)
+    board = Told(*[turns()] * 6)
     monkeypatch.setattr(there, "on_device", lambda *_: board)
     measure = there.on_board(Contestants((arm_bundle, arm_bundle)), "ssh://x@y")
     (finding,) = judge(Limits((("max_slowdown", 0.5),)), Sampler(measure, 600.0)).findings
     assert finding.verdict is Verdict.FAIL
     assert finding.value == pytest.approx(1.0)
-    assert not board.answers  # six processes, and four that confirm it
+    assert not board.answers  # the least that are measured
 
 
 @pytest.mark.parametrize(
