@@ -1,6 +1,7 @@
 """A matrix on a Dask cluster whose workers are killed at random, held against one process.
 
     python benchmarks/cluster.py [--models mobilenetv1 ...] [--targets cpu arm ...] [--workers 2] [--kill-s 30]
+        [--rounds one all killed]
 
 Every worker is a process with a store of its own, ``edgec worker``; results travel by a shared folder. Prints Markdown:
 cells that ended, stages that were made, those that were made twice and why, whether every artifact has the bytes of one
@@ -33,6 +34,9 @@ from edgec.pipeline.matrix.cluster import num_workers_of
 
 MODELS = ("mobilenetv1", "mobilenetv2", "mobilenetv3", "mobilenetv3-small", "xception")
 TARGETS = ("cpu", "onnxruntime", "arm", "rpi4", "rpi5", "mcu", "stm32h7", "cortex-m7", "jetson", "gpu")
+ROUNDS = ("one", "all", "killed")
+"""One worker, all of them, and all of them with one killed now and then."""
+
 EDGEC = (sys.executable, "-m", "edgec.pipeline.cli")
 MADE = re.compile(r"made ([\w ]+) ([0-9a-f]{16}), ([\d.]+) s")
 
@@ -121,6 +125,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kill-s", type=float, default=30.0, help="mean time between two kills")
+    parser.add_argument("--rounds", nargs="+", default=ROUNDS, choices=ROUNDS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -138,11 +143,8 @@ def main() -> None:
         print(f"one process: {len(cells)} cells, {sum(not c['error'] for c in cells)} built, {alone_s:.0f} s\n")
         print("| workers | killed | cells built | stages made | made again | artifacts with the same bytes | s |")
         print("|---|---|---|---|---|---|---|", flush=True)
-        for name, count, kill_s in (
-            ("one", 1, None),
-            ("all", options.workers, None),
-            ("killed", options.workers, options.kill_s),
-        ):
+        for name in options.rounds:
+            count, kill_s = 1 if name == "one" else options.workers, options.kill_s if name == "killed" else None
             seconds, cells, workers = on_workers(file, work / name, count, kill_s)
             made, found = workers.made(), artifacts(work / name / "out")
             again = sum(times - 1 for times in made.values())

@@ -31,7 +31,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -210,7 +210,7 @@ def replayed(processes: Sequence[Process], injected: float, limit: float, runs: 
 
 def _drawing(drawn: Iterator[Process]) -> Callable[[int], list[Process]]:
     def source(count: int) -> list[Process]:
-        return [process for process, _ in zip(drawn, range(count), strict=False)]
+        return list(islice(drawn, count))
 
     return source
 

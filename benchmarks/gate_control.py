@@ -15,6 +15,8 @@ Recorded = Sequence[tuple[Process, np.ndarray | None]]
 def show_control(pool: Mapping[tuple[str, str], Recorded]) -> None:
     """One row for each model and load: the ratio of an artifact to itself, as it is and with the constant work's share
     taken out of each turn."""
+    if all(kernel is None for recorded in pool.values() for _, kernel in recorded):
+        return
     heads = ("model", "load", "correlation", "coefficient", "one turn %", "with control", "between processes %")
     print(f"\n| {' | '.join((*heads, 'with control'))} |\n|{'---|' * (len(heads) + 1)}")
     for (model, load), recorded in pool.items():

@@ -35,10 +35,8 @@ def main(path: str) -> None:
     device = cpu_model()
     pin(request.threads)
     contestants, kernel = load_contestants(request), constant_work()
-    counts = []
-    for invoke in contestants:
-        warmed = warm_up(invoke, limit_s=WARM_UP_S + request.turn_s / 8)
-        counts.append(max(1, round(BLOCK_MS / max(warmed.last_ms, 1e-3))))
+    warmed = [warm_up(invoke, limit_s=WARM_UP_S + request.turn_s / 8).last_ms for invoke in contestants]
+    count = max(1, round(BLOCK_MS / max(*warmed, 1e-3)))
     warm_up(kernel, limit_s=WARM_UP_S)
     blocks: list[list[Any]] = [[] for _ in contestants]
     before: list[list[float]] = [[] for _ in contestants]
@@ -46,7 +44,7 @@ def main(path: str) -> None:
     while turn < MIN_TURNS or time.perf_counter() < deadline:
         for index in turn_order(len(contestants), turn):
             before[index].append(float(time_block(kernel, 1)[0]))
-            blocks[index].append(np.round(time_block(contestants[index], counts[index]), 6).tolist())
+            blocks[index].append(np.round(time_block(contestants[index], count), 6).tolist())
         turn += 1
     fingerprint = asdict(read_fingerprint(request.threads, device))
     print(json.dumps({"blocks": blocks, "kernel": before, "fingerprint": fingerprint}))

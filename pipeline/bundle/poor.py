@@ -65,7 +65,9 @@ def poor_of(
     Args:
         answered: ``Form.identity`` of the shipped form.
     """
-    saturated = _saturated(accuracy, answered)
+    scheme, given = recipe.target.scheme, recipe.quantizer == "as-given"
+    is_safe = (scheme.safe_pairs or scheme.reduce_range) and not given
+    saturated = "" if is_safe else _saturated(accuracy, answered)
     reasons = (*_reasons(accuracy), *([saturated] if saturated else []))
     if not reasons:
         return None

@@ -120,7 +120,7 @@ def _what_to_try() -> str:
     if not saturates(instruction_set()):
         return report
     return (
-        "x86 without VNNI saturates sums of products: try safe_pairs = true in the board's [scheme], or "
+        "x86 without VNNI saturates sums of products: try safe_pairs = true in [scheme] where it is false, or "
         f"--quantizer fast in place of the network's own parameters; else {report}"
     )
 

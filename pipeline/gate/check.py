@@ -34,7 +34,7 @@ from edgec.pipeline.gate.sampling import Contestants, Sampler
 from edgec.pipeline.gate.there import device_at_hand, measuring
 
 WITHOUT = "--no-device judges all that needs none"
-FAMILY_P = 0.025  # one-sided: the lower end of a 95 % interval, over all lines together
+FAMILY_P = 0.025  # one-sided, over all lines together; of Student's p where each decided, beside its own rule
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def judge(limits: Limits, source: Source) -> Outcome:
     Six processes are measured in any case: records and reports live on them.
     """
     processes: list[Process] = []
-    open_limits, decided = dict(limits.bounds), dict[str, Finding]()
+    open_limits, decided, looked = dict(limits.bounds), dict[str, Finding](), set[str]()
     try:
         is_last = False
         while not is_last and (open_limits or len(processes) < FIRST_LOOK):
@@ -56,12 +56,15 @@ def judge(limits: Limits, source: Source) -> Outcome:
             processes += fresh
             is_last = not fresh or len(processes) == MOST_PROCESSES
             for name, bound in tuple(open_limits.items()):
-                finding = judge_limit(name, bound, processes, is_last or len(processes) == FIRST_LOOK)
+                is_look = is_last or (len(processes) >= FIRST_LOOK and name not in looked)
+                finding = judge_limit(name, bound, processes, is_look)
+                looked.update([name] if is_look and finding.value is not None else [])
                 if is_last or finding.verdict is not Verdict.INCONCLUSIVE:
                     decided[name] = finding
                     del open_limits[name]
     except MeasurementFailed as failure:
-        return Outcome(_all(limits, f"the measurement failed: {failure}", len(processes)), tuple(processes))
+        why, count = f"the measurement failed: {failure}", len(processes)
+        decided |= {n: Finding(n, b, Verdict.INCONCLUSIVE, why, num_processes=count) for n, b in open_limits.items()}
     return Outcome(tuple(decided[name] for name, _ in limits.bounds), tuple(processes))
 
 
@@ -124,7 +127,8 @@ def _judge_speedup(bound: float, processes: Sequence[Process], may_pass: bool) -
     ends = _decided("min_speedup", bound, found, log_bound, np.positive, may_pass)
     near = (ends.low or 0.0) > log_bound
     value, low, high = (float(np.exp(-(end or 0.0))) for end in (ends.value, ends.high, ends.low))
-    finding = replace(ends, value=value, low=low, high=high, reason=_reason(ends.verdict, "below", "above", near))
+    reason = _reason(ends.verdict, "below", "above", near, found.num_processes)
+    finding = replace(ends, value=value, low=low, high=high, reason=reason)
     if finding.verdict is not Verdict.FAIL:
         return finding
     least = 2 * noise_floor(processes, FLOAT, FLOAT_AGAIN)
@@ -157,25 +161,20 @@ def _decided(name: str, bound: float, found: Clustered, log_bound: float, back: 
         verdict, (low, high) = Verdict.FAIL, found.always_valid()
     else:
         verdict = Verdict.PASS if may_pass and high < log_bound else Verdict.INCONCLUSIVE
-    reason = _reason(verdict, "above", "below", low > log_bound)
+    reason = _reason(verdict, "above", "below", low > log_bound, found.num_processes)
     value, low, high = (float(back(x)) for x in (found.estimate, low, high))
     p_value = found.p_above(log_bound)
     return Finding(name, bound, verdict, reason, value, low, high, p_value, num_processes=found.num_processes)
 
 
-def _reason(verdict: Verdict, fails: str, passes: str, is_near: bool = False) -> str:
+def _reason(verdict: Verdict, fails: str, passes: str, is_near: bool, count: int) -> str:
+    more = MORE_TIME if count < MOST_PROCESSES else f"no more than {MOST_PROCESSES} processes are measured"
     side = {Verdict.FAIL: fails, Verdict.PASS: passes}.get(verdict)
     if side is not None:
         return f"the whole 95 % interval is {side} the limit"
     if is_near:
-        return f"the 95 % interval is {fails} the limit, but too near to it to rule a false alarm out: {MORE_TIME}"
-    return f"the limit lies inside the 95 % interval, which more time narrows: {MORE_TIME}"
-
-
-def _all(limits: Limits, reason: str, count: int = 0) -> tuple[Finding, ...]:
-    return tuple(
-        Finding(name, bound, Verdict.INCONCLUSIVE, reason, num_processes=count) for name, bound in limits.bounds
-    )
+        return f"the 95 % interval is {fails} the limit, but too near to it to rule a false alarm out: {more}"
+    return f"the limit lies inside the 95 % interval, which more processes narrow: {more}"
 
 
 def _percent(share: float) -> str:

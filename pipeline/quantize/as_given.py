@@ -127,7 +127,7 @@ def _weights(
         same = _same_values(source.constants[own], graph.constants[name])
         params, why = _on_grid(node, origin, scheme, given.weights[own]) if same else (None, moved)
         if params is not None:
-            found[name] = _finer(params, graph.constants[name])
+            found[name] = _finer(params, graph.constants[name], scheme)
             why = _lost(params, graph.constants[name])
         if why:
             changed[own] = why
@@ -163,12 +163,14 @@ def _on_grid(node: Node, origin: Node, scheme: Scheme, params: QuantParams) -> t
     return QuantParams(params.scale, np.zeros_like(zero), lowest, 127, "int8", axis), ""
 
 
-def _finer(params: QuantParams, weight: Array) -> QuantParams:
-    """Weights of few bits on a grid as fine as 8 bits allow: the same values, and a bias in finer steps."""
+def _finer(params: QuantParams, weight: Array, scheme: Scheme) -> QuantParams:
+    """Weights of few bits on a grid as fine as 8 bits allow, 7 where pairs have to be safe: the same values, and a bias
+    in finer steps."""
     largest = int(np.abs(params.quantize(weight).astype(np.int64)).max(initial=1))
     if largest > FEW_BITS:
         return params
-    times = 1 << (127 // max(largest, 1)).bit_length() - 1
+    highest = integer_range("int8", narrow=True, reduced=scheme.needs_safe_pairs)[1]
+    times = 1 << (highest // max(largest, 1)).bit_length() - 1
     return replace(params, scale=(params.scale / times).astype(np.float32))
 
 

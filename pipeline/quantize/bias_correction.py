@@ -154,7 +154,7 @@ def forward(
 
 
 def in_place(batches: Batches, change: Callable[[Tensor], Tensor]) -> Batches:
-    """The list itself, each batch changed where it lies: of large maps no two whole lists are held."""
+    """The list itself, each batch changed where it lies: of large maps a few are held twice, one for each core."""
 
     def one(place: int) -> None:
         batches[place] = change(batches[place])

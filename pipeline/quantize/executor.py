@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgec.pipeline.core.at_once import each_at_once, num_cores
+from edgec.pipeline.core.at_once import MOST_AT_ONCE, each_at_once, num_cores
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.operators import OPERATORS
 from edgec.pipeline.quantize.reference import by_reference
@@ -47,7 +47,7 @@ def on_each_core(work: Callable[[Thing], Made], things: Sequence[Thing]) -> list
         torch.set_num_threads(1)
         return work(thing)
 
-    return each_at_once(alone, things, num_cores())
+    return each_at_once(alone, things, min(num_cores(), MOST_AT_ONCE))
 
 
 def run(

@@ -20,7 +20,7 @@ from edgec.pipeline.forms.scheme import Scheme
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.affine import Array, QuantParams
 from edgec.pipeline.quantize.executor import Values, compute, run, tensors
-from edgec.pipeline.quantize.plan import Plan, bounded, is_gate, is_linear, layer_output
+from edgec.pipeline.quantize.plan import INT8_MAX, Plan, bounded, is_gate, is_linear, layer_output, pair_reach
 from edgec.pipeline.quantize.simulate import quantized_constants
 from edgec.pipeline.quantize.ties import ties
 
@@ -76,16 +76,18 @@ class Layer:
     """A linear node that learns.
 
     Attributes:
+        node: itself.
         weight: name of its constant.
         bias: name of its constant; None where it has none.
         axis: of output channels in the weight; None where one scale serves all.
         qmax: of the weight's integers.
-        ratio: of the weight's scale to the one that its largest magnitude asks for; above 1 where
-            ``bounded`` widened it.
+        ratio: of the weight's scale to the one that its magnitudes ask for; above 1 where ``bounded`` widened it for
+            the bias.
         start_scale: of the weight, shaped to broadcast against it.
         bias_step: in which its bias is counted.
     """
 
+    node: Node
     weight: str
     bias: str | None
     axis: int | None
@@ -119,13 +121,21 @@ class Learnable:
         weight = self.graph.constants[node.inputs[1]]
         scale = torch.from_numpy(np.asarray(params.shaped(weight.ndim)[0], np.float32))
         start = torch.from_numpy(np.array(weight, np.float32))
-        asked = _largest(start, params.axis) / params.qmax
+        asked = self._asked(node, start, params.axis, params.qmax)
         bias = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2] else None
         stored = self.plan.activations.get(layer_output(self.graph, self.scheme, node))
         source = float(self.plan.activations[node.inputs[0]].scale.max())
         step = float(stored.scale.max()) if stored else COARSE_STEPS * source * float(scale.max())
         ratio = (scale / asked.clamp_min(1e-30)).clamp_min(1.0)
-        return Layer(node.inputs[1], bias, params.axis, params.qmax, ratio, scale, step)
+        return Layer(node, node.inputs[1], bias, params.axis, params.qmax, ratio, scale, step)
+
+    def _asked(self, node: Node, weight: Tensor, axis: int | None, qmax: int) -> Tensor:
+        """The scale that a weight's magnitudes and pairs ask for, shaped to broadcast."""
+        least = _largest(weight, axis) / qmax
+        if not self.scheme.needs_safe_pairs:
+            return least
+        pairs = np.asarray(pair_reach(weight.detach().numpy(), node, axis is not None) / INT8_MAX, np.float32)
+        return torch.maximum(least, torch.from_numpy(pairs).reshape(least.shape if pairs.ndim else ()))
 
     def _parameters(self) -> dict[str, dict[str, Tensor]]:
         constants = tensors(self.graph)
@@ -173,7 +183,7 @@ class Learnable:
         for layer in self.layers:
             weight = self.weight(layer)
             with torch.no_grad():
-                step = _largest(weight, layer.axis) / layer.qmax * layer.ratio
+                step = self._asked(layer.node, weight, layer.axis, layer.qmax) * layer.ratio
                 step = torch.where(step > 0, step, layer.start_scale)
                 rounding = (weight / step).round_().clamp_(-layer.qmax, layer.qmax).mul_(step).sub_(weight)
             found[layer.weight] = weight + rounding
@@ -234,7 +244,8 @@ class Learnable:
             if layer.bias is not None:
                 constants[layer.bias] = self.bias(layer).numpy()
             params = weights[layer.weight]
-            step = (_largest(weight, layer.axis) / layer.qmax * layer.ratio).reshape(params.scale.shape)
+            asked = self._asked(layer.node, weight, layer.axis, layer.qmax)
+            step = (asked * layer.ratio).reshape(params.scale.shape)
             start = torch.from_numpy(np.array(params.scale))
             weights[layer.weight] = replace(params, scale=torch.where(step > 0, step, start).numpy())
         activations = {name: self._grid(name, params) for name, params in self.plan.activations.items()}

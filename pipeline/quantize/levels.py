@@ -15,7 +15,7 @@ from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.bias_correction import correct_biases
 from edgec.pipeline.quantize.learning import Learning, learned
-from edgec.pipeline.quantize.plan import Network, Plan, make_plan
+from edgec.pipeline.quantize.plan import NOTHING, Network, Plan, make_plan
 from edgec.pipeline.quantize.ranges import clip_ranges
 from edgec.pipeline.quantize.record import LearningRecord, LevelRecord
 from edgec.pipeline.quantize.rounding import input_covariance, round_layer, roundable
@@ -96,7 +96,8 @@ class Quantizing:
         plan = make_plan(network, self.scheme, self.floats)
         graph = correct_biases(network.graph, plan, images, self.progress, choose)
         corrected = replace(network, graph=graph)
-        return Candidate(corrected, make_plan(corrected, self.scheme, self.floats))
+        on_their_grid = replace(NOTHING, weights=plan.weights) if choose is not None else NOTHING
+        return Candidate(corrected, make_plan(corrected, self.scheme, self.floats, on_their_grid))
 
 
 def best_level(

@@ -305,9 +305,10 @@ def pair_reach(weight: Array, node: Node, per_channel: bool) -> Array:
     Returns:
         ``(O,)``, or a scalar.
     """
+    if node.op == "MatMul" and weight.ndim != 2:
+        return np.zeros(())
     rows = input_channels_last(weight, node)
-    alone = rows.shape[-1] == 1 and len(rows) == _group(node)
-    if alone or (weight.ndim > 2 and node.op == "MatMul"):
+    if rows.shape[-1] == 1 and len(rows) == _group(node) > 1:
         return np.zeros(())
     sums = [_pair_sums(rows).reshape(len(rows), -1), _pair_sums(rows.reshape(len(rows), -1))]
     reach = np.maximum(*(each.max(axis=1, initial=0.0) for each in sums))

@@ -161,7 +161,7 @@ def _dense_layer(graph: Graph, node: Node) -> _DenseLayer | None:
     if stored is None or stored.ndim not in (2, 4) or scale.size > 1:
         return None
     groups = int(node.attributes.get("group", 1))
-    if stored.ndim == 4 and stored.shape[1] == 1 and len(stored) == groups:
+    if stored.ndim == 4 and stored.shape[1] == 1 and len(stored) == groups > 1:
         return None
     weight = torch.from_numpy(stored.astype(np.float32))
     if stored.ndim == 2 and not node.attributes.get("transB"):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgec.pipeline.bundle.poor import Poor, poor_of
+from edgec.pipeline.forms.scheme import load_scheme
 from edgec.pipeline.forms.spec import load_target, with_precision
 from edgec.pipeline.quantize.record import QuantizationRecord
 from edgec.pipeline.quantize.stages import DropLimit
@@ -67,6 +68,9 @@ def test_what_an_x86_without_vnni_loses_is_said(recipe: Recipe) -> None:
     as_given = found(replace(recipe, quantizer="as-given"), plain, sqnr_db=21.2, reference_sqnr_db=28.2)
     assert as_given is not None
     assert "--quantizer fast" in as_given.next_step
+    safe = replace(recipe, target=replace(recipe.target, scheme=load_scheme("openvino")))
+    assert found(safe, plain, sqnr_db=21.2, reference_sqnr_db=28.2) is None, "its weights cannot saturate"
+    assert found(replace(safe, quantizer="as-given"), plain, sqnr_db=21.2, reference_sqnr_db=28.2) is not None
     assert found(recipe, vnni, sqnr_db=21.2, reference_sqnr_db=28.2) is None
     assert found(recipe, plain, sqnr_db=33.0, reference_sqnr_db=41.0) is None
     assert found(recipe, {"machine": "aarch64", "simd": "asimd"}, sqnr_db=21.2, reference_sqnr_db=28.2) is None

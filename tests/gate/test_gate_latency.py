@@ -176,6 +176,33 @@ def test_a_measurement_that_fails_later_leaves_it_open() -> None:
     assert len(outcome.processes) == 4
 
 
+def test_what_was_decided_before_a_measurement_failed_stays() -> None:
+    endless, calls = source(2.4, 2.0, 2.0, layout=0.05, seed=2), iter(range(MOST_PROCESSES))
+
+    def breaks(count: int) -> list[Process]:
+        if next(calls) == 12:
+            raise MeasurementFailed("the processor throttled its clock 3 times")
+        return endless(count)
+
+    outcome = judge(Limits((("p50_ms", 2.4), ("max_slowdown", 0.02))), breaks)
+    assert [finding.verdict for finding in outcome.findings] == [Verdict.INCONCLUSIVE, Verdict.FAIL]
+    assert "throttled" in outcome.findings[0].reason
+
+
+def test_a_p99_passes_as_soon_as_it_has_its_samples() -> None:
+    """Six processes hold too few here: the first look comes later."""
+    finding = verdict("p99_ms", 3.0, source(2.0, turns=4))  # 4 * 2 * 20 = 160 a process
+    assert (finding.verdict, finding.num_processes) == (Verdict.PASS, 7)
+
+
+def test_all_processes_spent_asks_for_no_more_time() -> None:
+    reason = verdict("p50_ms", 2.0, source(2.0, layout=0.05, seed=2)).reason
+    assert f"no more than {MOST_PROCESSES} processes" in reason
+    assert "--budget-s" not in reason
+    few = iter(source(2.0, layout=0.05, seed=2)(5))
+    assert "--budget-s gives more" in verdict("p50_ms", 2.0, lambda count: list(islice(few, count))).reason
+
+
 def test_effects_below_twice_the_noise_floor_never_fail() -> None:
     """The baseline is 4 % away from itself, so 5 % says nothing."""
     finding = verdict("max_slowdown", 0.02, source(2.10, 2.0, 2.08))

@@ -26,10 +26,10 @@ from edgec.pipeline.quantize import learning, levels
 from edgec.pipeline.quantize.learnable import Learnable, StoredTensor
 from edgec.pipeline.quantize.learning import Learning, Lesson, changed, learned, num_steps
 from edgec.pipeline.quantize.levels import Candidate, Quantizing, best_level
-from edgec.pipeline.quantize.plan import Network, Plan
+from edgec.pipeline.quantize.plan import Network, Plan, make_plan
 from edgec.pipeline.quantize.quantizer import equalized, num_lessons, quantize
 from edgec.pipeline.quantize.ranges import fit_input
-from edgec.pipeline.quantize.simulate import every_output
+from edgec.pipeline.quantize.simulate import every_output, quantized_constants
 from edgec.pipeline.quantize.ties import ties
 
 SIDE = 16
@@ -216,6 +216,33 @@ def test_what_it_learned_is_what_the_plan_says(name: str, source: Calibrated, mo
     scales = ((plan.activations[name].scale, params.scale) for name, params in start.plan.activations.items())
     assert not all(np.array_equal(one, other) for one, other in scales)
     assert not np.array_equal(graph.constants["expand"], start.network.graph.constants["expand"])
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_it_learns_on_the_grid_that_it_ships(name: str, source: Calibrated) -> None:
+    """Weights that drift ask for other steps, by magnitudes and by pairs: while they learn and at the end."""
+    scheme = load_scheme(name)
+    _, start = begun(source, scheme)
+    pupil, stream = Learnable(start.network.graph, start.plan, scheme), torch.Generator().manual_seed(0)
+    for kind in ("weights", "rows", "columns"):
+        for value in pupil.parameters[kind].values():
+            value.add_(0.3 * torch.randn(value.shape, generator=stream))
+    with torch.no_grad():
+        learning_ones = pupil.constants()
+    graph, plan = pupil.learned()
+    shipped = quantized_constants(graph, plan)
+    for layer in pupil.layers:
+        torch.testing.assert_close(learning_ones[layer.weight], shipped[layer.weight], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_chosen_weights_stay_on_the_grid_that_they_were_chosen_for(name: str, source: Calibrated) -> None:
+    """A grid of their own magnitudes would round them again, and to nearest."""
+    scheme, images = load_scheme(name), torch.from_numpy(source.images)
+    network, _ = begun(source, scheme)
+    asked, best = make_plan(network, scheme, {}), Quantizing(scheme, {}).best(network, images)
+    for weight, params in asked.weights.items():
+        np.testing.assert_array_equal(best.plan.weights[weight].scale, params.scale)
 
 
 @pytest.mark.parametrize("name", SCHEMES)

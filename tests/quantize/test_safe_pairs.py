@@ -54,7 +54,7 @@ def pair_sums(steps: np.ndarray, op: str, attributes: dict[str, object]) -> np.n
     parts = np.split(steps.astype(float), groups if op == "ConvTranspose" else 1)
     rows = [row.reshape(len(row), -1) for part in parts for row in (np.swapaxes(part, 0, 1) if swapped else part)]
     sums = [0.0]
-    if len(rows[0]) == 1 and len(rows) == groups:  # depthwise
+    if len(rows[0]) == 1 and len(rows) == groups > 1:  # depthwise
         return np.array(sums)
     for row in rows:
         pairs = [pair for position in row.T for pair in zip(position[0::2], position[1::2], strict=False)]
