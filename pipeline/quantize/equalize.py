@@ -7,11 +7,11 @@ from functools import partial
 
 import numpy as np
 
-from edgec.pipeline.core.at_once import MOST_AT_ONCE, each_at_once, num_cores
 from edgec.pipeline.forms.scheme import Scheme
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.affine import Array
 from edgec.pipeline.quantize.channels import least_noise_range, rounding_noise
+from edgec.pipeline.quantize.executor import on_each_core
 from edgec.pipeline.quantize.plan import (
     Network,
     integer_nodes,
@@ -67,7 +67,7 @@ def stream_factors(network: Network, scheme: Scheme) -> dict[str, Array]:
         paths = noise_paths(network, stream)
         candidates = candidate_factors(network, stream, stored)
         noise = partial(expected_noise, network, scheme, stream, stored, paths)
-        noises = each_at_once(noise, candidates, min(num_cores(), MOST_AT_ONCE))
+        noises = on_each_core(noise, candidates)
         best = int(np.argmin(noises))
         if noises[best] < (WORTH_ITS_COST if _costs_time(network, stream) else 1.0) * noises[0]:
             network = rescale(network, stream, candidates[best])

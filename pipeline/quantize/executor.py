@@ -6,14 +6,16 @@ Operators outside the table (``operators.py``) run in another evaluator: correct
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from edgec.pipeline.core.at_once import MOST_AT_ONCE, each_at_once, num_cores
+from edgec.pipeline.core.at_once import MOST_AT_ONCE, num_cores
 from edgec.pipeline.network.graph import Graph, Node
 from edgec.pipeline.quantize.operators import OPERATORS
 from edgec.pipeline.quantize.reference import by_reference
@@ -47,7 +49,16 @@ def on_each_core(work: Callable[[Thing], Made], things: Sequence[Thing]) -> list
         torch.set_num_threads(1)
         return work(thing)
 
-    return each_at_once(alone, things, min(num_cores(), MOST_AT_ONCE))
+    cores = min(num_cores(), MOST_AT_ONCE)
+    if cores < 2 or len(things) < 2:
+        return [work(thing) for thing in things]
+    return list(_threads(cores).map(alone, things))
+
+
+@lru_cache(maxsize=1)
+def _threads(count: int) -> ThreadPoolExecutor:
+    """Kept: each new thread would take memory from an arena of its own, which stays with it."""
+    return ThreadPoolExecutor(count)
 
 
 def run(
